@@ -1,0 +1,134 @@
+"""Task: what is measured. One row says where the files are, how to read them, the labels, the head and the metrics."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SerializeAsAny, field_validator
+
+from claf2.errors import DataError, nearest
+from claf2.metrics import Metric, metrics
+from claf2.readers import Example, Reader, readers
+from claf2.registry import Component, Registry, digest, load_plugin
+
+__all__ = ["Task", "register_task", "tasks"]
+
+SPLITS = ("train", "valid", "test")
+
+
+class Task(Component):
+    """One row of a task table."""
+
+    name: str
+    """The name that `data_reader.dataset` selects."""
+    language: str
+    """ISO 639-1 code of the texts."""
+    head: str
+    """The kind of answer: the name of a registered head."""
+    reader: SerializeAsAny[Reader]
+    """The file format."""
+    metrics: tuple[SerializeAsAny[Metric], ...]
+    """The official metrics; the first score of the first one selects the best checkpoint."""
+    labels: tuple[str, ...] = ()
+    """The label names in their published order; empty for tasks without classes."""
+    files: Mapping[str, str] = {}
+    """The official file of each split (`train`, `valid`, `test`), relative to the data folder."""
+    hub: str | None = None
+    """The data set on the Hugging Face hub, `owner/name` or `owner/name:configuration`."""
+    hub_splits: Mapping[str, str] = {}
+    """The hub's name of a split where it is not `train`, `validation`, `test`."""
+    hub_columns: Mapping[str, str] = {}
+    """Example field → hub column, where the hub's columns are not those of the file."""
+    source: str = ""
+    """The public home of the data."""
+    licence: str = ""
+    """The licence of the data, as its home states it."""
+    aliases: tuple[str, ...] = ()
+    """Other names, e.g. CLaF's data set names."""
+    version: int = 1
+    """Raised when a change of the row changes what is measured."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _metrics_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, tuple | list):
+            return value
+        return tuple(metrics.get(each)() if isinstance(each, str) else each for each in value)
+
+    def read(self, path: Path) -> Iterator[Example]:
+        """Stream the examples of ``path``, each label checked against the task's own.
+
+        Raises:
+            DataError: for a missing file, a malformed row, an unknown label, or a file without a row.
+        """
+        if not path.is_file():
+            raise DataError(path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}")
+        known = frozenset(self.labels)
+        empty = True
+        for example in self.reader.read(path):
+            empty = False
+            if known:
+                for label in example.label_names():
+                    if label not in known:
+                        raise DataError(
+                            path,
+                            f"label {label!r} of example {example.id!r} is not one of task {self.name!r}",
+                            line=example.line or None,
+                            hint=nearest(label, known),
+                        )
+            yield example
+        if empty:
+            raise DataError(path, "holds no example")
+
+    def identity(self) -> str:
+        """Return a digest of all in the row that determines what a score means."""
+        return digest(
+            {
+                "name": self.name,
+                "language": self.language,
+                "head": self.head,
+                "labels": self.labels,
+                "reader": [readers.name_of(type(self.reader)), self.reader.model_dump(mode="json")],
+                "metrics": [[metrics.name_of(type(each)), each.model_dump(mode="json")] for each in self.metrics],
+                "version": self.version,
+            }
+        )
+
+
+class _Tasks(Registry[Task]):
+    """The task tables: the shipped ones are files in `tasks/`, loaded exactly as a user's plug-in is."""
+
+    _loaded = False
+
+    def discover(self) -> None:
+        if not self._loaded:
+            self._loaded = True
+            for table in sorted(tables().glob("*.py")):
+                load_plugin(str(table))
+        super().discover()
+
+
+def tables() -> Path:
+    """Return the folder of the shipped task tables: beside the package in a checkout, inside it when installed."""
+    return shipped("tasks")
+
+
+def shipped(folder: str) -> Path:
+    """Return a folder that ships with the package: ``tasks`` or ``base_config``."""
+    package = Path(__file__).parent
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+tasks: Registry[Task] = _Tasks("task")
+
+
+def register_task(task: Task) -> Task:
+    """File a task under its name and aliases."""
+    frame = inspect.stack()[1]
+    for name in (task.name, *task.aliases):
+        tasks.add(name, task, origin=f"{frame.filename}:{frame.lineno}")
+    return task
