@@ -65,6 +65,12 @@ class RunError(Claf2Error):
     """A run folder is in the wrong state for what was asked of it."""
 
 
+class Interrupted(Claf2Error):
+    """The user stopped the run; it can be resumed."""
+
+    exit_code = 130
+
+
 def nearest(name: str, valid: Iterable[str], *, limit: int = 3) -> str:
     """Return a hint that names the valid names closest to ``name``: ``did you mean 'x'?``, or a list of them."""
     options = sorted(set(valid))

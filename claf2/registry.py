@@ -39,7 +39,8 @@ class Registry(Generic[T]):
 
     Args:
         kind: what a member is called in messages, e.g. ``"reader"``.
-        home: the package whose modules are imported at the first look-up; ``None`` where members live elsewhere.
+        home: the module, or the package with all its modules, that is imported at the first look-up; ``None`` where
+            members live beside the registry.
     """
 
     def __init__(self, kind: str, home: str | None = None) -> None:
@@ -105,7 +106,8 @@ class Registry(Generic[T]):
         home, self._home = self._home, None
         if home is not None:
             package = importlib.import_module(home)
-            for module in pkgutil.iter_modules(package.__path__, prefix=f"{home}."):
+            inside = package.__path__ if package.__spec__ is not None and package.__spec__.parent == home else []
+            for module in pkgutil.iter_modules(inside, prefix=f"{home}."):
                 importlib.import_module(module.name)
         load_entry_points()
 

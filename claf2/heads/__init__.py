@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from claf2.errors import Claf2Error
 from claf2.metrics import Prediction
-from claf2.readers import Example
+from claf2.readers import Example, TextExample
 from claf2.registry import Component, Registry
 from claf2.tokenizers import Tokenizer
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-__all__ = ["Feature", "Featurizer", "Head", "heads", "register_head"]
+__all__ = ["Feature", "Featurizer", "Head", "TextFeaturizer", "heads", "register_head", "text_request"]
 
 Feature: TypeAlias = dict[str, Any]
 """One model input: ``input_ids``, ``token_type_ids``, ``labels`` … as plain numbers or lists of them (lists as long as
@@ -49,6 +50,56 @@ class Featurizer(Component, ABC):
         """
 
 
+class TextFeaturizer(Featurizer, ABC):
+    """Featurizer of heads that read one text or a pair as a whole: ``labels`` is one number a feature."""
+
+    @abstractmethod
+    def target(self, label: str, labels: Sequence[str]) -> int | float:
+        """Return what the loss compares with; ``label`` is the name or number as the file wrote it.
+
+        Raises:
+            ValueError: when it is no label of this kind.
+        """
+
+    def features(
+        self, examples: Sequence[TextExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
+    ) -> Iterator[Feature]:
+        paired = [example.text_b is not None for example in examples]
+        if any(paired) and not all(paired):
+            odd = examples[paired.index(False)]
+            raise Claf2Error(f"example {odd.id!r} has one text where others have two")
+        second = [example.text_b or "" for example in examples] if any(paired) else None
+        encodings = tokenizer.encode(
+            [example.text_a for example in examples], second, max_length=self.max_seq_length
+        )
+        for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
+            feature: Feature = {
+                "input_ids": encoding.ids, "token_type_ids": encoding.type_ids, "example": position
+            }  # fmt: skip
+            if example.label is not None:
+                try:
+                    feature["labels"] = self.target(example.label, labels)
+                except ValueError as error:
+                    raise Claf2Error(f"example {example.id!r} (row {example.line}): {error}") from error
+            ends = [0, 0]
+            for (_, end), sequence in zip(encoding.offsets, encoding.sequence, strict=True):
+                if sequence >= 0:
+                    ends[sequence] = max(ends[sequence], end)
+            texts = (example.text_a, example.text_b or "")
+            counts["truncated"] += any(end < len(text.rstrip()) for end, text in zip(ends, texts, strict=True))
+            yield feature
+
+
+def text_request(values: Mapping[str, Any]) -> TextExample:
+    """Make an unlabelled example of ``text_a`` (or ``text``) and, for pairs, ``text_b``."""
+    known = {"id": "0", **values}
+    text = known.pop("text_a", None) or known.pop("text", None)
+    pair = known.pop("text_b", None)
+    if text is None or set(known) - {"id", "label"}:
+        raise Claf2Error(f"a request has text_a and, for pairs, text_b; got: {', '.join(values) or 'nothing'}")
+    return TextExample(id=str(known["id"]), text_a=str(text), text_b=None if pair is None else str(pair))
+
+
 class Head(Component, ABC):
     """The model half: what is put on the encoder, its loss, and how an answer is read off its logits."""
 
@@ -56,17 +107,15 @@ class Head(Component, ABC):
     """The data half."""
     auto_class: ClassVar[str] = ""
     """The `transformers` class that *is* this head for each architecture, e.g. ``AutoModelForTokenClassification``."""
-    padding: ClassVar[Mapping[str, int]] = {}
-    """What fills the shorter rows of a batch, by feature field (``labels``: -100); other lists are filled with 0."""
+    targets: ClassVar[Mapping[str, int]] = {"labels": 0}
+    """The feature fields that the loss compares with, and what fills them in the shorter rows of a batch."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: label names, number of outputs."""
 
-    def module(self, config: PreTrainedConfig) -> torch.nn.Module:
-        """Build the head's module with fresh weights, its own encoder included, for architectures' own classes.
-
-        A head without an ``auto_class`` overrides this with a module whose ``base_model_prefix`` names the encoder.
-        """
+    def module(self, config: PreTrainedConfig, encoder: torch.nn.Module) -> torch.nn.Module:
+        """Build the module of a head without an ``auto_class``: it owns ``encoder`` and maps ``input_ids`` (B, L),
+        ``attention_mask`` (B, L) and, where the encoder knows segments, ``token_type_ids`` (B, L) to its outputs."""
         raise NotImplementedError(f"{type(self).__name__} names no auto_class and builds no module")
 
     @abstractmethod

@@ -1,0 +1,157 @@
+"""Features → batches, and the seeded stream of (task, batch). The order depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claf2.features import FeatureSet
+from claf2.seed import generator
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+__all__ = ["Batch", "Source", "Stream", "by_length"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B features as rectangular arrays: ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape (B, L), with L
+    the longest of them, and the targets of the head, (B,) or (B, L)."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.arrays["input_ids"])
+
+    def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """Return the arrays as tensors on ``device``; whole numbers as int64, others as float32."""
+        import torch
+
+        return {
+            name: torch.from_numpy(each).to(device, torch.int64 if each.dtype.kind == "i" else torch.float32)
+            for name, each in self.arrays.items()
+        }
+
+
+@dataclass(frozen=True)
+class Source:
+    """The features of one task, and how a batch of them is filled up."""
+
+    features: FeatureSet
+    pad_id: int
+    targets: Mapping[str, int]
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Return the features at ``rows``, (B,), as one batch; targets only where the data has them."""
+        padding = {"input_ids": self.pad_id, "token_type_ids": 0}
+        padding |= {name: fill for name, fill in self.targets.items() if name in self.features.table.column_names}
+        table = self.features.take(rows, padding)
+        arrays = {name: _rectangle(table[name], fill) for name, fill in padding.items()}
+        arrays["attention_mask"] = _mask(table["input_ids"])
+        return Batch(arrays)
+
+
+class Stream:
+    """The training data of one or more tasks as an endless, seeded sequence of (task, parts of one batch).
+
+    Every epoch shuffles each task's rows anew by (seed, task, epoch), cuts them into batches, the last one partial, and
+    shuffles the batches of all tasks among each other by (seed, epoch): MT-DNN's order, and plain shuffling where there
+    is one task. Nothing else is drawn from, so a position in it is two numbers: the epoch and the step within.
+
+    Args:
+        sources: the data of each task.
+        batch_size: the rows of a part.
+        parts: how many parts an optimizer step takes: a step has ``batch_size * parts`` rows.
+        seed: the run's seed.
+        workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], *, batch_size: int, parts: int = 1, seed: int, workers: int = 1
+    ) -> None:
+        self._sources = dict(sources)
+        self._batch_size = batch_size
+        self._parts = parts
+        self._seed = seed
+        self._workers = workers
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of optimizer steps of an epoch."""
+        step = self._batch_size * self._parts
+        return sum(-(-len(source.features) // step) for source in self._sources.values())
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[str, list[Batch]]]:
+        """Yield (task, parts) of an epoch, counted from 0, from its step ``start`` on."""
+        steps = self._order(epoch)[start:]
+        if self._workers == 0:
+            yield from ((task, self._load(task, rows)) for task, rows in steps)
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="claf2-batch") as pool:
+            ahead: deque[tuple[str, Future[list[Batch]]]] = deque()
+            try:
+                for task, rows in steps:
+                    ahead.append((task, pool.submit(self._load, task, rows)))
+                    if len(ahead) > 2 * self._workers:
+                        yield _result(ahead)
+                while ahead:
+                    yield _result(ahead)
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _order(self, epoch: int) -> list[tuple[str, np.ndarray]]:
+        step = self._batch_size * self._parts
+        batches: list[tuple[str, np.ndarray]] = []
+        for task, source in self._sources.items():
+            rows = generator(self._seed, "order", task, epoch).permutation(len(source.features))
+            batches += [(task, rows[start : start + step]) for start in range(0, len(rows), step)]
+        if len(self._sources) > 1:
+            batches = [batches[index] for index in generator(self._seed, "mix", epoch).permutation(len(batches))]
+        return batches
+
+    def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
+        source, size = self._sources[task], self._batch_size
+        return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+def _result(ahead: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Batch]]:
+    task, future = ahead.popleft()
+    return task, future.result()
+
+
+def by_length(features: FeatureSet, size: int) -> Sequence[np.ndarray]:
+    """Cut all rows into batches of ``size`` with the longest features first, so that little of a batch is padding."""
+    import numpy as np
+
+    order = np.argsort(-features.lengths(), kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _rectangle(column: pa.ChunkedArray, fill: int) -> np.ndarray:
+    """Turn a column of numbers into (B,), a column of lists into (B, L)."""
+    import numpy as np
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    if not pa.types.is_list(array.type):
+        return np.array(array.to_numpy(zero_copy_only=False))
+    mask = _mask(column)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    filled = np.full(mask.shape, fill, dtype=values.dtype)
+    filled[mask.astype(bool)] = values
+    return filled
+
+
+def _mask(column: pa.ChunkedArray) -> np.ndarray:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(column).to_numpy()
+    return (np.arange(lengths.max())[None, :] < lengths[:, None]).astype(np.int64)

@@ -1,0 +1,137 @@
+"""Examples → features, kept as memory-mapped Arrow and found again by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claf2.errors import Claf2Error
+from claf2.heads import Feature, Featurizer, heads
+from claf2.readers import Example
+from claf2.registry import digest
+from claf2.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+__all__ = ["FeatureSet", "featurize", "key"]
+
+SLICE = 1000
+"""How many examples are tokenised at a time."""
+
+FORMAT = 1
+"""Raised when the layout of the files below changes."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of one data set: M rows of a memory-mapped Arrow table, in the order of their examples."""
+
+    table: pa.Table
+    counts: Mapping[str, int]
+    """What did not survive the way here: ``examples``, ``features``, ``truncated``, ``lost_spans`` …"""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each feature, shape (M,)."""
+        import pyarrow.compute as pc
+
+        lengths: np.ndarray = pc.list_value_length(self.table["input_ids"]).to_numpy()
+        return lengths
+
+    def take(self, rows: np.ndarray, fields: Iterable[str]) -> pa.Table:
+        """Return some rows' fields, in the order of ``rows``."""
+        return self.table.select(list(fields)).take(rows)
+
+    def records(self) -> list[Feature]:
+        """Return every feature without its token ids, as ``Head.predict`` reads them."""
+        kept = [name for name in self.table.column_names if name not in ("input_ids", "token_type_ids")]
+        records: list[Feature] = self.table.select(kept).to_pylist()
+        return records
+
+
+def key(data: str, featurizer: Featurizer, tokenizer: Tokenizer, labels: Sequence[str]) -> str:
+    """Return the digest of all that determines the features of the data set whose digest is ``data``."""
+    kind = next(name for name in heads.names() if heads.get(name).featurizer is type(featurizer))
+    spec = featurizer.model_dump(mode="json")
+    return digest([FORMAT, data, kind, type(featurizer).version, spec, tokenizer.digest, list(labels)])
+
+
+def featurize(
+    examples: Iterable[Example], featurizer: Featurizer, tokenizer: Tokenizer, labels: Sequence[str], folder: Path
+) -> FeatureSet:
+    """Return the features in ``folder``, after writing them there from ``examples`` where they are not there yet.
+
+    The folder appears at once and whole, so that an interrupted or a concurrent run cannot leave half of it.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:16]}-", dir=folder.parent))
+        try:
+            _write(examples, featurizer, tokenizer, labels, scratch)
+            os.replace(scratch, folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster, and wrote the same
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return _open(folder)
+
+
+def _open(folder: Path) -> FeatureSet:
+    import pyarrow as pa
+
+    with pa.memory_map(str(folder / "features.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+    return FeatureSet(table=table, counts=json.loads((folder / "counts.json").read_text(encoding="utf-8")))
+
+
+def _write(
+    examples: Iterable[Example], featurizer: Featurizer, tokenizer: Tokenizer, labels: Sequence[str], folder: Path
+) -> None:
+    import pyarrow as pa
+
+    counts: Counter[str] = Counter()
+    writer = None
+    with pa.OSFile(str(folder / "features.arrow"), "wb") as sink:
+        for batch in _slices(examples):
+            features = list(featurizer.features(batch, tokenizer, labels, counts))
+            for feature in features:
+                feature["example"] += counts["examples"]
+            counts["examples"] += len(batch)
+            counts["features"] += len(features)
+            if writer is None:
+                schema = pa.schema([(name, _arrow_type(value)) for name, value in features[0].items()])
+                writer = pa.ipc.new_file(sink, schema)
+            uneven = next((each for each in features if each.keys() != set(schema.names)), None)
+            if uneven is not None:
+                raise Claf2Error("some examples have labels and others have none: a data set has them all or none")
+            writer.write_batch(pa.RecordBatch.from_pylist(features, schema=schema))
+        assert writer is not None, "a data set without an example is refused by the task's reader"
+        writer.close()
+    (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+
+
+def _arrow_type(value: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    if isinstance(value, list):
+        return pa.list_(pa.float32() if value and isinstance(value[0], float) else pa.int32())
+    return pa.float64() if isinstance(value, float) else pa.int64()
+
+
+def _slices(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    stream = iter(examples)
+    while batch := list(islice(stream, SLICE)):
+        yield batch

@@ -1,0 +1,209 @@
+"""The answer to a question as a span of the context."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from claf2.errors import Claf2Error
+from claf2.heads import Feature, Featurizer, Head, register_head
+from claf2.metrics import Prediction
+from claf2.readers import Answer, Example, SpanExample
+from claf2.tokenizers import Encoding, Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+OUTSIDE = -1
+"""The character of positions that are not of the context."""
+
+
+class SpanFeaturizer(Featurizer):
+    """``[CLS] question [SEP] context [SEP]`` in windows over the context, as BERT's SQuAD code lays them out. The
+    target of a window without the whole answer is its first position."""
+
+    max_seq_length: int = 384
+    context_stride: int = Field(128, ge=1)
+    """How many tokens after a window the next one starts (BERT's ``doc_stride``)."""
+    max_question_length: int = Field(64, ge=1)
+    """Questions are cut to this many tokens."""
+
+    def features(
+        self, examples: Sequence[SpanExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
+    ) -> Iterator[Feature]:
+        # Leading blanks would take tokens from the question's budget without saying anything.
+        windows = tokenizer.encode(
+            [example.question.lstrip() for example in examples],
+            [example.context for example in examples],
+            max_length=self.max_seq_length,
+            max_first=self.max_question_length,
+            step=self.context_stride,
+        )
+        for position, (example, encodings) in enumerate(zip(examples, windows, strict=True)):
+            answer = example.answers[0] if example.answers else None
+            found = answer is None
+            for encoding in encodings:
+                starts, ends = _context_characters(encoding)
+                feature: Feature = {
+                    "input_ids": encoding.ids,
+                    "token_type_ids": encoding.type_ids,
+                    "starts": starts,
+                    "ends": ends,
+                    "example": position,
+                }
+                if example.answers is not None:
+                    first, last = _locate(answer, starts, ends)
+                    feature["start_positions"], feature["end_positions"] = first, last
+                    found = found or (last > 0 and _survives(answer, example.context, starts[first], ends[last]))
+                yield feature
+            counts["lost_spans"] += not found
+
+
+def _context_characters(encoding: Encoding) -> tuple[list[int], list[int]]:
+    """Return the first and the end character of each position's piece of context, ``OUTSIDE`` elsewhere."""
+    inside = [sequence == 1 for sequence in encoding.sequence]
+    pairs = list(zip(encoding.offsets, inside, strict=True))
+    return [o[0] if i else OUTSIDE for o, i in pairs], [o[1] if i else OUTSIDE for o, i in pairs]
+
+
+def _locate(answer: Answer | None, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+    """Return the first and last position of the answer, (0, 0) where the window does not hold all of it."""
+    context = [index for index, end in enumerate(ends) if end >= 0]
+    if answer is None or not context:
+        return 0, 0
+    low, high = context[0], context[-1] + 1
+    stop = answer.start + len(answer.text)
+    first = bisect_right(ends, answer.start, low, high)
+    last = bisect_left(starts, stop, low, high) - 1
+    if starts[low] > answer.start or ends[high - 1] < stop or not first <= last:
+        return 0, 0
+    return first, last
+
+
+def _survives(answer: Answer | None, context: str, start: int, end: int) -> bool:
+    return answer is not None and context[start:end].strip() == answer.text.strip()
+
+
+@register_head("span")
+class Span(Head):
+    """Two outputs a position, start and end of the answer; the mean of their cross-entropies (Devlin et al., 2019)."""
+
+    featurizer: ClassVar[type[Featurizer]] = SpanFeaturizer
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    targets: ClassVar[Mapping[str, int]] = {"start_positions": 0, "end_positions": 0}
+
+    answer_maxlen: int = Field(30, ge=1)
+    """The longest answer, in tokens."""
+    n_best_size: int = Field(20, ge=1)
+    """How many of the best starts, and of the best ends, are tried in each window."""
+    null_threshold: float | None = None
+    """Answer nothing where "no answer" scores higher than the best span by more than this; `null`: always answer."""
+
+    def weight(self, batch: Mapping[str, np.ndarray]) -> float:
+        return float(len(batch["start_positions"]))
+
+    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        start = cross_entropy(outputs.start_logits.float(), batch["start_positions"], reduction="sum")
+        end = cross_entropy(outputs.end_logits.float(), batch["end_positions"], reduction="sum")
+        return (start + end) / 2
+
+    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+        return {"start": outputs.start_logits.float(), "end": outputs.end_logits.float()}
+
+    def predict(
+        self,
+        examples: Sequence[SpanExample],
+        features: Sequence[Feature],
+        collected: Sequence[Mapping[str, np.ndarray]],
+        labels: Sequence[str],
+    ) -> list[Prediction]:
+        windows: list[list[int]] = [[] for _ in examples]
+        for index, feature in enumerate(features):
+            windows[feature["example"]].append(index)
+        return [
+            self._answer(example, [features[i] for i in mine], [collected[i] for i in mine])
+            for example, mine in zip(examples, windows, strict=True)
+        ]
+
+    def _answer(
+        self, example: SpanExample, features: Sequence[Feature], collected: Sequence[Mapping[str, np.ndarray]]
+    ) -> Prediction:
+        best, text = float("-inf"), ""
+        for feature, row, central in zip(features, collected, _central(features), strict=True):
+            found = self._search(feature, row, central)
+            if found is not None and found[0] > best:
+                best, text = found[0], example.context[found[1] : found[2]]
+        null = min(float(row["start"][0]) + float(row["end"][0]) for row in collected)
+        if best == float("-inf"):
+            best = null
+        if self.null_threshold is not None and null - best > self.null_threshold:
+            text = ""
+        gold = None if example.answers is None else [answer.text for answer in example.answers]
+        return Prediction(
+            id=example.id, gold=gold, prediction=text, score=best, details={"null_score_difference": null - best}
+        )
+
+    def _search(
+        self, feature: Feature, row: Mapping[str, np.ndarray], central: np.ndarray
+    ) -> tuple[float, int, int] | None:
+        """Return the score, first and end character of a window's best span among the best starts × best ends."""
+        import numpy as np
+
+        length = len(feature["starts"])
+        context = np.asarray(feature["ends"]) >= 0
+        starts = _best(np.where(context & central, row["start"][:length], -np.inf), self.n_best_size)
+        ends = _best(np.where(context, row["end"][:length], -np.inf), self.n_best_size)
+        scores = row["start"][starts][:, None] + row["end"][ends][None, :]
+        width = ends[None, :] - starts[:, None]
+        scores = np.where((width >= 0) & (width < self.answer_maxlen), scores, -np.inf)
+        if not scores.size or scores.max() == -np.inf:
+            return None
+        s, e = np.unravel_index(int(scores.argmax()), scores.shape)
+        return float(scores[s, e]), feature["starts"][starts[s]], feature["ends"][ends[e]]
+
+    def request(self, values: Mapping[str, Any]) -> Example:
+        known = {"id": "0", **values}
+        question, context = known.pop("question", None), known.pop("context", None)
+        if question is None or context is None or set(known) - {"id", "answers"}:
+            raise Claf2Error(f"a request has question and context; got: {', '.join(values) or 'nothing'}")
+        return SpanExample(id=str(known["id"]), question=str(question), context=str(context))
+
+
+def _best(values: np.ndarray, count: int) -> np.ndarray:
+    """Return the positions of the ``count`` highest finite values, the earlier first among equals."""
+    import numpy as np
+
+    order = np.argsort(-values, kind="stable")[:count]
+    return order[values[order] > -np.inf]
+
+
+def _central(features: Sequence[Feature]) -> list[np.ndarray]:
+    """Say for each position of each window whether no other window gives its token more context (Devlin et al., 2019):
+    the smaller of the contexts to its left and right, plus a hundredth of the window's length."""
+    import numpy as np
+
+    margins = []
+    for feature in features:
+        inside = np.flatnonzero(np.asarray(feature["ends"]) >= 0)
+        margin = np.full(len(feature["ends"]), -1.0)
+        margin[inside] = np.minimum(np.arange(len(inside)), np.arange(len(inside))[::-1]) + 0.01 * len(inside)
+        margins.append(margin)
+    most: dict[tuple[int, int], float] = {}
+    for feature, margin in zip(features, margins, strict=True):
+        for key, value in zip(zip(feature["starts"], feature["ends"], strict=True), margin, strict=True):
+            if value > most.get(key, -1.0):
+                most[key] = value
+    return [
+        np.array(
+            [value >= most.get(key, 0.0) for key, value in
+             zip(zip(feature["starts"], feature["ends"], strict=True), margin, strict=True)]
+        )
+        for feature, margin in zip(features, margins, strict=True)
+    ]  # fmt: skip

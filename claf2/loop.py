@@ -1,0 +1,229 @@
+"""The only place where weights change, and the only place where they are judged.
+
+``fit`` reads top to bottom: take the next batch, set the learning rate, add up the gradients of its parts, clip,
+step; where an evaluation is due, judge, keep what is best, save what a resume needs, and perhaps stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from claf2.batch import Batch, Source, Stream, by_length
+from claf2.errors import Claf2Error
+from claf2.heads import Head
+from claf2.metrics import Metric
+from claf2.models.encoder import EncoderWithHeads
+from claf2.optim import Schedule
+from claf2.readers import Example
+from claf2.report import Report, TaskReport, score
+from claf2.seed import undisturbed
+
+__all__ = ["EvaluationData", "Keeper", "Observer", "Plan", "State", "evaluate", "fit"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, when to look, and which score decides.
+
+    ``interval`` is the number of steps between evaluations, counted from the start of each epoch when
+    ``per_epoch``; the last step is always evaluated. ``patience`` evaluations without a better score end the run.
+    """
+
+    total_steps: int
+    interval: int
+    per_epoch: bool
+    metric_key: str
+    lower_is_better: bool
+    patience: int | None
+    max_norm: float | None
+    learning_rate: float
+
+    def due(self, state: State) -> bool:
+        """Say whether the model is to be evaluated after the step that ``state`` has just taken."""
+        counted = state.position if self.per_epoch else state.step
+        return counted % self.interval == 0 or state.step == self.total_steps
+
+    def better(self, value: float | None, best: float | None) -> bool:
+        """Say whether ``value`` beats ``best``; an undefined score beats nothing, and a first one always counts."""
+        if best is None or value is None:
+            return best is None
+        return value < best if self.lower_is_better else value > best
+
+
+@dataclass
+class State:
+    """Where a run stands: all that ``fit`` remembers between two steps, besides weights, optimizer and generators."""
+
+    epoch: int = 0
+    """Counted from 0; the epoch of the next step."""
+    position: int = 0
+    """The steps taken in this epoch."""
+    step: int = 0
+    """The steps taken in all."""
+    best_score: float | None = None
+    best_step: int | None = None
+    best_epoch: int | None = None
+    best: dict[str, float | None] = field(default_factory=dict)
+    """All scores of the best evaluation."""
+    unimproved: int = 0
+    """Evaluations since the best one."""
+    loss: float = 0.0
+    """The sum of step losses since the last evaluation."""
+    losses: int = 0
+    """How many they are."""
+    finished: bool = False
+
+
+class Observer(Protocol):
+    """Watches a run and never steers it."""
+
+    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
+        """Called after every optimizer step with the mean loss of its batch."""
+
+    def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
+        """Called after every evaluation, before anything is saved."""
+
+
+class Keeper(Protocol):
+    """Stores what a run must not lose."""
+
+    def keep_best(self, report: Report) -> None:
+        """Store the weights and predictions of the best evaluation so far."""
+
+    def keep_last(self, state: State) -> None:
+        """Store all that a resume needs."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """One task's examples to be judged, their features, and how."""
+
+    source: Source
+    examples: Sequence[Example]
+    head: Head
+    labels: Sequence[str]
+    metrics: Sequence[Metric]
+
+
+def fit(
+    model: EncoderWithHeads,
+    heads: Mapping[str, Head],
+    stream: Stream,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    plan: Plan,
+    state: State,
+    *,
+    judge: Callable[[], Report],
+    keeper: Keeper,
+    observer: Observer,
+    interrupted: Callable[[], bool],
+) -> None:
+    """Train ``model`` until the plan is fulfilled; ``state`` says where to begin, and in the end where it stands.
+
+    Stops early after ``plan.patience`` evaluations without improvement, or, after a finished step and with everything
+    saved, when ``interrupted`` says so.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    while not state.finished:
+        for task, parts in stream.epoch(state.epoch, start=state.position):
+            # A pure function of the step: nothing to save, and never a step behind (warm-up starts at 0).
+            rate = plan.learning_rate * schedule.factor(state.step, plan.total_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+            # The parts of a batch share one denominator, so their gradients add up to the whole batch's gradient,
+            # however unevenly the targets fall on them and however short the last batch is.
+            total = sum(heads[task].weight(part.arrays) for part in parts)
+            loss = 0.0
+            for part in parts:
+                tensors = part.tensors(device)
+                part_loss = heads[task].loss(model(task, tensors), tensors) / max(total, 1.0)
+                part_loss.backward()  # type: ignore[no-untyped-call]
+                loss += part_loss.item()
+            if not np.isfinite(loss):
+                raise Claf2Error(
+                    f"the loss of task {task!r} became {loss} at step {state.step + 1} (learning rate {rate:.3g}); "
+                    "try a lower optimizer.learning_rate"
+                )
+            if plan.max_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            state.step += 1
+            state.position += 1
+            state.loss += loss
+            state.losses += 1
+            observer.on_step(state, loss, rate)
+            if plan.due(state):
+                _judge(state, plan, judge, keeper, observer)
+                model.train()
+            if state.finished:
+                return
+            if interrupted():
+                keeper.keep_last(state)
+                return
+        state.epoch += 1
+        state.position = 0
+
+
+def _judge(state: State, plan: Plan, judge: Callable[[], Report], keeper: Keeper, observer: Observer) -> None:
+    """Evaluate; keep the best; save. In this order, so that a kill in between only repeats what was lost."""
+    report = judge()
+    logs = {"train/loss": state.loss / state.losses, **report.logs()}
+    state.loss, state.losses = 0.0, 0
+    value = report.value(plan.metric_key)
+    if plan.better(value, state.best_score):
+        state.best_score, state.best_step, state.best_epoch = value, state.step, state.epoch + 1
+        state.best, state.unimproved = logs, 0
+        keeper.keep_best(report)
+    else:
+        state.unimproved += 1
+    tired = plan.patience is not None and state.unimproved >= plan.patience
+    state.finished = tired or state.step == plan.total_steps
+    observer.on_report(state, report, logs)
+    keeper.keep_last(state)
+
+
+def evaluate(model: EncoderWithHeads, data: Mapping[str, EvaluationData], *, split: str, batch_size: int) -> Report:
+    """Judge ``model`` on the examples of each task. Draws from no generator, so judging more often changes nothing."""
+    was_training = model.training
+    model.eval()
+    with undisturbed(), torch.inference_mode():
+        tasks = {task: _evaluate(model, task, each, batch_size) for task, each in data.items()}
+    model.train(was_training)
+    return Report(split=split, tasks=tasks)
+
+
+def _evaluate(model: EncoderWithHeads, task: str, data: EvaluationData, batch_size: int) -> TaskReport:
+    device = next(model.parameters()).device
+    features = data.source.features
+    collected: list[dict[str, np.ndarray[Any, Any]]] = [{}] * len(features)
+    loss = weight = 0.0
+    for rows in by_length(features, batch_size):
+        batch = data.source.batch(rows)
+        tensors = batch.tensors(device)
+        outputs = model(task, tensors)
+        if _labelled(batch, data.head):
+            loss += data.head.loss(outputs, tensors).item()
+            weight += data.head.weight(batch.arrays)
+        arrays = {name: each.cpu().numpy() for name, each in data.head.collect(outputs).items()}
+        for index, row in enumerate(rows):
+            collected[row] = {name: each[index] for name, each in arrays.items()}
+    predictions = data.head.predict(data.examples, features.records(), collected, data.labels)
+    return TaskReport(
+        scores=score(data.metrics, predictions, data.labels),
+        loss=loss / weight if weight else None,
+        predictions=predictions,
+    )
+
+
+def _labelled(batch: Batch, head: Head) -> bool:
+    return all(name in batch.arrays for name in head.targets)

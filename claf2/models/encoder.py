@@ -1,0 +1,231 @@
+"""One encoder shared by the heads of all tasks, each head being `transformers`' own class for the architecture."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from claf2.errors import ConfigError, ModelError, nearest
+from claf2.heads import Head
+from claf2.models import SCRATCH, ModelSpec
+from claf2.seed import seeded
+
+__all__ = ["EncoderWithHeads", "Part", "build", "position_limit"]
+
+logger = logging.getLogger("claf2")
+
+ARCHITECTURE = {
+    "model_type": "bert",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 512,
+}
+"""The encoder that `scratch` stands for where the model block names none."""
+
+HEAD_DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "qa_dropout", "cls_dropout")
+"""What the architectures call the dropout before the head's last layer."""
+
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+"""Architectures whose position ids start behind the padding id, so that two embeddings are never used."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task's share of a model: its head and its label names."""
+
+    head: Head
+    labels: Sequence[str]
+
+
+class EncoderWithHeads(nn.Module):
+    """An encoder and ``{task: head}``; each head module holds the very same encoder.
+
+    Args:
+        heads: the module of each task; all of them share one encoder.
+        takes_segments: whether the encoder distinguishes a first and a second text by ``token_type_ids``.
+    """
+
+    def __init__(self, heads: Mapping[str, nn.Module], *, takes_segments: bool) -> None:
+        super().__init__()
+        self.names = list(heads)
+        self.heads = nn.ModuleList(heads.values())
+        self.takes_segments = takes_segments
+
+    def head(self, task: str) -> nn.Module:
+        """Return the module of a task, encoder included."""
+        return self.heads[self.names.index(task)]
+
+    def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
+        """Return the outputs of a task's head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L)."""
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
+        return self.head(task)(**{name: inputs[name] for name in names})
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return every parameter and buffer once, by name: what a checkpoint stores."""
+        return {name: each.detach() for name, each in (*self.named_parameters(), *self.named_buffers())}
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Copy stored weights into the model.
+
+        Raises:
+            ModelError: when they are not those of this model.
+        """
+        mine = self.weights()
+        if mine.keys() != weights.keys():
+            raise ModelError("the checkpoint holds the weights of another model")
+        with torch.no_grad():
+            for name, each in mine.items():
+                each.copy_(weights[name])
+
+
+def build(
+    spec: ModelSpec, source: Path | str, parts: Mapping[str, Part], *, vocab_size: int, pad_id: int, seed: int
+) -> EncoderWithHeads:
+    """Load or make the encoder and put the head of each task on it; fresh weights depend on ``seed`` alone.
+
+    Args:
+        spec: the model block.
+        source: the folder or hub id of the weights, or ``scratch``.
+        parts: the head and labels of each task.
+        vocab_size: the ids of the tokenizer, for fresh embeddings and to refuse ones that are too small.
+        pad_id: the tokenizer's padding id.
+        seed: the run's seed.
+
+    Raises:
+        ModelError: when the weights cannot be found or read, or do not fit the tokenizer.
+    """
+    config = _configuration(spec, source, vocab_size, pad_id)
+    if vocab_size > config.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {vocab_size} ids but the embeddings of {spec.pretrained_model_name} only "
+            f"{config.vocab_size}: leave out the token section to use the model's own tokenizer"
+        )
+    modules: dict[str, nn.Module] = {}
+    encoder: nn.Module | None = None
+    for task, part in parts.items():
+        with seeded(seed, "init", task):
+            modules[task] = _head(spec, source, part, copy.deepcopy(config), encoder)
+        encoder = encoder or _encoder_of(modules[task])
+    return EncoderWithHeads(modules, takes_segments=getattr(config, "type_vocab_size", 0) > 1)
+
+
+def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
+    """Return the longest input that the encoder has positions for; ``None`` where it has no such limit."""
+    config = _configuration(spec, source, 1, 0)
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    return limit - 2 if limit is not None and config.model_type in OFFSET_POSITIONS else limit
+
+
+def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
+    if source != SCRATCH:
+        try:
+            return AutoConfig.from_pretrained(source, revision=spec.revision)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{source}: no usable model there: {_first_line(error)}") from error
+    wanted = dict(spec.architecture or ARCHITECTURE)
+    kind = str(wanted.pop("model_type", ARCHITECTURE["model_type"]))
+    known = transformers.CONFIG_MAPPING
+    if kind not in known:
+        raise ConfigError("model.architecture.model_type", f"{kind!r} is no architecture", hint=nearest(kind, known))
+    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | wanted)
+    unknown = set(wanted) - set(type(config)().to_dict())
+    if unknown:
+        name = min(unknown)
+        raise ConfigError(
+            f"model.architecture.{name}", f"{kind} has no such setting", hint=nearest(name, config.to_dict())
+        )
+    return config
+
+
+def _head(
+    spec: ModelSpec, source: Path | str, part: Part, config: PreTrainedConfig, encoder: nn.Module | None
+) -> nn.Module:
+    stored = _stored_labels(config)
+    part.head.configure(config, part.labels)
+    if spec.dropout is not None:
+        _set_dropout(config, spec.dropout)
+    if not part.head.auto_class:
+        return part.head.module(config, encoder or _load(AutoModel, source, config, spec))
+    auto = getattr(transformers, part.head.auto_class)
+    if encoder is not None:
+        module: PreTrainedModel = auto.from_config(config)
+        setattr(module, module.base_model_prefix, encoder)
+        return module
+    module = _load(auto, source, config, spec)
+    if source != SCRATCH and stored != list(part.labels):
+        _refresh(module, auto.from_config(config))
+    return module
+
+
+def _encoder_of(module: nn.Module) -> nn.Module:
+    prefix = str(getattr(module, "base_model_prefix", "encoder"))
+    encoder: nn.Module = getattr(module, prefix)
+    return encoder
+
+
+def _load(auto: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
+    if source == SCRATCH:
+        return auto.from_config(config)  # type: ignore[no-any-return]
+    try:
+        model, info = auto.from_pretrained(
+            source,
+            config=config,
+            revision=spec.revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{source}: its weights cannot be loaded: {_first_line(error)}") from error
+    _check_loaded(model, info, source)
+    return model  # type: ignore[no-any-return]
+
+
+def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str) -> None:
+    """Refuse an encoder of which a part would silently stay random; a missing pooler is only said."""
+    prefix = f"{model.base_model_prefix}."
+    headless = type(model) is type(model.base_model)
+    missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+    inside = sorted(key for key in missing if headless or key.startswith(prefix))
+    pooler = [key for key in inside if "pooler" in key]
+    if len(inside) > len(pooler):
+        lost = [key for key in inside if key not in pooler]
+        raise ModelError(f"{source}: {len(lost)} weights of the encoder are not there, {lost[0]} among them")
+    if pooler:
+        logger.warning("%s has no pooler: the head starts from a fresh one", source)
+
+
+def _stored_labels(config: PreTrainedConfig) -> list[str]:
+    return [str(config.id2label[index]) for index in sorted(config.id2label)] if config.id2label else []
+
+
+def _refresh(module: nn.Module, fresh: nn.Module) -> None:
+    """Give everything but the encoder fresh weights: a stored head for other labels must not be taken over."""
+    prefix = f"{module.base_model_prefix}."
+    weights = fresh.state_dict()
+    with torch.no_grad():
+        for name, each in module.state_dict().items():
+            if not name.startswith(prefix):
+                each.copy_(weights[name])
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    names = [name for name in HEAD_DROPOUT if hasattr(config, name)]
+    if not names:
+        raise ConfigError("model.dropout", f"{config.model_type} heads have no dropout of their own", hint="use null")
+    for name in names:
+        setattr(config, name, dropout)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,74 @@
+"""What an evaluation found: scores, loss, and a prediction for each example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from claf2.errors import ConfigError, nearest
+from claf2.metrics import Metric, Prediction, Scores
+
+__all__ = ["Report", "TaskReport", "lower_is_better", "score"]
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task's evaluation. Scores are on 0–100 (``None``: undefined), the loss is the mean over targets."""
+
+    scores: Scores
+    loss: float | None
+    predictions: Sequence[Prediction]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The evaluation of all tasks of a run on one split."""
+
+    split: str
+    tasks: Mapping[str, TaskReport]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def logs(self) -> dict[str, float | None]:
+        """Return every score as ``split/key``, or as ``split/task/key`` where there is more than one task."""
+        logs: dict[str, float | None] = {}
+        for name, task in self.tasks.items():
+            prefix = self.split if len(self.tasks) == 1 else f"{self.split}/{name}"
+            logs |= {f"{prefix}/{key}": value for key, value in task.scores.items()}
+            if task.loss is not None:
+                logs[f"{prefix}/loss"] = task.loss
+        return logs
+
+    def value(self, key: str) -> float | None:
+        """Return the score that ``key`` names.
+
+        Raises:
+            ConfigError: when there is none of that name.
+        """
+        logs = self.logs()
+        if f"{self.split}/{key}" not in logs:
+            known = [name.removeprefix(f"{self.split}/") for name in logs]
+            raise ConfigError("trainer.metric_key", f"{key!r} is not a score of this task", hint=nearest(key, known))
+        return logs[f"{self.split}/{key}"]
+
+    def summary(self) -> str:
+        """Return the scores as one line each, for a console."""
+        return "\n".join(
+            f"{name}: {'undefined' if value is None else format(value, '.4f')}" for name, value in self.logs().items()
+        )
+
+
+def score(metrics: Sequence[Metric], predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
+    """Return all scores of a task's metrics; nothing where the examples are unlabelled."""
+    if any(prediction.gold is None for prediction in predictions):
+        return {}
+    scores: Scores = {}
+    for metric in metrics:
+        scores |= {key: value for key, value in metric.compute(predictions, labels).items() if key not in scores}
+    return scores
+
+
+def lower_is_better(metrics: Sequence[Metric], key: str) -> bool:
+    """Say whether less of the score ``key`` is better: the loss always, others as their metric declares."""
+    last = key.rsplit("/", 1)[-1]
+    return last == "loss" or any(last in metric.lower_is_better for metric in metrics)

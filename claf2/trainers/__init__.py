@@ -1,0 +1,17 @@
+"""Trainers: how a run is staged around the one loop."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+from claf2.registry import Component, Registry
+
+__all__ = ["Trainer", "register_trainer", "trainers"]
+
+
+class Trainer(Component, ABC):
+    """A way to stage a run; its fields are the block of the trainer section that is named after it."""
+
+
+trainers: Registry[type[Trainer]] = Registry("trainer", home="claf2.trainers")
+register_trainer = trainers.register
