@@ -6,6 +6,7 @@ step; where an evaluation is due, judge, keep what is best, save what a resume n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from claf2.readers import Example
 from claf2.report import Report, TaskReport, score
 from claf2.seed import undisturbed
 
-__all__ = ["EvaluationData", "Keeper", "Observer", "Plan", "State", "evaluate", "fit"]
+__all__ = ["EvaluationData", "Job", "Keeper", "Observer", "Plan", "State", "evaluate", "fit"]
 
 
 @dataclass(frozen=True)
@@ -110,44 +111,55 @@ class EvaluationData:
     metrics: Sequence[Metric]
 
 
-def fit(
-    model: EncoderWithHeads,
-    heads: Mapping[str, Head],
-    stream: Stream,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    plan: Plan,
-    state: State,
-    *,
-    judge: Callable[[], Report],
-    keeper: Keeper,
-    observer: Observer,
-    interrupted: Callable[[], bool],
-) -> None:
-    """Train ``model`` until the plan is fulfilled; ``state`` says where to begin, and in the end where it stands.
+@dataclass(frozen=True)
+class Job:
+    """All that one stage of training needs, built and ready.
+
+    ``state`` says where to begin. ``judge`` evaluates the model as it stands. ``interrupted`` says, after a step,
+    whether the user wants the run to end.
+    """
+
+    model: EncoderWithHeads
+    heads: Mapping[str, Head]
+    stream: Stream
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    plan: Plan
+    state: State
+    judge: Callable[[], Report]
+    keeper: Keeper
+    observer: Observer
+    interrupted: Callable[[], bool]
+
+
+def fit(job: Job) -> None:
+    """Train ``job.model`` until the plan is fulfilled; ``job.state`` says in the end where the run stands.
 
     Stops early after ``plan.patience`` evaluations without improvement, or, after a finished step and with everything
-    saved, when ``interrupted`` says so.
+    saved, when the job was interrupted.
     """
+    model, plan, state, optimizer = job.model, job.plan, job.state, job.optimizer
     device = next(model.parameters()).device
     model.train()
     while not state.finished:
-        for task, parts in stream.epoch(state.epoch, start=state.position):
+        for task, parts in job.stream.epoch(state.epoch, start=state.position):
+            head = job.heads[task]
+
             # A pure function of the step: nothing to save, and never a step behind (warm-up starts at 0).
-            rate = plan.learning_rate * schedule.factor(state.step, plan.total_steps)
+            rate = plan.learning_rate * job.schedule.factor(state.step, plan.total_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
             # The parts of a batch share one denominator, so their gradients add up to the whole batch's gradient,
             # however unevenly the targets fall on them and however short the last batch is.
-            total = sum(heads[task].weight(part.arrays) for part in parts)
+            targets = max(1.0, sum(head.weight(part.arrays) for part in parts))
             loss = 0.0
             for part in parts:
                 tensors = part.tensors(device)
-                part_loss = heads[task].loss(model(task, tensors), tensors) / max(total, 1.0)
+                part_loss = head.loss(model(task, tensors), tensors) / targets
                 part_loss.backward()  # type: ignore[no-untyped-call]
                 loss += part_loss.item()
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 raise Claf2Error(
                     f"the loss of task {task!r} became {loss} at step {state.step + 1} (learning rate {rate:.3g}); "
                     "try a lower optimizer.learning_rate"
@@ -161,35 +173,36 @@ def fit(
             state.position += 1
             state.loss += loss
             state.losses += 1
-            observer.on_step(state, loss, rate)
+            job.observer.on_step(state, loss, rate)
             if plan.due(state):
-                _judge(state, plan, judge, keeper, observer)
+                _judge(job)
                 model.train()
             if state.finished:
                 return
-            if interrupted():
-                keeper.keep_last(state)
+            if job.interrupted():
+                job.keeper.keep_last(state)
                 return
         state.epoch += 1
         state.position = 0
 
 
-def _judge(state: State, plan: Plan, judge: Callable[[], Report], keeper: Keeper, observer: Observer) -> None:
+def _judge(job: Job) -> None:
     """Evaluate; keep the best; save. In this order, so that a kill in between only repeats what was lost."""
-    report = judge()
+    plan, state = job.plan, job.state
+    report = job.judge()
     logs = {"train/loss": state.loss / state.losses, **report.logs()}
     state.loss, state.losses = 0.0, 0
     value = report.value(plan.metric_key)
     if plan.better(value, state.best_score):
         state.best_score, state.best_step, state.best_epoch = value, state.step, state.epoch + 1
         state.best, state.unimproved = logs, 0
-        keeper.keep_best(report)
+        job.keeper.keep_best(report)
     else:
         state.unimproved += 1
     tired = plan.patience is not None and state.unimproved >= plan.patience
     state.finished = tired or state.step == plan.total_steps
-    observer.on_report(state, report, logs)
-    keeper.keep_last(state)
+    job.observer.on_report(state, report, logs)
+    job.keeper.keep_last(state)
 
 
 def evaluate(model: EncoderWithHeads, data: Mapping[str, EvaluationData], *, split: str, batch_size: int) -> Report:

@@ -64,8 +64,7 @@ class Task(Component):
         Raises:
             DataError: for a missing file, a malformed row, an unknown label, or a file without a row.
         """
-        if not path.is_file():
-            raise DataError(path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}")
+        self.require(path)
         known = frozenset(self.labels)
         empty = True
         for example in self.reader.read(path):
@@ -82,6 +81,11 @@ class Task(Component):
             yield example
         if empty:
             raise DataError(path, "holds no example")
+
+    def require(self, path: Path) -> None:
+        """Raise ``DataError`` where there is no such file."""
+        if not path.is_file():
+            raise DataError(path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}")
 
     def identity(self) -> str:
         """Return a digest of all in the row that determines what a score means."""

@@ -35,12 +35,14 @@ class Prediction:
 class Metric(Component, ABC):
     """One official metric; ``compute`` turns predictions into one or more named scores."""
 
+    selects: ClassVar[str]
+    """The key of the score that selects the best checkpoint where this is a task's first metric."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset()
     """The keys of scores where less is better; all others are better when higher."""
 
     @abstractmethod
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-        """Return scores on 0–100 by key, the key that selects the best checkpoint first.
+        """Return scores on 0–100 by key, ``selects`` among them.
 
         Args:
             predictions: one for each example, at least one.

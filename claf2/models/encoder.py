@@ -19,7 +19,7 @@ from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.seed import seeded
 
-__all__ = ["EncoderWithHeads", "Part", "build", "position_limit"]
+__all__ = ["EncoderWithHeads", "Part", "build", "label_order", "position_limit"]
 
 logger = logging.getLogger("claf2")
 
@@ -119,6 +119,13 @@ def build(
     return EncoderWithHeads(modules, takes_segments=getattr(config, "type_vocab_size", 0) > 1)
 
 
+def label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[str]:
+    """Return the task's labels in the order of the weights' own where both name the same ones, so that a model that
+    was fine-tuned elsewhere keeps its meaning; else in the task's order."""
+    stored = [] if source == SCRATCH else _stored_labels(_configuration(spec, source, 1, 0))
+    return stored if sorted(stored) == sorted(labels) else list(labels)
+
+
 def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
     """Return the longest input that the encoder has positions for; ``None`` where it has no such limit."""
     config = _configuration(spec, source, 1, 0)
@@ -162,7 +169,7 @@ def _head(
         setattr(module, module.base_model_prefix, encoder)
         return module
     module = _load(auto, source, config, spec)
-    if source != SCRATCH and stored != list(part.labels):
+    if source != SCRATCH and stored != _stored_labels(config):
         _refresh(module, auto.from_config(config))
     return module
 

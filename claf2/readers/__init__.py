@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, cast
 
+from claf2.errors import DataError
 from claf2.registry import Component, Registry
 
-__all__ = ["Answer", "Example", "Reader", "SpanExample", "TextExample", "TokenExample", "readers", "register_reader"]
+if TYPE_CHECKING:
+    from claf2.readers.conll import Conll as Conll
+    from claf2.readers.delimited import Delimited as Delimited
+    from claf2.readers.jsonl import Jsonl as Jsonl
+    from claf2.readers.squad import Squad as Squad
+
+__all__ = [
+    "Answer",
+    "Conll",
+    "Delimited",
+    "Example",
+    "Jsonl",
+    "Reader",
+    "SpanExample",
+    "Squad",
+    "TextExample",
+    "TokenExample",
+    "open_text",
+    "read_json",
+    "readers",
+    "register_reader",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +113,34 @@ class SpanExample(Example):
         return (self.question, self.context)
 
 
+def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
+    """Open a UTF-8 text file, through gzip when its name ends in ``.gz``; a BOM is passed over.
+
+    Lines end at line feeds alone (a carriage return before one is the caller's to strip), since the other line
+    separators of Unicode occur inside texts. What is written has the same bytes whenever it is written.
+    """
+    if path.suffix == ".gz":
+        raw: IO[bytes] = cast(IO[bytes], gzip.GzipFile(path, f"{mode}b", mtime=0))
+    else:
+        raw = path.open(f"{mode}b")
+    return io.TextIOWrapper(raw, encoding="utf-8-sig" if mode == "r" else "utf-8", newline="\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that is one JSON document.
+
+    Raises:
+        DataError: when it is not, or is cut short.
+    """
+    try:
+        with open_text(path) as file:
+            return json.load(file)
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"not JSON: {error.msg}", line=error.lineno) from error
+    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise DataError(path, f"damaged: {error}") from error
+
+
 class Reader(Component, ABC):
     """The description of a file format; ``read`` streams its examples, ``write`` is the inverse."""
 
@@ -105,3 +159,11 @@ class Reader(Component, ABC):
 
 readers: Registry[type[Reader]] = Registry("reader", home="claf2.readers")
 register_reader = readers.register
+
+
+def __getattr__(name: str) -> Any:
+    """Offer the members by class name, imported when first asked for."""
+    for each in readers.names():
+        if readers.get(each).__name__ == name:
+            return readers.get(each)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-__all__ = ["Encoding", "Tokenizer"]
+from pydantic import Field
+
+from claf2.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import Decoder
+    from tokenizers.models import Model
+
+__all__ = ["Encoding", "Subword", "Tokenizer", "Word", "language_warning", "subwords", "words"]
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""The special tokens of tokenizers put together here, BERT's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +89,69 @@ class Tokenizer(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the tokenizer into ``folder`` as `transformers` stores one, so that ``AutoTokenizer`` loads it."""
+
+
+class Word(Component, ABC):
+    """How a text is cut into words: a normaliser and a pre-tokeniser."""
+
+    stored: ClassVar[bool] = True
+    """Whether `tokenizers` can write it into a file; what runs in Python it cannot."""
+
+    @abstractmethod
+    def apply(self, backend: Backend) -> None:
+        """Set the normaliser and the pre-tokeniser of ``backend``."""
+
+
+
+class Subword(Component, ABC):
+    """How a word is cut into pieces: a model with its vocabulary, read from files or learnt from texts.
+
+    Every vocabulary is learnt through byte-pair merges of words with a ``▁`` in front, because that is the one trainer
+    of `tokenizers` that gives the same vocabulary every time (its others depend on the order of a hash table).
+    """
+
+    marked: ClassVar[bool] = False
+    """Whether words come with a ``▁`` in front, as in SentencePiece."""
+
+    vocab_path: str | None = None
+    """The vocabulary; `null`: learnt from the training texts."""
+    vocab_size: int = Field(8000, ge=10)
+    """The size of a vocabulary that is learnt."""
+
+    @abstractmethod
+    def read(self, vocab_path: str) -> Model:
+        """Return the model with the vocabulary of its files."""
+
+    @abstractmethod
+    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+        """Return the model with a vocabulary made from ``merged``, byte-pair merges learnt from ``texts``."""
+
+    @abstractmethod
+    def decoder(self) -> Decoder:
+        """Return what puts pieces together to a text again."""
+
+
+words: Registry[type[Word]] = Registry("word tokenizer", home="claf2.tokenizers.words")
+subwords: Registry[type[Subword]] = Registry("subword tokenizer", home="claf2.tokenizers.subwords")
+
+
+def language_warning(tokenizer: Tokenizer, language: str, texts: Iterable[str]) -> str | None:
+    """Return a warning, with an example, where the tokenizer takes the letters of a Korean or Japanese text apart.
+
+    Lower-casing tokenizers strip accents by decomposing characters: Hangul falls into jamo, and kana lose their voicing
+    marks. It is seen from what comes out, not from what the tokenizer is called.
+    """
+    if language not in ("ko", "ja"):
+        return None
+    for text in texts:
+        for word in text.split():
+            pieces = tokenizer.tokenize(word)
+            surface = "".join(pieces)
+            for letter in word:
+                parts = unicodedata.normalize("NFD", letter)
+                if len(parts) > 1 and ord(letter) > 0x3000 and letter not in surface and parts[0] in surface:
+                    return (
+                        f"the tokenizer takes the letters of this language apart: {word} becomes {' '.join(pieces)}; "
+                        "use one that neither lower-cases nor strips accents (do_lower_case: false)"
+                    )
+    return None

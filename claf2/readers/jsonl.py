@@ -1,0 +1,85 @@
+"""JSON, one document with a list of rows or one row a line: KLUE's and JGLUE's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from claf2.errors import DataError, nearest
+from claf2.readers import Example, Reader, TextExample, open_text, read_json, register_reader
+
+
+@register_reader("jsonl")
+class Jsonl(Reader):
+    """Rows of named values. Whether a file is one list or has a row a line is seen from its first character."""
+
+    columns: Mapping[str, str]
+    """Example field (`id`, `text_a`, `text_b`, `label`) → key; a dot goes into an inner object."""
+    label_map: Mapping[str, str] = {}
+    """The file's label → the task's label name, where they differ."""
+
+    def read(self, path: Path) -> Iterator[Example]:
+        for line, row in _rows(path):
+            if not isinstance(row, dict):
+                raise DataError(path, f"a row is a JSON object, not {type(row).__name__}", line=line)
+            values = {field: self._value(path, line, row, field, key) for field, key in self.columns.items()}
+            label = values.get("label")
+            yield TextExample(
+                id=values.get("id") or str(line),
+                line=line,
+                text_a=values["text_a"] or "",
+                text_b=values.get("text_b"),
+                label=label if label is None else self.label_map.get(label, label),
+            )
+
+    def _value(self, path: Path, line: int, row: Mapping[str, Any], field: str, key: str) -> str | None:
+        value: Any = row
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                if field == "label":  # an unlabelled test set
+                    return None
+                known = list(value) if isinstance(value, dict) else []
+                raise DataError(path, f"no {key!r} in the row", line=line, hint=nearest(part, known))
+            value = value[part]
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, int | float):
+            return repr(value)
+        raise DataError(path, f"{key!r} is {type(value).__name__}, not a text or a number", line=line)
+
+    def write(self, examples: Iterable[Example], path: Path) -> None:
+        back = {name: value for value, name in self.label_map.items()}
+        rows = []
+        for example in examples:
+            row: dict[str, Any] = {}
+            for field, key in self.columns.items():
+                value = getattr(example, field)
+                if value is not None:
+                    _put(row, key.split("."), back.get(value, value) if field == "label" else value)
+            rows.append(row)
+        with open_text(path, "w") as file:
+            json.dump(rows, file, ensure_ascii=False, indent=1)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    with open_text(path) as file:
+        start = file.read(4096).lstrip()[:1]
+    if start == "[":
+        yield from enumerate(read_json(path), start=1)
+        return
+    with open_text(path) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                yield line, json.loads(text)
+            except json.JSONDecodeError as error:
+                raise DataError(path, f"not JSON: {error.msg}", line=line) from error
+
+
+def _put(row: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        row = row.setdefault(key, {})
+    row[keys[-1]] = value

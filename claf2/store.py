@@ -1,0 +1,258 @@
+"""The run folder: written atomically, digested, exactly resumable.
+
+A file appears by rename; a folder (`best/`, `last/`) is written beside its place, its digests noted in it, and then
+swapped in. Whatever moment a run is killed at, ``Store`` finds the newest whole state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from claf2.errors import RunError
+from claf2.loop import State
+from claf2.metrics import Prediction
+from claf2.models.encoder import EncoderWithHeads
+from claf2.report import Report
+from claf2.seed import capture, restore
+from claf2.tokenizers import Tokenizer
+
+__all__ = [
+    "Store",
+    "check_digests",
+    "claim",
+    "prediction_line",
+    "read_json",
+    "read_predictions",
+    "recover",
+    "refuse_changes",
+    "write_json",
+    "write_predictions",
+]
+
+DIGESTS = "sha256.json"
+
+RUN_FILES = (
+    "best", "last", "predictions", "config.json", "run.json", "metrics.json", "metrics.jsonl", "evaluation*.json",
+    "events.out.tfevents.*", "train.log", "README.md",
+)  # fmt: skip
+"""All that a run leaves in its folder, and so all that may be deleted from it."""
+
+
+class Store:
+    """The folder of one run.
+
+    Args:
+        folder: where the run lives.
+        model, tokenizer, optimizer: what is saved, and restored in place.
+    """
+
+    def __init__(
+        self, folder: Path, model: EncoderWithHeads, tokenizer: Tokenizer, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._folder = folder
+        self._model = model
+        self._tokenizer = tokenizer
+        self._optimizer = optimizer
+
+    def keep_best(self, report: Report) -> None:
+        """Store each task's model as `transformers` stores one, and its predictions."""
+        single = len(self._model.names) == 1
+
+        def fill(target: Path) -> None:
+            for task in self._model.names:
+                save_task(self._model, self._tokenizer, task, target if single else target / task)
+
+        swap_in(self._folder / "best", fill)
+        write_predictions(self._folder / "predictions", report)
+
+    def keep_last(self, state: State) -> None:
+        """Store weights, optimizer, generators and position."""
+
+        def fill(target: Path) -> None:
+            weights = {name: each.contiguous() for name, each in self._model.weights().items()}
+            save_file(weights, target / "model.safetensors")
+            torch.save({"optimizer": self._optimizer.state_dict(), "generators": capture()}, target / "training.pt")
+            write_json(target / "state.json", dataclasses.asdict(state))
+
+        swap_in(self._folder / "last", fill)
+
+    def resume(self) -> State:
+        """Restore weights, optimizer and generators from `last/`, and return where the run stood.
+
+        Raises:
+            RunError: when the checkpoint is damaged.
+        """
+        last = self._folder / "last"
+        check_digests(last)
+        try:
+            self._model.load_weights(load_file(last / "model.safetensors"))
+            training = torch.load(last / "training.pt", weights_only=True)
+        except SafetensorError as error:
+            raise RunError(f"{last}: damaged: {error}") from error
+        self._optimizer.load_state_dict(training["optimizer"])
+        restore(training["generators"])
+        return State(**read_json(last / "state.json"))
+
+
+def save_task(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path) -> None:
+    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head: Any = model.head(task)
+    head.save_pretrained(folder)
+    tokenizer.save(folder)
+
+
+def write_predictions(folder: Path, report: Report) -> None:
+    """Write ``<task>-<split>.jsonl``: one line an example with id, gold, prediction, score and details."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for task, each in report.tasks.items():
+        lines = [prediction_line(prediction) + "\n" for prediction in each.predictions]
+        write_text(folder / f"{task}-{report.split}.jsonl", "".join(lines))
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """Return a prediction as one line of JSON."""
+    return json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a predictions file."""
+    return [Prediction(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make a folder ready for a run: empty, or holding the whole state of one that goes on.
+
+    Raises:
+        RunError: when it holds a run and neither ``resume`` nor ``overwrite`` says what is to become of it.
+    """
+    if resume and overwrite:
+        raise RunError("--resume and --overwrite exclude each other")
+    recover(folder)
+    if overwrite:
+        for name in RUN_FILES:
+            for path in folder.glob(name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif not resume and ((folder / "last").exists() or (folder / "metrics.json").exists()):
+        state = "finished" if (folder / "metrics.json").exists() else "unfinished"
+        raise RunError(f"{folder} holds a {state} run: add --resume to go on with it, or --overwrite to replace it")
+    if not (folder / "last").exists():
+        (folder / "run.json").unlink(missing_ok=True)
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare what two locks say of experiment, data and tokenizer.
+
+    Raises:
+        RunError: naming the first thing that is not what it was.
+    """
+    for name in ("experiment", "data", "tokenizer"):
+        was, is_now = before.get(name), now[name]
+        if isinstance(is_now, Mapping) and isinstance(was, Mapping):
+            name, was, is_now = next(
+                ((f"{name} {each}", was.get(each), is_now[each]) for each in is_now if was.get(each) != is_now[each]),
+                (name, None, None),
+            )
+        if was != is_now:
+            raise RunError(
+                f"{name} is not what it was when the run began: it cannot be resumed; start again with --overwrite"
+            )
+
+
+def recover(folder: Path) -> None:
+    """Finish a swap that a kill interrupted: where a folder is away, put the one back that it was to replace."""
+    for name in ("best", "last"):
+        final, old = folder / name, folder / f".{name}.old"
+        if old.exists():
+            if final.exists():
+                shutil.rmtree(old)
+            else:
+                os.replace(old, final)
+        shutil.rmtree(folder / f".{name}.new", ignore_errors=True)
+
+
+def swap_in(final: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder beside ``final``, note its files' digests, make it durable, and put it in the place of the old."""
+    new, old = final.with_name(f".{final.name}.new"), final.with_name(f".{final.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    fill(new)
+    files = [path for path in sorted(new.rglob("*")) if path.is_file()]
+    write_json(new / DIGESTS, {str(path.relative_to(new)): sha256(path) for path in files})
+    for path in files:
+        _sync(path)
+    _sync(new)
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(final, old)
+    os.replace(new, final)
+    _sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_digests(folder: Path) -> None:
+    """Hold a stored folder against its digests.
+
+    Raises:
+        RunError: naming the file that is missing or was changed.
+    """
+    for name, expected in read_json(folder / DIGESTS).items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing; {folder.name}/ is damaged")
+        if sha256(path) != expected:
+            raise RunError(f"{path}: changed since it was saved; {folder.name}/ is damaged")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    _sync(new)
+    os.replace(new, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        RunError: when the file is not there or is not JSON.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no such file; is {path.parent} the folder of a run?") from error
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: not JSON: {error}") from error
+    return value
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
