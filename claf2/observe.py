@@ -36,7 +36,7 @@ class Observers:
         for observer in list(self._observers):
             try:
                 what(observer)
-            except Exception:  # noqa: BLE001  (whatever a tracker runs into must not end a run of hours)
+            except Exception:
                 logger.exception("%s failed and is not asked again; the run goes on", type(observer).__name__)
                 self._observers.remove(observer)
 

@@ -48,8 +48,8 @@ from claf2.store import (
 )
 from claf2.tokenizers import Tokenizer, language_warning
 from claf2.tokenizers.build import compose, load_tokenizer
-from claf2.tokenizers.subwords import WordPiece
-from claf2.tokenizers.words import BertBasic
+from claf2.tokenizers.subword import WordPiece
+from claf2.tokenizers.word import BertBasic
 
 __all__ = ["evaluate", "predict", "train"]
 

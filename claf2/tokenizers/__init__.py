@@ -131,8 +131,8 @@ class Subword(Component, ABC):
         """Return what puts pieces together to a text again."""
 
 
-words: Registry[type[Word]] = Registry("word tokenizer", home="claf2.tokenizers.words")
-subwords: Registry[type[Subword]] = Registry("subword tokenizer", home="claf2.tokenizers.subwords")
+words: Registry[type[Word]] = Registry("word tokenizer", home="claf2.tokenizers.word")
+subwords: Registry[type[Subword]] = Registry("subword tokenizer", home="claf2.tokenizers.subword")
 
 
 def language_warning(tokenizer: Tokenizer, language: str, texts: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -121,5 +122,5 @@ class _Cutter:
         blanks = [index for index, character in enumerate(written) if character.isspace()]
         cuts = {0, len(written), *self._borders(written), *blanks, *(index + 1 for index in blanks)}
         edges = sorted(cut for cut in cuts if 0 <= cut <= len(written))
-        pairs = zip(edges, edges[1:], strict=False)
+        pairs = itertools.pairwise(edges)
         return [text[start:end] for start, end in pairs if written[start:end].strip()]

@@ -1,0 +1,2 @@
+"""x"""
+def write_sample(task, folder): return {}
