@@ -1,0 +1,120 @@
+"""Fine-tunes the same model on the same rows by the same recipe twice, with claf2 and with transformers.Trainer, and
+appends one line of JSON a run: ``python tests/benchmarks/hf_trainer.py --model FOLDER --out FILE``. Not a test: it takes
+an hour on one core. The scores are those after the last step, on the development rows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+TASKS: dict[str, list[str]] = {
+    "mrpc": ["--num_epochs", "1"],
+    "stsb": ["--num_epochs", "1"],
+    "rte": ["--num_epochs", "2", "--valid_fraction", "0.1"],
+}
+RECIPE = ["--max_seq_length", "64", "--learning_rate", "1e-4", "--eval_and_save_step_count", "1000000"]
+
+
+def with_claf2(experiment: Any) -> dict[str, float | None]:
+    """Train with claf2 and return its scores."""
+    from claf2 import run
+
+    report = run.train(experiment, overwrite=True)
+    return dict(report.tasks[experiment.task.name].scores)
+
+
+def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, float | None]:
+    """Train with transformers.Trainer on the rows that the experiment reads, and return the same metrics' scores."""
+    import numpy as np
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from claf2.metrics import Prediction
+    from claf2.report import score
+    from claf2.run import _splits
+
+    set_seed(experiment.seed)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    labels = list(experiment.task.labels)
+
+    def rows(split: str) -> list[dict[str, Any]]:
+        examples = list(_splits(experiment)[split].examples())
+        encoded = tokenizer(
+            [each.text_a for each in examples],
+            [each.text_b for each in examples],
+            truncation=True,
+            max_length=experiment.featurizer.max_seq_length,
+        )
+        targets = [labels.index(each.label) if labels else float(each.label) for each in examples]
+        return [
+            {**{name: encoded[name][index] for name in encoded}, "labels": target}
+            for index, target in enumerate(targets)
+        ]
+
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=len(labels) or 1)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=experiment.iterator.batch_size,
+        per_device_eval_batch_size=experiment.iterator.eval_batch_size,
+        learning_rate=experiment.optimizer.learning_rate,
+        num_train_epochs=experiment.trainer.num_epochs,
+        warmup_steps=experiment.schedule.warmup_proportion,
+        weight_decay=experiment.update.weight_decay,
+        max_grad_norm=experiment.trainer.grad_max_norm,
+        lr_scheduler_type="linear",
+        optim="adamw_torch",
+        seed=experiment.seed,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    valid = rows("valid")
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=rows("train"), data_collator=DataCollatorWithPadding(tokenizer)
+    )
+    trainer.train()
+    logits = trainer.predict(valid).predictions
+    predicted = [labels[int(np.argmax(row))] if labels else float(row[0]) for row in logits]
+    gold = [labels[each["labels"]] if labels else each["labels"] for each in valid]
+    pairs = zip(gold, predicted, strict=True)
+    predictions = [Prediction(id=str(index), gold=g, prediction=p) for index, (g, p) in enumerate(pairs)]
+    return dict(score(experiment.task.metrics, predictions, labels))
+
+
+def main() -> None:
+    """Run every task, seed and system in turn, the two systems next to each other."""
+    from claf2 import config
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--seeds", default="1,2,3")
+    given = parser.parse_args()
+    for seed in given.seeds.split(","):
+        for task, overrides in TASKS.items():
+            for system in ("claf2", "transformers.Trainer"):
+                folder = given.out.parent / f"{task}-{seed}-{system}"
+                words = [*RECIPE, *overrides, "--pretrained_model_name", given.model, "--seed_num", seed]
+                experiment = config.load(f"glue/{task}_bert", [*words, "--log_dir", str(folder)])
+                started = time.monotonic()
+                scores = (
+                    with_claf2(experiment) if system == "claf2" else with_trainer(experiment, given.model, folder)
+                )
+                seconds = round(time.monotonic() - started, 1)
+                line = {"task": task, "seed": int(seed), "system": system, "scores": scores, "seconds": seconds}
+                with given.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

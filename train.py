@@ -1,0 +1,3 @@
+from claf2.cli import train
+
+train()
