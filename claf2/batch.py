@@ -154,4 +154,5 @@ def _mask(column: pa.ChunkedArray) -> np.ndarray:
     import pyarrow.compute as pc
 
     lengths = pc.list_value_length(column).to_numpy()
-    return (np.arange(lengths.max())[None, :] < lengths[:, None]).astype(np.int64)
+    mask: np.ndarray = (np.arange(lengths.max())[None, :] < lengths[:, None]).astype(np.int64)
+    return mask

@@ -159,7 +159,9 @@ def config_show(name: str, plugins: tuple[str, ...], as_json: bool, words: tuple
     if as_json:
         click.echo(json.dumps(filled.values, ensure_ascii=False, indent=2))
         return
-    lines = [(f"{path} = {json.dumps(value, ensure_ascii=False)}", path) for path, value in overrides.leaves(filled.values)]
+    lines = [
+        (f"{path} = {json.dumps(value, ensure_ascii=False)}", path) for path, value in overrides.leaves(filled.values)
+    ]
     width = min(90, max(len(line) for line, _ in lines))
     for line, path in lines:
         click.echo(f"{line:<{width}}  # {filled.origins.get(path, 'default')}")

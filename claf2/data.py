@@ -66,9 +66,7 @@ class Data:
         return f"{self.sha256()}:{self.task.identity()}:{self.side}:{self.fraction}"
 
 
-def locate(
-    task: Task, split: str, *, origin: Origin, given: str | None, root: Path, cache: Path
-) -> Path | None:
+def locate(task: Task, split: str, *, origin: Origin, given: str | None, root: Path, cache: Path) -> Path | None:
     """Return the file of a split, or ``None`` where the task names none.
 
     Args:

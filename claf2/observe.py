@@ -66,7 +66,9 @@ class Console:
         self._last = now
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
-        logger.info("# Epoch: [%d/%d]  Step: %d  Metrics %s", state.epoch + 1, self._epochs, state.step, json.dumps(logs))
+        logger.info(
+            "# Epoch: [%d/%d]  Step: %d  Metrics %s", state.epoch + 1, self._epochs, state.step, json.dumps(logs)
+        )
         if state.best_step == state.step:
             logger.info(" * Best validation score so far. (%s) : %s", self._key, state.best_score)
 

@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups, optimizers, learning-rate schedules. Nothing here imports torch until it is used."""
+"""What moves the weights: parameter groups, optimizers, learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -152,4 +152,5 @@ class WarmupPolynomial(Schedule):
     end_factor: float = Field(0.0, ge=0, le=1)
 
     def decay(self, progress: float) -> float:
-        return (1.0 - self.end_factor) * max(0.0, 1.0 - progress) ** self.power + self.end_factor
+        left: float = max(0.0, 1.0 - progress) ** self.power
+        return (1.0 - self.end_factor) * left + self.end_factor

@@ -1,4 +1,4 @@
-"""Name → component. A family's members are found when a name is first asked for, so the order of imports cannot matter."""
+"""Name → component. A family's members are found when a name is first asked for: the order of imports cannot matter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Component(BaseModel):
 
 
 def varies(default: Any = ..., **constraints: Any) -> Any:
-    """Declare a field that a fair comparison may vary (a path, a model, a device): it stays out of the recipe digest."""
+    """Declare a field that a fair comparison may vary (path, model, device): it stays out of the recipe digest."""
     return Field(default, json_schema_extra={"recipe": False}, **constraints)
 
 
@@ -67,7 +67,7 @@ class Registry(Generic[T]):
         """File ``member`` under ``name``; adding the same thing again is allowed, a second owner is not."""
         if name in self._members and self._origins[name] != origin:
             raise RegistryError(
-                f"{self.kind} {name!r} is registered twice: by {self._origins[name]} and by {origin}; rename one of them"
+                f"{self.kind} {name!r} is registered twice: by {self._origins[name]} and by {origin}; rename one"
             )
         self._members[name] = member
         self._origins[name] = origin
@@ -153,7 +153,8 @@ def load_plugin(plugin: str) -> None:
         return
     name = f"claf2_plugin_{hashlib.sha256(key.encode()).hexdigest()[:12]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -1,4 +1,4 @@
-"""One seed → named, independent streams of randomness; and the state of the global generators, captured and restored."""
+"""One seed → named, independent streams of randomness; the global generators, captured and restored."""
 
 from __future__ import annotations
 

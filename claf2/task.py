@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import SerializeAsAny, field_validator
+from pydantic import BeforeValidator, SerializeAsAny
 
 from claf2.errors import DataError, nearest
 from claf2.metrics import Metric, metrics
@@ -17,6 +17,14 @@ from claf2.registry import Component, Registry, digest, load_plugin
 __all__ = ["Task", "register_task", "tasks"]
 
 SPLITS = ("train", "valid", "test")
+
+
+def _metric(value: Any) -> Metric:
+    """Return a metric, given itself or its name."""
+    found = metrics.get(value)() if isinstance(value, str) else value
+    if not isinstance(found, Metric):
+        raise ValueError(f"{value!r} is neither a metric nor the name of one")
+    return found
 
 
 class Task(Component):
@@ -30,8 +38,8 @@ class Task(Component):
     """The kind of answer: the name of a registered head."""
     reader: SerializeAsAny[Reader]
     """The file format."""
-    metrics: tuple[SerializeAsAny[Metric], ...]
-    """The official metrics; the first score of the first one selects the best checkpoint."""
+    metrics: tuple[Annotated[Any, BeforeValidator(_metric)], ...]
+    """The official metrics, or their names; the first score of the first one selects the best checkpoint."""
     labels: tuple[str, ...] = ()
     """The label names in their published order; empty for tasks without classes."""
     files: Mapping[str, str] = {}
@@ -50,13 +58,6 @@ class Task(Component):
     """Other names, e.g. CLaF's data set names."""
     version: int = 1
     """Raised when a change of the row changes what is measured."""
-
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _metrics_by_name(cls, value: Any) -> Any:
-        if not isinstance(value, tuple | list):
-            return value
-        return tuple(metrics.get(each)() if isinstance(each, str) else each for each in value)
 
     def read(self, path: Path) -> Iterator[Example]:
         """Stream the examples of ``path``, each label checked against the task's own.
@@ -85,7 +86,9 @@ class Task(Component):
     def require(self, path: Path) -> None:
         """Raise ``DataError`` where there is no such file."""
         if not path.is_file():
-            raise DataError(path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}")
+            raise DataError(
+                path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}"
+            )
 
     def identity(self) -> str:
         """Return a digest of all in the row that determines what a score means."""

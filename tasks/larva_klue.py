@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claf2 import Task, register_task
-from claf2.metrics import metrics
+from claf2.metrics.span import SquadScore
 from claf2.readers import Delimited, Squad
 
 register_task(
@@ -12,7 +12,7 @@ register_task(
         language="ko",
         head="span",
         reader=Squad(),
-        metrics=(metrics.get("squad")(language="ko"),),
+        metrics=(SquadScore(language="ko"),),
         files={"train": "korquad/KorQuAD_v1.0_train.json", "valid": "korquad/KorQuAD_v1.0_dev.json"},
         hub="KorQuAD/squad_kor_v1",
         source="https://korquad.github.io/KorQuad%201.0/",

@@ -15,8 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WORDS = """
-the a an is was were in on at of and to it he she they who what when where which how many not no very film movie good bad
-great poor boring fun city river king born lived capital north south king queen man woman dog cat house car ran sat ate
+the a an is was were in on at of and to it he she they who what when where which how many not no very film movie good
+bad great poor boring city river king born lived capital north south king queen man woman dog cat house car ran sat ate
 이 그 저 는 은 가 를 을 에 의 도 로 와 과 한 하다 있다 없다 좋다 나쁘다 영화 도시 사람 누구 언제 어디 무엇 서울 부산
 """
 
@@ -92,7 +92,7 @@ def _make(folder: Path, model_type: str, vocabulary: list[str], settings: dict[s
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    BertTokenizerFast(vocab={token: index for index, token in enumerate(vocabulary)}, do_lower_case=False).save_pretrained(
-        folder
-    )
+    BertTokenizerFast(
+        vocab={token: index for index, token in enumerate(vocabulary)}, do_lower_case=False
+    ).save_pretrained(folder)
     return folder

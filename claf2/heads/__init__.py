@@ -31,7 +31,7 @@ Feature: TypeAlias = dict[str, Any]
 
 
 class Featurizer(Component, ABC):
-    """The data half: examples → features. Its fields, its class and ``version`` are part of the key of cached features."""
+    """The data half: examples → features. Fields, class and ``version`` are part of the key of cached features."""
 
     version: ClassVar[int] = 1
 
@@ -69,9 +69,7 @@ class TextFeaturizer(Featurizer, ABC):
             odd = examples[paired.index(False)]
             raise Claf2Error(f"example {odd.id!r} has one text where others have two")
         second = [example.text_b or "" for example in examples] if any(paired) else None
-        encodings = tokenizer.encode(
-            [example.text_a for example in examples], second, max_length=self.max_seq_length
-        )
+        encodings = tokenizer.encode([example.text_a for example in examples], second, max_length=self.max_seq_length)
         for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
             feature: Feature = {
                 "input_ids": encoding.ids, "token_type_ids": encoding.type_ids, "example": position

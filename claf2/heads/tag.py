@@ -90,7 +90,11 @@ def _spread(tags: list[str], tokens: Sequence[str], first: int, end: int, tag: s
 def _bridge(tags: list[str], tokens: Sequence[str]) -> None:
     """Let white space between two tokens of one entity belong to it."""
     for index in range(1, len(tags) - 1):
-        if not tokens[index].strip() and tags[index + 1].startswith("I-") and tags[index - 1][2:] == tags[index + 1][2:]:
+        if (
+            not tokens[index].strip()
+            and tags[index + 1].startswith("I-")
+            and tags[index - 1][2:] == tags[index + 1][2:]
+        ):
             tags[index] = tags[index + 1]
 
 

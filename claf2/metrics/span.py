@@ -66,7 +66,9 @@ class SquadScore(Metric):
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
         if self.language not in LANGUAGES:
-            raise Claf2Error(f"no official script for answers in {self.language!r}; {nearest(self.language, LANGUAGES)}")
+            raise Claf2Error(
+                f"no official script for answers in {self.language!r}; {nearest(self.language, LANGUAGES)}"
+            )
         results = [(bool(each.gold), *self._best(each.gold or [""], each.prediction)) for each in predictions]
         scores = {"f1": _mean([f1 for _, _, f1 in results]), "em": _mean([em for _, em, _ in results])}
         if not all(answerable for answerable, _, _ in results):

@@ -66,7 +66,7 @@ class EncoderWithHeads(nn.Module):
         return self.heads[self.names.index(task)]
 
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
-        """Return the outputs of a task's head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L)."""
+        """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L)."""
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
         return self.head(task)(**{name: inputs[name] for name in names})
 
@@ -136,7 +136,8 @@ def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
 def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
     if source != SCRATCH:
         try:
-            return AutoConfig.from_pretrained(source, revision=spec.revision)
+            stored: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=spec.revision)
+            return stored
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{source}: no usable model there: {_first_line(error)}") from error
     wanted = dict(spec.architecture or ARCHITECTURE)
@@ -213,7 +214,8 @@ def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path 
 
 
 def _stored_labels(config: PreTrainedConfig) -> list[str]:
-    return [str(config.id2label[index]) for index in sorted(config.id2label)] if config.id2label else []
+    names: dict[Any, str] = {**(config.id2label or {})}
+    return [str(names[index]) for index in sorted(names)]
 
 
 def _refresh(module: nn.Module, fresh: nn.Module) -> None:

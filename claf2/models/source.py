@@ -96,7 +96,9 @@ def _unpack(archive: Path, name: str, target: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(target, filter="data")
         else:
-            raise ModelError(f"model {name}: neither a folder nor an archive ({', '.join(ARCHIVES)}), or a truncated one")
+            raise ModelError(
+                f"model {name}: neither a folder nor an archive ({', '.join(ARCHIVES)}), or a truncated one"
+            )
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ModelError(f"model {name}: damaged or truncated archive: {error}; fetch it again") from error
 

@@ -18,7 +18,7 @@ FIELDS = ("id", "text_a", "text_b", "label")
 
 @register_reader("delimited")
 class Delimited(Reader):
-    """Rows of cells between delimiters. Quotes are text like any other unless ``quoted``; nothing is taken for missing."""
+    """Rows of cells between delimiters. Quotes are text unless ``quoted``, and no value is taken for a missing one."""
 
     columns: Mapping[str, str | int]
     """Example field (`id`, `text_a`, `text_b`, `label`) → column name, or position (negative: from the end)."""

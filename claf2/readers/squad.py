@@ -41,7 +41,9 @@ class Squad(Reader):
             seen.add(identity)
             wrong = [a for a in answers or () if context[a.start : a.start + len(a.text)] != a.text]
             if wrong and self.on_malformed == "fail":
-                raise DataError(path, f"question {identity!r}: its context has no {wrong[0].text!r} at {wrong[0].start}")
+                raise DataError(
+                    path, f"question {identity!r}: its context has no {wrong[0].text!r} at {wrong[0].start}"
+                )
             skipped += len(wrong)
             yield SpanExample(
                 id=identity,

@@ -25,18 +25,28 @@ class Lexicon:
 
 ENGLISH = Lexicon(
     things=tuple(
-        "film story actor scene music ending book plot song hotel room meal game match team city road school plan".split()
+        "film story actor scene music ending book plot song hotel room meal game match team city "
+        "road school plan".split()
     ),
     cues=tuple(
-        "great superb lovely brilliant charming splendid awful dreadful boring clumsy dull terrible odd calm bright loud "
-        "sharp heavy light quick slow warm cold sweet sour plain rich rough smooth deep thin round clean".split()
+        "great superb lovely brilliant charming splendid awful dreadful boring clumsy dull terrible odd calm bright "
+        "loud sharp heavy light quick slow warm cold sweet sour plain rich rough smooth deep thin round clean".split()
     ),
     degrees=tuple(
         "never nowhere none hardly barely scarcely slightly somewhat partly fairly rather moderately "
         "mostly largely nearly entirely fully exactly".split()
     ),
     entities={
-        "person": ("Anna Berg", "John Price", "Mary Cole", "Paul Stone", "Ruth Lane", "Carl Wood", "Nina Park", "Omar Reed"),
+        "person": (
+            "Anna Berg",
+            "John Price",
+            "Mary Cole",
+            "Paul Stone",
+            "Ruth Lane",
+            "Carl Wood",
+            "Nina Park",
+            "Omar Reed",
+        ),
         "place": ("London", "Paris", "Berlin", "Rome", "Oslo", "Seoul", "Tokyo", "Lima"),
         "group": ("United Nations", "Red Cross", "City Council", "Royal Society", "Tigers", "Labour Union"),
         "date": ("1912", "1950", "1968", "1974", "1989", "1996", "2003", "2011"),
@@ -64,14 +74,17 @@ ENGLISH = Lexicon(
 )
 
 KOREAN = Lexicon(
-    things=tuple("영화 이야기 배우 장면 음악 결말 책 줄거리 노래 호텔 방 음식 게임 경기 팀 도시 도로 학교 계획".split()),
+    things=tuple(
+        "영화 이야기 배우 장면 음악 결말 책 줄거리 노래 호텔 방 음식 게임 경기 팀 도시 도로 학교 계획".split()
+    ),
     cues=tuple(
         "훌륭하다 멋지다 아름답다 감동적이다 즐겁다 최고다 형편없다 지루하다 실망스럽다 어색하다 답답하다 최악이다 "
         "이상하다 조용하다 밝다 시끄럽다 날카롭다 무겁다 가볍다 빠르다 느리다 따뜻하다 차갑다 달다 시다 평범하다 "
         "풍부하다 거칠다 부드럽다 깊다 얇다 둥글다 깨끗하다".split()
     ),
     degrees=tuple(
-        "전혀 결코 도무지 거의안 겨우 간신히 조금 약간 다소 꽤 제법 어느정도 대체로 주로 대부분 완전히 전부 정확히".split()
+        "전혀 결코 도무지 거의안 겨우 간신히 조금 약간 다소 꽤 제법 어느정도 "
+        "대체로 주로 대부분 완전히 전부 정확히".split()
     ),
     entities={
         "person": ("김민수", "이영희", "박지훈", "최수진", "정현우", "강미래", "윤서준", "한지민"),
@@ -104,8 +117,9 @@ KOREAN = Lexicon(
 JAPANESE = Lexicon(
     things=tuple("映画 物語 俳優 場面 音楽 結末 本 筋 歌 宿 部屋 料理 試合 選手 町 道 学校 計画 番組".split()),
     cues=tuple(
-        "素晴らしい 見事だ 美しい 感動的だ 楽しい 最高だ ひどい 退屈だ 残念だ ぎこちない つまらない 最悪だ 変だ 静かだ "
-        "明るい うるさい 鋭い 重い 軽い 速い 遅い 暖かい 冷たい 甘い 酸っぱい 平凡だ 豊かだ 粗い 柔らかい 深い 薄い 丸い 清潔だ".split()
+        "素晴らしい 見事だ 美しい 感動的だ 楽しい 最高だ ひどい 退屈だ 残念だ ぎこちない つまらない 最悪だ 変だ "
+        "静かだ 明るい うるさい 鋭い 重い 軽い 速い 遅い 暖かい 冷たい 甘い 酸っぱい "
+        "平凡だ 豊かだ 粗い 柔らかい 深い 薄い 丸い 清潔だ".split()
     ),
     degrees=tuple(
         "全く 決して 少しも ほとんど めったに かろうじて 少し いくらか やや かなり わりと そこそこ "

@@ -75,8 +75,9 @@ class Tokenizer(ABC):
             max_length: the longest input, special tokens included.
             max_first: cut the first text to this many tokens beforehand.
             step: ``None`` cuts what is too long (the longer of the two texts first, as BERT does) and gives one
-                window each; otherwise the *last* text (the second of a pair) is laid out in windows of at most ``max_length``,
-                each starting ``step`` tokens after the one before (BERT's ``doc_stride``), the first text repeated in each.
+                window each; otherwise the *last* text (the second of a pair) is laid out in windows of at most
+                ``max_length``, each starting ``step`` tokens after the one before (BERT's ``doc_stride``; never so far
+                that a token is left out), the first text repeated in each.
 
         Returns:
             N lists, each with at least one window.
@@ -102,7 +103,6 @@ class Word(Component, ABC):
         """Set the normaliser and the pre-tokeniser of ``backend``."""
 
 
-
 class Subword(Component, ABC):
     """How a word is cut into pieces: a model with its vocabulary, read from files or learnt from texts.
 
@@ -115,7 +115,7 @@ class Subword(Component, ABC):
 
     vocab_path: str | None = None
     """The vocabulary; `null`: learnt from the training texts."""
-    vocab_size: int = Field(8000, ge=10)
+    vocab_size: int = Field(default=8000, ge=10)
     """The size of a vocabulary that is learnt."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claf2.tokenizers import Encoding, Tokenizer
 from claf2.tokenizers.frame import Frame, windows
@@ -27,8 +27,12 @@ class AlignedTokenizer(Tokenizer):
 
     def __init__(self, wrapped: PreTrainedTokenizer) -> None:
         self._wrapped = wrapped
-        piece = wrapped.convert_tokens_to_ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
+        piece = self._ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
         self._frame = Frame.of(self._probe([piece], None), self._probe([piece], [piece]))
+
+    def _ids(self, pieces: list[str]) -> list[int]:
+        ids: Any = self._wrapped.convert_tokens_to_ids(pieces)
+        return list(ids)
 
     def _probe(self, first: list[int], second: list[int] | None) -> Encoding:
         """Return what the tokenizer puts around one piece, or two."""
@@ -68,9 +72,9 @@ class AlignedTokenizer(Tokenizer):
 
     def _bare(self, text: str) -> Encoding:
         pieces = self._wrapped.tokenize(text)
-        ids = self._wrapped.convert_tokens_to_ids(pieces)
+        ids = self._ids(pieces)
         offsets = align(text, pieces, str(self._wrapped.unk_token))
-        return Encoding(list(ids), [0] * len(ids), offsets, [0] * len(ids))
+        return Encoding(ids, [0] * len(ids), offsets, [0] * len(ids))
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))

@@ -144,7 +144,7 @@ def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | N
         special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
     )
     names = {f"{token[1:-1].lower()}_token": token for token in ids}
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         model_max_length=max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],

@@ -74,7 +74,8 @@ class BPE(Subword):
         return models.BPE.from_file(str(_file(vocab_path)), str(_file(self.merges_path)), unk_token="[UNK]")
 
     def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
-        return merged.model
+        model: Model = merged.model
+        return model
 
     def decoder(self) -> Decoder:
         from tokenizers import decoders
@@ -152,4 +153,5 @@ def _stored(path: str) -> Model:
         json.loads(text)["model"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"vocabulary {path}: no tokenizer.json") from error
-    return Backend.from_str(text).model
+    model: Model = Backend.from_str(text).model
+    return model

@@ -1,6 +1,6 @@
 """Fine-tunes the same model on the same rows by the same recipe twice, with claf2 and with transformers.Trainer, and
-appends one line of JSON a run: ``python tests/benchmarks/hf_trainer.py --model FOLDER --out FILE``. Not a test: it takes
-an hour on one core. The scores are those after the last step, on the development rows."""
+appends one line of JSON a run: ``python tests/benchmarks/hf_trainer.py --model FOLDER --out FILE``. Not a test: it
+takes an hour on one core. The scores are those after the last step, on the development rows."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ def main() -> None:
                 words = [*RECIPE, *overrides, "--pretrained_model_name", given.model, "--seed_num", seed]
                 experiment = config.load(f"glue/{task}_bert", [*words, "--log_dir", str(folder)])
                 started = time.monotonic()
-                scores = (
-                    with_claf2(experiment) if system == "claf2" else with_trainer(experiment, given.model, folder)
-                )
+                scores = with_claf2(experiment) if system == "claf2" else with_trainer(experiment, given.model, folder)
                 seconds = round(time.monotonic() - started, 1)
                 line = {"task": task, "seed": int(seed), "system": system, "scores": scores, "seconds": seconds}
                 with given.out.open("a", encoding="utf-8") as file:
