@@ -206,6 +206,6 @@ def too_big(path: Path) -> list[str]:
 
 def test_nothing_is_a_junk_room() -> None:
     banned = ("util", "helper", "manager", "mixin", "factory", "base", "common", "misc")
-    paths = [path for path in ROOT.rglob("*.py")]
+    paths = list(ROOT.rglob("*.py"))
     assert [path.name for path in paths if any(word in path.stem for word in banned)] == []
     assert [each for path in paths for each in too_big(path)] == []

@@ -146,12 +146,11 @@ def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id:
     if kind not in known:
         raise ConfigError("model.architecture.model_type", f"{kind!r} is no architecture", hint=nearest(kind, known))
     config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | wanted)
-    unknown = set(wanted) - set(type(config)().to_dict())
+    settings = type(config)().to_dict()
+    unknown = set(wanted) - set(settings)
     if unknown:
         name = min(unknown)
-        raise ConfigError(
-            f"model.architecture.{name}", f"{kind} has no such setting", hint=nearest(name, config.to_dict())
-        )
+        raise ConfigError(f"model.architecture.{name}", f"{kind} has no such setting", hint=nearest(name, settings))
     return config
 
 

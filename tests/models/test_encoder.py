@@ -1,0 +1,164 @@
+"""Every architecture under every head: built, stepped, saved, and loaded again without claf2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from claf2.batch import Batch
+from claf2.errors import Claf2Error, ModelError
+from claf2.heads import heads
+from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
+from claf2.models.names import AnyHead
+from claf2.store import save_task
+from claf2.tokenizers.build import load_tokenizer
+
+ARCHITECTURES = ("bert", "roberta", "electra", "deberta-v2", "modernbert", "xlm-roberta", "albert", "distilbert")
+LABELS = {"classify": ["no", "yes", "so"], "regress": [], "tag": ["O", "B-PS", "I-PS"], "span": []}
+TARGETS: dict[str, dict[str, Any]] = {
+    "classify": {"labels": [0, 2]},
+    "regress": {"labels": [0.5, 4.0]},
+    "tag": {"labels": [[-100, 1, 2, 0, -100], [-100, 0, -100, -100, -100]]},
+    "span": {"start_positions": [1, 0], "end_positions": [2, 0]},
+}
+
+
+def make(folder: Path, kind: str, labels: Sequence[str] | None = None, seed: int = 1) -> EncoderWithHeads:
+    head = heads.get(kind)()
+    part = Part(head, LABELS[kind] if labels is None else labels)
+    return build(AnyHead(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=seed)
+
+
+def tensors(kind: str) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]])
+    batch: dict[str, Any] = {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": ids * 0}
+    return batch | {name: torch.tensor(value) for name, value in TARGETS[kind].items()}
+
+
+@pytest.mark.parametrize("kind", sorted(LABELS))
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_steps_and_reloads(model_type: str, kind: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = model_folder(model_type)
+    model, head = make(folder, kind), heads.get(kind)()
+    batch = tensors(kind)
+    before = {name: each.clone() for name, each in model.weights().items()}
+    head.loss(model("t", batch), batch).backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert any(not torch.equal(before[name], each) for name, each in model.weights().items())
+
+    model.eval()
+    save_task(model, load_tokenizer(folder), "t", tmp_path)
+    again = getattr(transformers, head.auto_class).from_pretrained(tmp_path).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        mine, theirs = model("t", batch), again(**inputs)
+    for name in mine.keys() & {"logits", "start_logits", "end_logits"}:
+        torch.testing.assert_close(mine[name], theirs[name])
+    if LABELS[kind]:
+        assert list(again.config.id2label.values()) == LABELS[kind]
+
+
+def test_one_segment_type_gets_no_segment_ids(model_folder: Callable[..., Path]) -> None:
+    batch = tensors("classify")
+    batch["token_type_ids"] = torch.ones_like(batch["input_ids"])
+    one = make(model_folder("roberta", type_vocab_size=1), "classify")
+    assert one("t", batch).logits.shape == (2, 3)  # an embedding look-up would fail at id 1
+    two = make(model_folder("bert"), "classify").eval()
+    other = two("t", {**batch, "token_type_ids": batch["token_type_ids"] * 0})
+    assert not torch.equal(two("t", batch).logits, other.logits)
+
+
+def test_fresh_weights_depend_on_the_seed_alone(model_folder: Callable[..., Path]) -> None:
+    first, second, third = (make(model_folder(), "classify", seed=seed).weights() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], third[name]) for name in first)
+
+
+def test_several_heads_share_one_encoder(model_folder: Callable[..., Path]) -> None:
+    parts = {kind: Part(heads.get(kind)(), LABELS[kind]) for kind in ("classify", "tag", "span")}
+    model = build(AnyHead(), model_folder(), parts, vocab_size=100, pad_id=0, seed=1)
+    alone = sum(each.numel() for each in make(model_folder(), "classify").parameters())
+    shared = sum(each.numel() for each in model.parameters())
+    assert shared - alone == 32 * 3 + 3 + 32 * 2 + 2
+    assert model.head("classify").bert is model.head("tag").bert is model.head("span").bert
+
+
+def test_a_part_of_the_encoder_must_not_stay_random(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    source = model_folder()
+    weights = load_file(source / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("query.weight"))
+    save_file(
+        {name: each for name, each in weights.items() if name != lost}, folder / "model.safetensors", {"format": "pt"}
+    )
+    (folder / "config.json").write_text((source / "config.json").read_text())
+    with pytest.raises(ModelError, match=r"1 weights of the encoder are not there, .*query\.weight"):
+        make(folder, "classify")
+
+
+def test_a_stored_head_for_other_labels_is_not_taken_over(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    trained = make(model_folder(), "classify", ["no", "yes", "so"])
+    save_task(trained, load_tokenizer(model_folder()), "t", tmp_path)
+    same = make(tmp_path, "classify", ["no", "yes", "so"], seed=5)
+    other = make(tmp_path, "classify", ["a", "b", "c"], seed=5)
+    stored = trained.head("t").classifier.weight
+    assert torch.equal(same.head("t").classifier.weight, stored)
+    assert not torch.equal(other.head("t").classifier.weight, stored)
+    assert torch.equal(
+        other.head("t").bert.embeddings.word_embeddings.weight, trained.head("t").bert.embeddings.word_embeddings.weight
+    )
+
+
+def test_labels_keep_the_order_of_the_weights(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    save_task(make(model_folder(), "classify", ["no", "yes", "so"]), load_tokenizer(model_folder()), "t", tmp_path)
+    assert label_order(AnyHead(), tmp_path, ["so", "no", "yes"]) == ["no", "yes", "so"]
+    assert label_order(AnyHead(), tmp_path, ["so", "no", "maybe"]) == ["so", "no", "maybe"]
+
+
+def test_wrong_inputs_are_one_line(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    part = {"t": Part(heads.get("classify")(), ["a", "b"])}
+    with pytest.raises(ModelError, match="leave out the token section"):
+        build(AnyHead(), model_folder(), part, vocab_size=100_000, pad_id=0, seed=1)
+    with pytest.raises(Claf2Error, match="is no architecture; did you mean 'bert'"):
+        build(AnyHead(architecture={"model_type": "bertt"}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
+    with pytest.raises(Claf2Error, match="no such setting; did you mean 'hidden_size'"):
+        build(AnyHead(architecture={"hiden_size": 3}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
+    with pytest.raises(ModelError, match="no usable model there"):
+        build(AnyHead(), tmp_path, part, vocab_size=9, pad_id=0, seed=1)
+
+
+def test_positions(model_folder: Callable[..., Path]) -> None:
+    assert position_limit(AnyHead(), model_folder("bert")) == 514
+    assert position_limit(AnyHead(), model_folder("roberta")) == 512
+
+
+def test_best_works_in_a_pipeline_without_claf2(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    save_task(make(model_folder(), "classify"), load_tokenizer(model_folder()), "t", tmp_path)
+    code = (
+        "import sys, json\n"
+        "from transformers import pipeline\n"
+        f"answer = pipeline('text-classification', {str(tmp_path)!r})('the film')[0]\n"
+        "print(json.dumps([answer['label'], 'claf2' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    label, imported = json.loads(done.stdout.splitlines()[-1])
+    assert label in LABELS["classify"]
+    assert not imported
+
+
+def test_a_batch_becomes_tensors() -> None:
+    import numpy as np
+
+    made = Batch({"input_ids": np.array([[1]], dtype=np.int32), "labels": np.array([0.5])}).tensors(torch.device("cpu"))
+    assert made["input_ids"].dtype == torch.int64
+    assert made["labels"].dtype == torch.float32
