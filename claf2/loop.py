@@ -89,6 +89,9 @@ class Observer(Protocol):
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         """Called after every evaluation, before anything is saved."""
 
+    def close(self) -> None:
+        """Called when the run ends, however it ends."""
+
 
 class Keeper(Protocol):
     """Stores what a run must not lose."""

@@ -32,6 +32,9 @@ class Observers:
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         self._tell(lambda observer: observer.on_report(state, report, logs))
 
+    def close(self) -> None:
+        self._tell(lambda observer: observer.close())
+
     def _tell(self, what: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
             try:
@@ -72,6 +75,9 @@ class Console:
         if state.best_step == state.step:
             logger.info(" * Best validation score so far. (%s) : %s", self._key, state.best_score)
 
+    def close(self) -> None:
+        return None
+
 
 class ProgressBar:
     """One line that fills up, with the time left; for terminals only."""
@@ -84,12 +90,12 @@ class ProgressBar:
     def on_step(self, state: State, loss: float, learning_rate: float) -> None:
         self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
         self._bar.update(state.step - self._bar.n)
-        if state.finished or state.step == self._bar.total:
-            self._bar.close()
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
-        if state.finished:
-            self._bar.close()
+        return None
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 class TensorBoard:
@@ -111,8 +117,9 @@ class TensorBoard:
             if value is not None:
                 self._writer.add_scalar(name, value, state.step)
         self._writer.flush()
-        if state.finished:
-            self._writer.close()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class Journal:
@@ -130,8 +137,9 @@ class Journal:
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         self._file.write(json.dumps({"step": state.step, "epoch": state.epoch + 1, **logs}) + "\n")
         self._file.flush()
-        if state.finished:
-            self._file.close()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -180,7 +181,11 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
             return run.judge(model, valid_features, valid_examples, "valid")
 
     training = Stopwatch()
-    with training, interruptible() as interrupted:
+    with (
+        training,
+        interruptible() as interrupted,
+        closing(Observers(_observers(run, plan, stream, state))) as observer,
+    ):
         job = Job(
             model=model,
             heads={run.name: experiment.head},
@@ -191,7 +196,7 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
             state=state,
             judge=judge_valid,
             keeper=store,
-            observer=Observers(_observers(run, plan, stream, state)),
+            observer=observer,
             interrupted=interrupted,
         )
         experiment.stage.run(job)

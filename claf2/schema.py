@@ -216,12 +216,12 @@ def _chosen_head(selected: Mapping[str, str | list[str]]) -> str | None:
 
 
 def fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted path, annotation) of every field that holds a value."""
+    """Yield (dotted path, annotation) of every field that holds a value, and of sections that may be left out."""
     for name, field in kind.model_fields.items():
         inner = section_of(field.annotation)
-        if inner is None:
+        if inner is None or type(None) in options(field.annotation):
             yield f"{prefix}{name}", field.annotation
-        else:
+        if inner is not None:
             yield from fields(inner, f"{prefix}{name}.")
 
 

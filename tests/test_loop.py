@@ -66,6 +66,9 @@ class Recorder:
     def keep_last(self, state: State) -> None:
         return None
 
+    def close(self) -> None:
+        return None
+
 
 @pytest.fixture
 def features(model_folder: Callable[..., Path], tmp_path: Path) -> FeatureSet:
