@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
@@ -109,7 +109,9 @@ class TrainerSection(Component):
     """The score that selects the best checkpoint; `null`: the first of the task's own."""
     verbose_step_count: int = varies(100, ge=1)
     """Steps between two lines of the log."""
-    eval_and_save_step_count: int | float | Literal["epoch"] = "epoch"
+    eval_and_save_step_count: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["epoch"] = (
+        "epoch"
+    )
     """Steps between two evaluations; below 1, a fraction of an epoch."""
     grad_max_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; `null`: they are not."""
@@ -159,6 +161,16 @@ SELECTORS = (
 
 def experiment_type(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
     """Make the schema of an experiment whose blocks are those of the selected names (of all, where a list is given)."""
+    key = tuple((path, chosen if isinstance(chosen, str) else tuple(chosen)) for path, chosen in selected.items())
+    if key not in _made:
+        _made[key] = _make(selected)
+    return _made[key]
+
+
+_made: dict[tuple[Any, ...], type[BaseModel]] = {}
+
+
+def _make(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
 
     def section(base: type[BaseModel], *selectors: str, **more: Any) -> Any:
         blocks: dict[str, Any] = dict(more)

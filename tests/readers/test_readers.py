@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import claf2.readers
 from claf2.errors import DataError
 from claf2.readers import (
     Answer,
@@ -126,7 +127,7 @@ def test_malformed_rows_stop_or_are_counted(tmp_path: Path, caplog: pytest.LogCa
 def test_klue_ner_format(tmp_path: Path) -> None:
     path = tmp_path / "x.tsv"
     path.write_bytes(
-        "## 컬럼명 : CHAR\tNE_TAG\r\n## dev-1\t<가나:PS> #1\r\n가\tB-PS\r\n나\tI-PS\r\n \tO\r\n#\tO\r\n1\tO\r\n\r\n".encode()
+        "## CHAR\tNE_TAG\r\n## dev-1\t<가나:PS> #1\r\n가\tB-PS\r\n나\tI-PS\r\n \tO\r\n#\tO\r\n1\tO\r\n\r\n".encode()
     )
     (row,) = Conll(unit="character", comment="##").read(path)
     assert row == TokenExample(
@@ -182,7 +183,5 @@ def test_broken_json_lines_are_named(tmp_path: Path) -> None:
 
 def test_members_are_found_by_class_name() -> None:
     assert readers.names() == ["conll", "delimited", "jsonl", "squad"]
-    with pytest.raises(AttributeError):
-        import claf2.readers
-
-        claf2.readers.Nothing  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        claf2.readers.__getattr__("Nothing")
