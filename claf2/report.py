@@ -8,8 +8,9 @@ from typing import Any
 
 from claf2.errors import ConfigError, nearest
 from claf2.metrics import Metric, Prediction, Scores
+from claf2.task import Task
 
-__all__ = ["Report", "TaskReport", "lower_is_better", "score"]
+__all__ = ["Report", "TaskReport", "card", "lower_is_better", "score"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,34 @@ class Report:
         return "\n".join(
             f"{name}: {'undefined' if value is None else format(value, '.4f')}" for name, value in self.logs().items()
         )
+
+
+def card(task: Task, lock: Mapping[str, Any], logs: Mapping[str, Any]) -> str:
+    """Return a model card: what was measured, on what, by which recipe, with which scores; one seed's scores have no
+    band, and the card says so."""
+    scores = "\n".join(f"| {name} | {value} |" for name, value in logs["best"].items())
+    data = "\n".join(f"- {split}: `{digest}`" for split, digest in lock["data"].items())
+    return f"""---
+language: {task.language}
+library_name: transformers
+---
+
+# {task.name}
+
+Fine-tuned by claf2 from the BaseConfig `{lock["base_config"]}`, seed {lock["seed"]}; best of the run's evaluations by
+`{logs["metric_key"]}`, at step {logs["best_global_step"]}. They are one seed's and say nothing of the spread.
+
+| score | value |
+| --- | --- |
+{scores}
+
+Recipe digest `{lock["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
+
+{data}
+
+Data: {task.source or "see its publisher"}; licence: {task.licence or "not stated"}. `config.json` repeats the run, and
+`best/` loads with `transformers`, by label name.
+"""
 
 
 def score(metrics: Sequence[Metric], predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:

@@ -34,7 +34,7 @@ from claf2.models.source import cache_dir, resolve
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
 from claf2.process import Stopwatch, device, interruptible, log_file, peak_memory_mib, settle, versions
 from claf2.readers import Example
-from claf2.report import Report, TaskReport, lower_is_better
+from claf2.report import Report, TaskReport, card, lower_is_better
 from claf2.seed import derive
 from claf2.store import (
     Store,
@@ -46,6 +46,7 @@ from claf2.store import (
     refuse_changes,
     write_json,
     write_predictions,
+    write_text,
 )
 from claf2.tokenizers import Tokenizer, language_warning
 from claf2.tokenizers.build import compose, load_tokenizer
@@ -211,7 +212,9 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
         "peak_memory_mib": round(peak_memory_mib(), 1),
     }
     write_json(folder / "run.json", {**lock, **costs})
-    write_json(folder / "metrics.json", _metric_logs(plan, state))
+    logs = _metric_logs(plan, state)
+    write_text(folder / "README.md", card(experiment.task, lock, logs))
+    write_json(folder / "metrics.json", logs)
 
 
 def evaluate(folder: Path, data_file: Path | None = None) -> Report:

@@ -38,6 +38,7 @@ __all__ = [
     "refuse_changes",
     "write_json",
     "write_predictions",
+    "write_text",
 ]
 
 DIGESTS = "sha256.json"

@@ -284,8 +284,11 @@ FIXED = {
 
 
 @pytest.mark.parametrize("name", overrides.names())
-def test_every_leaf_of_every_shipped_config_can_be_set(name: str) -> None:
+def test_every_leaf_of_every_shipped_config_can_be_set(name: str, tmp_path: Path) -> None:
+    """On the filled config, which is the same experiment and quicker to read than Jsonnet."""
     filled = config.fill(name)
+    stored = tmp_path / "filled.json"
+    stored.write_text(json.dumps(filled.values))
     kind = config.experiment_type(filled.selected)
     present = dict(overrides.leaves(filled.values))
     seen = 0
@@ -294,7 +297,7 @@ def test_every_leaf_of_every_shipped_config_can_be_set(name: str) -> None:
             continue
         text = changed(present[path], annotation)
         try:
-            experiment: Experiment = config.load(name, [f"--{path}", text])
+            experiment: Experiment = config.load(str(stored), [f"--{path}", text])
         except Claf2Error as error:
             raise AssertionError(f"--{path} {text}: {error}") from error
         now = experiment.values

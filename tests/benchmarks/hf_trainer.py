@@ -99,9 +99,11 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--tasks", default=",".join(TASKS))
     given = parser.parse_args()
     for seed in given.seeds.split(","):
-        for task, overrides in TASKS.items():
+        for task in given.tasks.split(","):
+            overrides = TASKS[task]
             for system in ("claf2", "transformers.Trainer"):
                 folder = given.out.parent / f"{task}-{seed}-{system}"
                 words = [*RECIPE, *overrides, "--pretrained_model_name", given.model, "--seed_num", seed]

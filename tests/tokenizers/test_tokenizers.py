@@ -1,0 +1,210 @@
+"""Ids as transformers gives them, offsets into the original text, words × subwords that reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from claf2.errors import ModelError
+from claf2.tokenizers import Tokenizer, language_warning, subwords, words
+from claf2.tokenizers.aligned import align
+from claf2.tokenizers.build import compose, load_tokenizer
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.",
+    "Seoul is the capital of South Korea; 서울은 대한민국의 수도이다.",
+    "영화가 정말 재미있었다! 배우들의 연기도 훌륭했다.",
+    "東京は日本の首都です。人口は約1400万人です。",
+    "a\u00a0b  c\tÉcole naïve — “quoted” 'text'…",
+]
+
+
+def corpus() -> Iterable[str]:
+    return TEXTS * 3
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """A tokenizer of RoBERTa's kind."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False),
+    )
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
+    )
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    """A tokenizer of XLM-RoBERTa's kind."""
+    backend = Backend(models.Unigram())
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    backend.train_from_iterator(
+        TEXTS, trainers.UnigramTrainer(vocab_size=150, special_tokens=specials, unk_token="<unk>", show_progress=False)
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]) -> dict[str, Path]:
+    folders = {"wordpiece": model_folder()}
+    for name, made in (("byte_level", byte_level()), ("unigram", unigram())):
+        folders[name] = tmp_path_factory.mktemp(name)
+        made.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
+@pytest.mark.parametrize("max_length", [5, 12, 13, 24, 200])
+def test_ids_are_those_of_transformers(kind: str, max_length: int, kinds: dict[str, Path]) -> None:
+    mine, theirs = load_tokenizer(kinds[kind]), AutoTokenizer.from_pretrained(kinds[kind])
+    for second in (None, TEXTS[::-1]):
+        expected = theirs(TEXTS, second, truncation=True, max_length=max_length)
+        found = [windows[0] for windows in mine.encode(TEXTS, second, max_length=max_length)]
+        assert [each.ids for each in found] == expected["input_ids"]
+        if "token_type_ids" in expected:
+            assert [each.type_ids for each in found] == expected["token_type_ids"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
+def test_windows_start_every_step_tokens_and_reach_the_end(kind: str, kinds: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(kinds[kind])
+    whole = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=1000)[0][0]
+    context = [o for o, s in zip(whole.offsets, whole.sequence, strict=True) if s == 1]
+    windows = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=24, max_first=4, step=3)[0]
+    parts = [[o for o, s in zip(w.offsets, w.sequence, strict=True) if s == 1] for w in windows]
+    size = len(parts[0])
+    for index, part in enumerate(parts):
+        assert part == context[3 * index : 3 * index + size]
+        assert sum(s == 0 for s in windows[index].sequence) == 4
+        assert len(windows[index].ids) <= 24
+    assert len(parts) > 2
+    assert parts[-1][-1] == context[-1]
+    assert 3 * (len(parts) - 2) + size < len(context)
+    far = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=24, max_first=4, step=10_000)[0]
+    covered = [o for w in far for o, s in zip(w.offsets, w.sequence, strict=True) if s == 1]
+    assert covered == context
+
+
+COMBINATIONS = [(word, subword) for word in ("bert_basic", "whitespace", "character", "korean", "japanese")
+                for subword in ("wordpiece", "bpe", "unigram", "character")]  # fmt: skip
+
+
+def combined(word: str, subword: str) -> Tokenizer:
+    if word == "korean":
+        pytest.importorskip("kiwipiepy", reason="extra ko is not installed")
+    if word == "japanese":
+        pytest.importorskip("fugashi", reason="extra ja is not installed")
+    return compose(words.get(word)(), subwords.get(subword)(vocab_size=300), corpus, 64)
+
+
+@pytest.mark.parametrize(("word", "subword"), COMBINATIONS)
+def test_offsets_point_into_the_original_text(word: str, subword: str) -> None:
+    tokenizer = combined(word, subword)
+    for text in TEXTS:
+        ((encoding,),) = tokenizer.encode([text], max_length=512)
+        spans = [o for o, s in zip(encoding.offsets, encoding.sequence, strict=True) if s == 0]
+        assert all(start < end for start, end in spans)
+        assert all(left[1] <= right[0] for left, right in pairwise(spans))
+        covered = {index for start, end in spans for index in range(start, end)}
+        missed = [c for index, c in enumerate(text) if index not in covered and not c.isspace()]
+        assert missed == [], (text, missed)
+        for piece, (start, end) in zip(tokenizer.tokenize(text), spans, strict=True):
+            bare = piece.removeprefix("##").replace("▁", "")
+            assert piece == "[UNK]" or bare == text[start:end], (piece, text[start:end])
+
+
+@pytest.mark.parametrize(("word", "subword"), COMBINATIONS)
+def test_saved_and_loaded_tokenizers_give_the_same_ids(word: str, subword: str, tmp_path: Path) -> None:
+    tokenizer = combined(word, subword)
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    before, after = (each.encode(TEXTS, TEXTS[::-1], max_length=40) for each in (tokenizer, again))
+    assert before == after
+    assert again.digest == load_tokenizer(tmp_path).digest
+    plain = AutoTokenizer.from_pretrained(tmp_path)
+    if word not in ("korean", "japanese"):
+        assert plain(TEXTS)["input_ids"] == [w[0].ids for w in tokenizer.encode(TEXTS, max_length=512)]
+
+
+@pytest.mark.parametrize("subword", ["wordpiece", "bpe", "unigram", "character"])
+def test_a_vocabulary_is_learnt_alike_every_time(subword: str) -> None:
+    digests = {
+        compose(words.get("bert_basic")(), subwords.get(subword)(vocab_size=200), corpus, 64).digest for _ in range(4)
+    }
+    assert len(digests) == 1
+    other = compose(words.get("bert_basic")(do_lower_case=True), subwords.get(subword)(vocab_size=200), corpus, 64)
+    assert other.digest not in digests
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from("abÉé서울 東京がー１ﬁ.,!'  \t"), max_size=25))
+def test_any_text_keeps_its_offsets(text: str, kinds: dict[str, Path]) -> None:
+    for kind in kinds:
+        ((encoding,),) = load_tokenizer(kinds[kind]).encode([text], max_length=512)
+        assert all(0 <= start <= end <= len(text) for start, end in encoding.offsets)
+
+
+def test_alignment_equals_true_offsets(kinds: dict[str, Path]) -> None:
+    """Pieces without offsets are found again where a fast tokenizer says that they were."""
+    for kind in ("wordpiece", "unigram"):
+        theirs = AutoTokenizer.from_pretrained(kinds[kind])
+        for text in TEXTS[:4]:
+            encoded = theirs(text, add_special_tokens=False, return_offsets_mapping=True)
+            pieces = theirs.convert_ids_to_tokens(encoded["input_ids"])
+            found = align(text, pieces, str(theirs.unk_token))
+            true = [(s + len(text[s:e]) - len(text[s:e].lstrip()), e) for s, e in encoded["offset_mapping"]]
+            assert [f for f, p in zip(found, pieces, strict=True) if p != "▁"] == [
+                t for t, p in zip(true, pieces, strict=True) if p != "▁"
+            ]
+
+
+def test_alignment_follows_lower_casing_accents_and_full_width() -> None:
+    assert align("École １２ Ａ", ["ecole", "12", "a"], "[UNK]") == [(0, 5), (6, 8), (9, 10)]
+    assert align("x ☃☃ y z", ["x", "[UNK]", "y", "[UNK]"], "[UNK]") == [(0, 1), (2, 4), (5, 6), (7, 8)]
+    assert align("a b c", ["[UNK]", "[UNK]", "c"], "[UNK]") == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_letters_taken_apart_draw_a_warning_with_an_example() -> None:
+    def made(lower: bool) -> Tokenizer:
+        texts = ["서울", "영화", "がぎ", "영화".encode().decode(), "\u1109\u1165\u110b\u116e\u11af", "か"]
+        return compose(
+            words.get("bert_basic")(do_lower_case=lower), subwords.get("character")(vocab_size=200), lambda: texts, 64
+        )
+
+    warning = language_warning(made(True), "ko", ["서울"])
+    assert warning is not None
+    assert "서울 becomes" in warning
+    assert language_warning(made(True), "ja", ["がぎ"]) is not None
+    assert language_warning(made(False), "ko", ["서울"]) is None
+    assert language_warning(made(True), "en", ["naïve"]) is None
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no usable tokenizer there"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocab.txt").write_text("[UNK]\nx\n")
+    with pytest.raises(ModelError, match=r"lacks \[PAD\], \[CLS\], \[SEP\]"):
+        compose(words.get("bert_basic")(), subwords.get("wordpiece")(vocab_path=str(tmp_path / "vocab.txt")), None, 64)
+    with pytest.raises(ModelError, match=r"vocabulary .*vocab.tx: no such file; did you mean 'vocab.txt'"):
+        compose(words.get("bert_basic")(), subwords.get("wordpiece")(vocab_path=str(tmp_path / "vocab.tx")), None, 64)
