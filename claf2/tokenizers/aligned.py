@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ def align(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int
 
     Text and pieces are compared in a folded form (compatibility decomposition, no case, no accents), so that
     tokenizers which normalise are followed. A piece that is not found, the unknown one above all, stands for what lies
-    between its neighbours, up to the next blank where another such piece follows.
+    between its neighbours.
     """
     folded, places = _fold(text)
     found: list[tuple[int, int] | None] = []
@@ -122,18 +123,28 @@ def _fold(text: str) -> tuple[str, list[int]]:
 
 
 def _fill(text: str, found: Sequence[tuple[int, int] | None]) -> list[tuple[int, int]]:
+    """Give each run of pieces that were not found the text between its neighbours."""
     filled: list[tuple[int, int]] = []
-    for index, each in enumerate(found):
-        if each is not None:
-            filled.append(each)
+    index = 0
+    while index < len(found):
+        here = found[index]
+        if here is not None:
+            filled.append(here)
+            index += 1
             continue
-        start = filled[-1][1] if filled else 0
-        while start < len(text) and text[start].isspace():
-            start += 1
-        after = [later for later in found[index:] if later is not None]
-        end = max(start, after[0][0] if after else len(text))
-        if index + 1 < len(found) and found[index + 1] is None:
-            blank = next((place for place in range(start, end) if text[place].isspace()), end)
-            end = blank
-        filled.append((start, start + len(text[start:end].rstrip())))
+        run = next((k for k, each in enumerate(found[index:]) if each is not None), len(found) - index)
+        after = found[index + run] if index + run < len(found) else None
+        filled += _share(text, filled[-1][1] if filled else 0, len(text) if after is None else after[0], run)
+        index += run
     return filled
+
+
+def _share(text: str, start: int, end: int, count: int) -> list[tuple[int, int]]:
+    """Share ``text[start:end]`` out among ``count`` pieces: a character each, or a word each, as it comes out even;
+    else the last one gets what is left over."""
+    letters = [(place, place + 1) for place in range(start, end) if not text[place].isspace()]
+    words = [(start + match.start(), start + match.end()) for match in re.finditer(r"\S+", text[start:end])]
+    if len(letters) == count:
+        return letters
+    shares = [*words[: count - 1], (words[count - 1][0], words[-1][1])] if len(words) >= count else words
+    return shares + [(end, end)] * (count - len(shares))

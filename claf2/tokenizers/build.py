@@ -7,7 +7,7 @@ from pathlib import Path
 from claf2.errors import ModelError
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.aligned import AlignedTokenizer
-from claf2.tokenizers.fast import FastTokenizer, compose, restored_word
+from claf2.tokenizers.fast import FastTokenizer, MarkedWord, compose
 
 __all__ = ["compose", "load_tokenizer"]
 
@@ -29,7 +29,4 @@ def load_tokenizer(source: Path | str, *, revision: str | None = None) -> Tokeni
         ) from error
     if not isinstance(wrapped, PreTrainedTokenizerFast):
         return AlignedTokenizer(wrapped)
-    word = restored_word(Path(source))
-    if word is not None:
-        word.apply(wrapped.backend_tokenizer)
-    return FastTokenizer(wrapped, word)
+    return FastTokenizer(wrapped, MarkedWord.restored(Path(source)))

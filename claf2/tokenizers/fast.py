@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import SPECIALS, Encoding, Subword, Tokenizer, Word, subwords, words
 from claf2.tokenizers.frame import Frame, windows
+from claf2.tokenizers.word import Whitespace
 
 if TYPE_CHECKING:
     from tokenizers import Encoding as Encoded
@@ -29,13 +31,15 @@ class FastTokenizer(Tokenizer):
 
     Args:
         wrapped: the tokenizer.
-        word: the word tokenizer that runs in Python, where the backend could not be stored without it.
+        word: the word tokenizer, where it runs in Python and so is lost whenever the backend is stored or copied.
     """
 
-    def __init__(self, wrapped: PreTrainedTokenizerFast, word: Word | None = None) -> None:
+    def __init__(self, wrapped: PreTrainedTokenizerFast, word: MarkedWord | None = None) -> None:
         self._wrapped = wrapped
         self._word = word
         self._backend: Backend = wrapped.backend_tokenizer
+        if word is not None:
+            word.apply(self._backend)
         self._backend.no_truncation()
         self._backend.no_padding()
         self._frame = Frame.of(_encoding(self._backend.encode("a")), _encoding(self._backend.encode("a", "a")))
@@ -75,39 +79,55 @@ class FastTokenizer(Tokenizer):
         if self._word is None:
             self._wrapped.save_pretrained(folder)
             return
-        from tokenizers import pre_tokenizers
-
         logger.warning(
             "%s: without claf2 this tokenizer cuts words at blanks only, not by %s",
-            folder, words.name_of(type(self._word)),
-        )  # fmt: skip
-        mine = self._backend.pre_tokenizer
-        self._backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+            folder,
+            words.name_of(type(self._word.word)),
+        )
+        MarkedWord(Whitespace(), self._word.marked).apply(self._backend)
         self._wrapped.save_pretrained(folder)
-        self._backend.pre_tokenizer = mine
-        (folder / SPEC).write_text(json.dumps(_spec(self._word)), encoding="utf-8")
+        self._word.apply(self._backend)
+        (folder / SPEC).write_text(json.dumps(self._word.noted()), encoding="utf-8")
 
 
-def _spec(word: Word) -> dict[str, Any]:
-    return {"word": {"name": words.name_of(type(word)), "fields": word.model_dump(mode="json")}}
+@dataclass(frozen=True)
+class MarkedWord:
+    """A word tokenizer, and whether its words get a ``▁`` in front."""
+
+    word: Word
+    marked: bool
+
+    def apply(self, backend: Backend) -> None:
+        """Set normaliser and pre-tokeniser of ``backend``."""
+        from tokenizers import pre_tokenizers
+
+        self.word.apply(backend)
+        if self.marked:
+            mark = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+            backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, mark])
+
+    def noted(self) -> dict[str, Any]:
+        """Return what ``restored`` reads."""
+        name = words.name_of(type(self.word))
+        return {"word": {"name": name, name: self.word.model_dump(mode="json")}, "marked": self.marked}
+
+    @classmethod
+    def restored(cls, folder: Path) -> MarkedWord | None:
+        """Return the word tokenizer that a folder's `tokenizer.json` cannot hold, if the folder notes one."""
+        if not (folder / SPEC).is_file():
+            return None
+        noted = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        name = noted["word"]["name"]
+        return cls(words.get(name)(**noted["word"][name]), noted["marked"])
 
 
-def restored_word(folder: Path) -> Word | None:
-    """Return the word tokenizer that a folder's `tokenizer.json` cannot hold, if it notes one."""
-    if not (folder / SPEC).is_file():
-        return None
-    noted = json.loads((folder / SPEC).read_text(encoding="utf-8"))["word"]
-    return words.get(noted["name"])(**noted["fields"])
-
-
-def _state(backend: Backend, word: Word | None) -> str:
+def _state(backend: Backend, word: MarkedWord | None) -> str:
     if word is None:
         return str(backend.to_str())
-    mine = backend.pre_tokenizer
-    backend.pre_tokenizer = None
+    MarkedWord(Whitespace(), word.marked).apply(backend)
     state = str(backend.to_str())
-    backend.pre_tokenizer = mine
-    return state + json.dumps(_spec(word), sort_keys=True)
+    word.apply(backend)
+    return state + json.dumps(word.noted(), sort_keys=True)
 
 
 def _encoding(encoded: Encoded) -> Encoding:
@@ -125,16 +145,20 @@ def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | N
     Raises:
         Claf2Error: when there is neither a vocabulary nor a text to learn one from.
     """
+    from tokenizers import Tokenizer as Backend
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     if subword.vocab_path is not None:
         model = subword.read(subword.vocab_path)
     elif texts is not None:
-        model = subword.learn(_merged(word, subword.vocab_size, texts), texts)
+        model = subword.learn(_merged(MarkedWord(word, True), subword.vocab_size, texts), texts)
     else:
         raise Claf2Error(f"the subword tokenizer {subwords.name_of(type(subword))!r} needs a vocab_path")
-    backend = _backend(word, model, marked=subword.marked)
+    cutter = MarkedWord(word, subword.marked)
+    backend = Backend(model)
+    # transformers copies the backend through its file format, in which what runs in Python has no place.
+    (cutter if word.stored else MarkedWord(Whitespace(), subword.marked)).apply(backend)
     backend.decoder = subword.decoder()
     ids = {token: backend.token_to_id(token) for token in SPECIALS if backend.token_to_id(token) is not None}
     backend.add_special_tokens(list(ids))
@@ -150,30 +174,16 @@ def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | N
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **names,
     )
-    stored = word.stored
-    tokenizer = FastTokenizer(wrapped, None if stored else word)
-    if not stored:  # transformers copies the backend through its file format, which drops what runs in Python
-        word.apply(wrapped.backend_tokenizer)
-    return tokenizer
+    return FastTokenizer(wrapped, None if word.stored else cutter)
 
 
-def _backend(word: Word, model: Any, *, marked: bool) -> Backend:
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import pre_tokenizers
-
-    backend = Backend(model)
-    word.apply(backend)
-    if marked:
-        mark = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, mark])
-    return backend
-
-
-def _merged(word: Word, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
+def _merged(word: MarkedWord, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
     """Learn byte-pair merges of marked words."""
+    from tokenizers import Tokenizer as Backend
     from tokenizers import models, trainers
 
-    backend = _backend(word, models.BPE(unk_token="[UNK]"), marked=True)
+    backend = Backend(models.BPE(unk_token="[UNK]"))
+    word.apply(backend)
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
     backend.train_from_iterator(texts(), trainer)
     return backend

@@ -169,7 +169,8 @@ def test_alignment_equals_true_offsets(kinds: dict[str, Path]) -> None:
     """Pieces without offsets are found again where a fast tokenizer says that they were."""
     for kind in ("wordpiece", "unigram"):
         theirs = AutoTokenizer.from_pretrained(kinds[kind])
-        for text in TEXTS[:4]:
+        # Of a row of unknown pieces without blanks nobody can say where each begins: the Japanese text for wordpiece.
+        for text in TEXTS[: 3 if kind == "wordpiece" else 4]:
             encoded = theirs(text, add_special_tokens=False, return_offsets_mapping=True)
             pieces = theirs.convert_ids_to_tokens(encoded["input_ids"])
             found = align(text, pieces, str(theirs.unk_token))
