@@ -117,6 +117,7 @@ def _downloaded(url: str, cache: Path) -> Path:
             fetched = _stored(answer, answer.headers.get("Content-Length"), url, folder)
             note = {"url": url, "sha256": fetched.name, "etag": answer.headers.get("ETag") or ""}
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 304 and have is not None:
             return have
         raise ModelError(f"model {url}: the server answers {error.code} {error.reason}") from error

@@ -1,0 +1,67 @@
+"""The commands of README and docs do what they say; links point somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claf2.task import shipped
+
+ROOT = shipped("tasks").parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+ELSEWHERE = {
+    "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrained_model_name klue/bert-base": "test_cli.py, "
+    "with a local model",
+    "python evaluate.py logs/klue/korquad": "test_cli.py",
+    "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1": "test_run.py, "
+    "with a local model",
+    "make demo": "by hand, and its command in test_run.py",
+    "make test": "this is it",
+}
+"""Commands that need a model from the hub, or make an environment: who runs them instead."""
+
+
+def blocks(path: Path, language: str = "") -> list[str]:
+    """Return the fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(path: Path) -> list[str]:
+    """Return the commands of a page, in order."""
+    lines = [line for block in blocks(path) for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("claf2 ", "python ", "make "))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands(path: Path, tmp_path: Path) -> None:
+    for name, block in zip(
+        re.findall(r"`(my_\w+\.(?:py|json))`:", path.read_text()),
+        [*blocks(path, "python"), *blocks(path, "json")],
+        strict=False,
+    ):
+        (tmp_path / name).write_text(block)
+    run = "logs/klue/korquad"
+    for command in commands(path):
+        if command in ELSEWHERE or run in command:
+            continue
+        words = shlex.split(command)
+        assert words[0] == "claf2", f"{command}: say in ELSEWHERE who runs it"
+        code = "from claf2.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_and_placeholders(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (path.parent / link).exists(), link
+    assert not re.findall(r"\b[A-Z]+_?(?:TRANSCRIPT|PARITY)\b|^PARITY$", text, re.MULTILINE)

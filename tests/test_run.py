@@ -1,0 +1,65 @@
+"""Runs of each kind of task on its sample, and on real rows where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from claf2 import config, run
+from claf2.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "floor", "words"),
+    [
+        ("nsmc", "accuracy", 90, ["--num_steps", "60"]),
+        ("klue_nli", "accuracy", 80, ["--num_steps", "140"]),
+        ("korsts", "spearman", 60, ["--num_steps", "140"]),
+        ("wnut17", "f1", 80, ["--num_steps", "60"]),
+        ("klue_ner", "entity_macro_f1", 80, ["--num_steps", "60"]),
+    ],
+)
+def test_a_fresh_encoder_learns_the_sample(name: str, key: str, floor: float, words: list[str], tmp_path: Path) -> None:
+    """Well above what always the same answer would score (50, 33, undefined, 0, 0)."""
+    given = [*words, "--data_reader.source", "sample", "--learning_rate", "2e-3", "--log_dir", str(tmp_path)]
+    report = run.train(config.load(f"scratch/{name}", given))
+    score = next(iter(report.tasks.values())).scores[key]
+    assert score is not None
+    assert score > floor
+
+
+def test_real_rows_with_a_cut(benchmark_data: Path, tmp_path: Path, model_folder: Callable[..., Path]) -> None:
+    words = ["--pretrained_model_name", str(model_folder()), "--valid_fraction", "0.1", "--num_steps", "2"]
+    words += ["--data_dir", str(benchmark_data), "--log_dir", str(tmp_path)]
+    report = run.train(config.load("glue/rte_bert", words))
+    predictions = report.tasks["rte"].predictions
+    assert len(predictions) == 249
+    again = run.train(config.load("glue/rte_bert", [*words, "--seed_num", "7"]), overwrite=True)
+    assert [each.id for each in again.tasks["rte"].predictions] == [each.id for each in predictions]
+
+
+def test_official_korquad_scores_of_a_real_run(
+    benchmark_data: Path, tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    """The run's scores are what its predictions file gives when it is scored anew, question by question."""
+    sample = benchmark_data / "korquad/KorQuAD_v1.0_train_sample.json"
+    words = ["--pretrained_model_name", str(model_folder()), "--train_file_path", str(sample)]
+    words += ["--valid_file_path", str(sample), "--num_steps", "2", "--log_dir", str(tmp_path)]
+    report = run.train(config.load("klue/korquad_bert", words))
+    lines = [json.loads(line) for line in (tmp_path / "predictions/korquad-valid.jsonl").read_text().splitlines()]
+    assert len(lines) == 142
+    exact = sum(line["prediction"] in line["gold"] for line in lines) / 1.42
+    assert report.tasks["korquad"].scores["em"] == pytest.approx(exact, abs=3)
+
+
+def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
+    base = ["--pretrained_model_name", str(model_folder()), "--log_dir", str(tmp_path / "log")]
+    few = tmp_path / "few.tsv"
+    few.write_text("index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n")
+    with pytest.raises(DataError, match="a valid_fraction of 0.1 of 1 rows leaves one side empty"):
+        run.train(config.load("glue/rte_bert", [*base, "--train_file_path", str(few), "--valid_fraction", "0.1"]))
+    with pytest.raises(ConfigError, match="reading from the hub is not built yet"):
+        run.train(config.load("glue/rte_bert", [*base, "--source", "hub"]), overwrite=True)
