@@ -15,12 +15,11 @@ from claf2.task import shipped
 ROOT = shipped("tasks").parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+MODEL = "--bert_for_qa.pretrained_model_name klue/bert-base"
 ELSEWHERE = {
-    "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrained_model_name klue/bert-base": "test_cli.py, "
-    "with a local model",
+    f"python train.py --base_config klue/korquad_bert {MODEL}": "test_cli.py, with a local model",
     "python evaluate.py logs/klue/korquad": "test_cli.py",
-    "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1": "test_run.py, "
-    "with a local model",
+    "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1": "test_run.py",
     "make demo": "by hand, and its command in test_run.py",
     "make test": "this is it",
 }

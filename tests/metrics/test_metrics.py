@@ -145,9 +145,10 @@ def best(said: list[str], golds: list[list[str]], joiner: str, nothing: float) -
     return max(float(joiner.join(said) == joiner.join(gold)) for gold in golds), max(f1(gold) for gold in golds)
 
 
-AWKWARD = ["", " ", "the", "The Cat!", "a cat", "a.b", "《책》",
-           "‘책’", "책 이름", "책이름", "“x”", "。", "１２", "가\u0301",
-           unicodedata.normalize("NFD", "서울"), "서울", "it's", "its", "\u3000"]  # fmt: skip
+AWKWARD = [
+    "", " ", "the", "The Cat!", "a cat", "a.b", "《책》", "‘책’", "책 이름", "책이름", "“x”", "。", "１２", "가\u0301",
+    unicodedata.normalize("NFD", "서울"), "서울", "it's", "its", "\u3000",
+]  # fmt: skip
 ANSWER = st.one_of(st.sampled_from(AWKWARD), st.text("ab '《(책the .", max_size=8))
 
 
