@@ -15,11 +15,12 @@ from claf2.task import shipped
 ROOT = shipped("tasks").parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-MODEL = "--bert_for_qa.pretrained_model_name klue/bert-base"
+KORQUAD = "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrained_model_name klue/bert-base"
+RTE = "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1"
 ELSEWHERE = {
-    f"python train.py --base_config klue/korquad_bert {MODEL}": "test_cli.py, with a local model",
+    KORQUAD: "test_cli.py, with a local model",
     "python evaluate.py logs/klue/korquad": "test_cli.py",
-    "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1": "test_run.py",
+    RTE: "test_run.py, with a local model",
     "make demo": "by hand, and its command in test_run.py",
     "make test": "this is it",
 }
