@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from claf2.errors import ConfigError, DataError
+from claf2.errors import DataError
+from claf2.hub import fetch
 from claf2.readers import Example
 from claf2.samples import write_sample
 from claf2.seed import generator
@@ -80,7 +81,7 @@ def locate(task: Task, split: str, *, origin: Origin, given: str | None, root: P
         return write_sample(task, cache / "samples" / f"{task.name}-{task.identity()[:16]}").get(split)
     name = given or task.files.get(split)
     if origin == "hub" and given is None:
-        raise ConfigError("data_reader.source", "reading from the hub is not built yet", hint="use local or sample")
+        return fetch(task, split, cache)
     if name is None:
         return None
     path = root / os.path.expanduser(name)

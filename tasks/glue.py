@@ -22,6 +22,18 @@ ROWS = (
     ("wnli", "WNLI", "wnli", "classify", BINARY, ("accuracy",), ("sentence1", "sentence2", "label")),
 )
 
+HUB_TEXTS = {
+    "cola": ("sentence",),
+    "sst": ("sentence",),
+    "mrpc": ("sentence1", "sentence2"),
+    "stsb": ("sentence1", "sentence2"),
+    "qqp": ("question1", "question2"),
+    "mnli": ("premise", "hypothesis"),
+    "qnli": ("question", "sentence"),
+    "rte": ("sentence1", "sentence2"),
+    "wnli": ("sentence1", "sentence2"),
+}
+
 for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
     matched = "_matched" if name == "mnli" else ""
     texts = {"text_a": first} if second is None else {"text_a": first, "text_b": second}
@@ -39,7 +51,8 @@ for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
                 "test": f"glue_data/{folder}/test{matched}.tsv",
             },
             hub=f"nyu-mll/glue:{hub}",
-            hub_splits={"valid": f"validation{matched}"},
+            hub_columns=dict(zip(("text_a", "text_b"), HUB_TEXTS[name], strict=False)),
+            hub_splits={"valid": f"validation{matched}", "test": f"test{matched}"},
             source="https://gluebenchmark.com/tasks",
             aliases=(f"{name}_bert", f"{name}_roberta"),
         )

@@ -61,5 +61,7 @@ def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folde
     few.write_text("index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n")
     with pytest.raises(DataError, match=r"a valid_fraction of 0\.1 of 1 rows leaves one side empty"):
         run.train(config.load("glue/rte_bert", [*base, "--train_file_path", str(few), "--valid_fraction", "0.1"]))
-    with pytest.raises(ConfigError, match="reading from the hub is not built yet"):
+    with pytest.raises(ConfigError, match="task 'korsts' names no data set on the hub"):
+        run.train(config.load("klue/korsts_bert", [*base, "--source", "hub"]), overwrite=True)
+    with pytest.raises(DataError, match=r"hub:nyu-mll/glue:rte: out of reach: .*; use local files"):
         run.train(config.load("glue/rte_bert", [*base, "--source", "hub"]), overwrite=True)
