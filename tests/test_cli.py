@@ -115,6 +115,53 @@ def test_the_line_itself_and_its_folder(workplace: Path) -> None:
     assert wrong.stderr == "error: a request has question and context; got: text\n"
 
 
+CLAF = """
+{
+  "data_reader": {
+    "dataset": "squad_bert",
+    "train_file_path": "korquad/train.json",
+    "valid_file_path": "korquad/dev.json",
+    "squad_bert": {"lang_code": "ko", "max_seq_length": 512, "context_stride": 128, "max_question_length": 64}
+  },
+  "iterator": {"batch_size": 12},
+  "token": {
+    "names": ["feature"], "types": ["feature"],
+    "tokenizer": {
+      "subword": {"name": "wordpiece", "wordpiece": {"vocab_path": "kor_32k_v1_vocab.txt"}},
+      "word": {"name": "bert_basic", "bert_basic": {"do_lower_case": false}}
+    },
+    "feature": {
+      "vocab": {"pretrained_path": "kor_32k_v1_vocab.txt", "pretrained_token": "all"},
+      "indexer": {"do_tokenize": false}
+    }
+  },
+  "model": {
+    "name": "bert_for_qa",
+    "bert_for_qa": {"pretrained_model_name": "larva-kor-small-cased", "answer_maxlen": 30}
+  },
+  "trainer": {"log_dir": "logs/klue/korquad", "num_epochs": 5, "early_stopping_threshold": 10, "metric_key": "f1",
+              "verbose_step_count": 100, "eval_and_save_step_count": 1000},
+  "optimizer": {"learning_rate": 3e-5, "op_type": "adamw", "adamw": {"weight_decay": 0.01},
+                "lr_scheduler_type": "warmup_linear", "warmup_linear": {"warmup_proportion": 0.1}},
+  "seed_num": 42
+}
+"""
+
+
+def test_a_claf_config_trains_as_it_stands(workplace: Path) -> None:
+    (workplace / "korquad/KorQuAD_v1.0_train.json").rename(workplace / "korquad/train.json")
+    (workplace / "korquad/KorQuAD_v1.0_dev.json").rename(workplace / "korquad/dev.json")
+    (workplace / "X").rename(workplace / "larva-kor-small-cased")
+    shutil.move(workplace / "larva-kor-small-cased/vocab.txt", workplace / "kor_32k_v1_vocab.txt")
+    (workplace / "larva-kor-small-cased/tokenizer.json").unlink()
+    (workplace / "claf.json").write_text(CLAF)
+    done = call(sys.executable, TRAIN, "--base_config", "claf.json", cwd=workplace)
+    assert done.stdout.startswith("valid/f1: ")
+    assert json.loads((workplace / "logs/klue/korquad/metrics.json").read_text())["best_global_step"] == 15
+    again = call(sys.executable, EVALUATE, "logs/klue/korquad", cwd=workplace)
+    assert again.stdout == done.stdout
+
+
 def test_a_model_from_an_archive_and_a_classifier_that_answers(workplace: Path) -> None:
     with tarfile.open(workplace / "m.tar.gz", "w:gz") as tar:
         tar.add(workplace / "X", "inner")

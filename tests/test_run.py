@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from claf2 import config, run
+from claf2 import config, overrides, run
 from claf2.errors import ConfigError, DataError
 
 
@@ -65,3 +65,17 @@ def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folde
         run.train(config.load("klue/korsts_bert", [*base, "--source", "hub"]), overwrite=True)
     with pytest.raises(DataError, match=r"hub:nyu-mll/glue:rte: out of reach: .*; use local files"):
         run.train(config.load("glue/rte_bert", [*base, "--source", "hub"]), overwrite=True)
+
+
+@pytest.mark.parametrize("name", overrides.names())
+def test_every_shipped_config_is_built_and_stepped(
+    name: str, tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    """With a small model in the place of its own, on the sample of its task."""
+    words = ["--num_steps", "3", "--data_reader.source", "sample", "--log_dir", str(tmp_path), "--batch_size", "4"]
+    if not name.startswith("scratch/"):
+        architecture = "roberta" if name.endswith("roberta") else "bert"
+        words += ["--pretrained_model_name", str(model_folder(architecture))]
+    report = run.train(config.load(name, words))
+    assert json.loads((tmp_path / "metrics.json").read_text())["best_global_step"] in (1, 2, 3)
+    assert len(next(iter(report.tasks.values())).predictions) == 200
