@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Source", "Stream", "by_length"]
 
+ABSENT = -1
+"""An id that no tokenizer gives."""
+
 
 @dataclass(frozen=True)
 class Batch:
     """B features as rectangular arrays: ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape (B, L), with L
-    the longest of them, and the targets of the head, (B,) or (B, L)."""
+    the longest of them (of several texts a feature: (B, C, L)), and the inputs and targets of the head, (B,) or
+    more."""
 
     arrays: Mapping[str, np.ndarray]
 
@@ -45,15 +49,19 @@ class Source:
 
     features: FeatureSet
     pad_id: int
-    targets: Mapping[str, int]
+    fields: Mapping[str, int]
+    """What the head reads and learns from besides the ids, and what fills it up."""
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the features at ``rows``, (B,), as one batch; targets only where the data has them."""
+        import numpy as np
+
         padding = {"input_ids": self.pad_id, "token_type_ids": 0}
-        padding |= {name: fill for name, fill in self.targets.items() if name in self.features.table.column_names}
+        padding |= {name: fill for name, fill in self.fields.items() if name in self.features.table.column_names}
         table = self.features.take(rows, padding)
-        arrays = {name: _rectangle(table[name], fill) for name, fill in padding.items()}
-        arrays["attention_mask"] = _mask(table["input_ids"])
+        columns = {name: table[name].combine_chunks() for name in padding}
+        arrays = {name: _rectangle(columns[name], fill) for name, fill in padding.items()}
+        arrays["attention_mask"] = (_rectangle(columns["input_ids"], ABSENT) != ABSENT).astype(np.int64)
         return Batch(arrays)
 
 
@@ -134,25 +142,17 @@ def by_length(features: FeatureSet, size: int) -> Sequence[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _rectangle(column: pa.ChunkedArray, fill: int) -> np.ndarray:
-    """Turn a column of numbers into (B,), a column of lists into (B, L)."""
+def _rectangle(array: pa.Array, fill: int) -> np.ndarray:
+    """Turn an array of numbers into (B,), one of lists into (B, L), one of lists of lists into (B, C, L) …"""
     import numpy as np
     import pyarrow as pa
-
-    array = column.combine_chunks()
-    if not pa.types.is_list(array.type):
-        return np.array(array.to_numpy(zero_copy_only=False))
-    mask = _mask(column)
-    values = array.flatten().to_numpy(zero_copy_only=False)
-    filled = np.full(mask.shape, fill, dtype=values.dtype)
-    filled[mask.astype(bool)] = values
-    return filled
-
-
-def _mask(column: pa.ChunkedArray) -> np.ndarray:
-    import numpy as np
     import pyarrow.compute as pc
 
-    lengths = pc.list_value_length(column).to_numpy()
-    mask: np.ndarray = (np.arange(lengths.max())[None, :] < lengths[:, None]).astype(np.int64)
-    return mask
+    if not pa.types.is_list(array.type):
+        return np.array(array.to_numpy(zero_copy_only=False))
+    lengths = pc.list_value_length(array).to_numpy()
+    values = _rectangle(array.flatten(), fill)
+    present = np.arange(lengths.max())[None, :] < lengths[:, None]
+    filled = np.full((*present.shape, *values.shape[1:]), fill, dtype=values.dtype)
+    filled[present] = values
+    return filled

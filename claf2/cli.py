@@ -91,11 +91,13 @@ def train_command(
 @claf2.command("evaluate")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("data_file", required=False, type=click.Path(path_type=Path))
-def evaluate_command(folder: Path, data_file: Path | None) -> None:
+@click.option("--task", metavar="NAME", help="The task that DATA_FILE is of, if it is not the run's own.")
+def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> None:
     """Judge the best checkpoint of a run on its validation data, or on DATA_FILE, and write the predictions."""
     from claf2 import run
 
-    click.echo(run.evaluate(folder, data_file).summary())
+    report = run.evaluate(folder, data_file, task)
+    click.echo(report.summary() or f"no labels to score by; predictions are in {folder / 'predictions'}")
 
 
 @claf2.command("predict", context_settings=FREE)

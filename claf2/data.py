@@ -43,13 +43,13 @@ class Data:
         if self.side == "whole":
             yield from self.task.read(self.path)
             return
-        rows = list(self.task.read(self.path))
-        held_out = round(len(rows) * self.fraction)
-        if not 0 < held_out < len(rows):
-            raise DataError(self.path, f"a valid_fraction of {self.fraction} of {len(rows)} rows leaves one side empty")
-        drawn = set(generator(0, "valid_fraction", self.task.name).permutation(len(rows))[:held_out].tolist())
+        size = sum(1 for _ in self.task.read(self.path))
+        held_out = round(size * self.fraction)
+        if not 0 < held_out < size:
+            raise DataError(self.path, f"a valid_fraction of {self.fraction} of {size} rows leaves one side empty")
+        drawn = set(generator(0, "valid_fraction", self.task.name).permutation(size)[:held_out].tolist())
         wanted = self.side == "valid"
-        yield from (row for index, row in enumerate(rows) if (index in drawn) == wanted)
+        yield from (row for index, row in enumerate(self.task.read(self.path)) if (index in drawn) == wanted)
 
     def texts(self) -> Iterable[str]:
         """Stream the texts of the examples."""

@@ -50,7 +50,7 @@ def convert(task: Task, split: str, folder: Path, configuration: str, cache: Pat
         configuration: the part of the data set, empty where it has one only.
         cache: where the file is kept.
     """
-    name = task.hub_splits.get(split, SPLITS[split])
+    name = task.hub_splits.get(split, SPLITS.get(split, split))
     files = [
         path
         for path in sorted(folder.rglob("*.parquet"))

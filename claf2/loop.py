@@ -23,6 +23,7 @@ from claf2.optim import Schedule
 from claf2.readers import Example
 from claf2.report import Report, TaskReport, score
 from claf2.seed import undisturbed
+from claf2.tokenizers import Tokenizer
 
 __all__ = ["EvaluationData", "Job", "Keeper", "Observer", "Plan", "State", "evaluate", "fit"]
 
@@ -112,6 +113,7 @@ class EvaluationData:
     head: Head
     labels: Sequence[str]
     metrics: Sequence[Metric]
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,12 @@ def fit(job: Job) -> None:
 
             # The parts of a batch share one denominator, so their gradients add up to the whole batch's gradient,
             # however unevenly the targets fall on them and however short the last batch is.
-            targets = max(1.0, sum(head.weight(part.arrays) for part in parts))
+            targets = np.maximum(1.0, sum(head.weight(part.arrays) for part in parts))
+            shares = torch.as_tensor(1.0 / targets, dtype=torch.float32, device=device)
             loss = 0.0
             for part in parts:
                 tensors = part.tensors(device)
-                part_loss = head.loss(model(task, tensors), tensors) / targets
+                part_loss = (head.loss(model(task, tensors), tensors) * shares).sum()
                 part_loss.backward()  # type: ignore[no-untyped-call]
                 loss += part_loss.item()
             if not math.isfinite(loss):
@@ -222,21 +225,22 @@ def _evaluate(model: EncoderWithHeads, task: str, data: EvaluationData, batch_si
     device = next(model.parameters()).device
     features = data.source.features
     collected: list[dict[str, np.ndarray[Any, Any]]] = [{}] * len(features)
-    loss = weight = 0.0
+    loss: Any = 0.0
+    weight: Any = 0.0
     for rows in by_length(features, batch_size):
         batch = data.source.batch(rows)
         tensors = batch.tensors(device)
         outputs = model(task, tensors)
         if _labelled(batch, data.head):
-            loss += data.head.loss(outputs, tensors).item()
+            loss += data.head.loss(outputs, tensors).cpu().numpy()
             weight += data.head.weight(batch.arrays)
         arrays = {name: each.cpu().numpy() for name, each in data.head.collect(outputs).items()}
         for index, row in enumerate(rows):
             collected[row] = {name: each[index] for name, each in arrays.items()}
-    predictions = data.head.predict(data.examples, features.records(), collected, data.labels)
+    predictions = data.head.predict(data.examples, features.records(), collected, data.labels, data.tokenizer)
     return TaskReport(
         scores=score(data.metrics, predictions, data.labels),
-        loss=loss / weight if weight else None,
+        loss=float(np.sum(loss / weight)) if np.all(weight) else None,
         predictions=predictions,
     )
 

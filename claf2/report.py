@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from claf2.errors import ConfigError, nearest
@@ -28,7 +28,8 @@ class Report:
 
     split: str
     tasks: Mapping[str, TaskReport]
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    others: Sequence[Report] = ()
+    """What was found on further splits at the same time."""
 
     def logs(self) -> dict[str, float | None]:
         """Return every score as ``split/key``, or as ``split/task/key`` where there is more than one task."""
@@ -38,6 +39,8 @@ class Report:
             logs |= {f"{prefix}/{key}": value for key, value in task.scores.items()}
             if task.loss is not None:
                 logs[f"{prefix}/loss"] = task.loss
+        for other in self.others:
+            logs |= other.logs()
         return logs
 
     def value(self, key: str) -> float | None:

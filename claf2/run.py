@@ -48,6 +48,7 @@ from claf2.store import (
     write_predictions,
     write_text,
 )
+from claf2.task import tasks
 from claf2.tokenizers import Tokenizer, language_warning
 from claf2.tokenizers.build import compose, load_tokenizer
 from claf2.tokenizers.subword import WordPiece
@@ -67,6 +68,8 @@ class Run:
     """Where the weights come from: a folder, a hub id, or ``scratch``."""
     tokenizer: Tokenizer
     labels: list[str]
+    added: int = 0
+    """How many tokens the task has added to the tokenizer."""
 
     @property
     def folder(self) -> Path:
@@ -92,7 +95,8 @@ class Run:
 
     def batches(self, features: FeatureSet) -> Source:
         """Say how features become batches."""
-        return Source(features, pad_id=self.tokenizer.pad_id, targets=self.experiment.head.targets)
+        head = self.experiment.head
+        return Source(features, pad_id=self.tokenizer.pad_id, fields={**head.inputs, **head.targets})
 
     def model(self) -> EncoderWithHeads:
         """Load or make the model, on its device."""
@@ -103,15 +107,25 @@ class Run:
             vocab_size=self.tokenizer.vocab_size,
             pad_id=self.tokenizer.pad_id,
             seed=self.experiment.seed,
+            added=self.added,
         )
         return model.to(device(self.experiment.runtime.device))
 
-    def judge(self, model: EncoderWithHeads, features: FeatureSet, examples: list[Example], split: str) -> Report:
-        """Evaluate a model on one data set."""
-        data = EvaluationData(
-            self.batches(features), examples, self.experiment.head, self.labels, self.experiment.task.metrics
-        )
-        return judge(model, {self.name: data}, split=split, batch_size=self.experiment.iterator.eval_batch_size)
+    def judge(self, model: EncoderWithHeads, sets: Mapping[str, tuple[FeatureSet, list[Example]]]) -> Report:
+        """Evaluate a model on one data set or more, given by split; the first one is what the report is of."""
+        reports = []
+        for split, (features, examples) in sets.items():
+            data = EvaluationData(
+                self.batches(features),
+                examples,
+                self.experiment.head,
+                self.labels,
+                self.experiment.task.metrics,
+                self.tokenizer,
+            )
+            size = self.experiment.iterator.eval_batch_size
+            reports.append(judge(model, {self.name: data}, split=split, batch_size=size))
+        return dataclasses.replace(reports[0], others=reports[1:])
 
     def lock(self, data: Mapping[str, Data]) -> dict[str, Any]:
         """Return what the run's scores depend on, for ``run.json``."""
@@ -159,15 +173,18 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
 def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: float) -> None:
     """Train from where the folder stands to the end, and write what a finished run leaves behind."""
     experiment, folder = run.experiment, run.folder
+    train_features = run.features(data["train"])
+    train_features.require(experiment.head.targets, data["train"].path)
     stream = Stream(
-        {run.name: run.batches(run.features(data["train"]))},
+        {run.name: run.batches(train_features)},
         batch_size=experiment.iterator.batch_size,
         parts=experiment.trainer.gradient_accumulation_steps,
         seed=experiment.seed,
         workers=experiment.runtime.workers,
     )
     plan = _plan(experiment, stream.steps_per_epoch)
-    valid_features, valid_examples = run.features(data["valid"]), list(data["valid"].examples())
+    valid = {split: (run.features(each), list(each.examples())) for split, each in data.items() if split != "train"}
+    lock = {**lock, "counts": _counts({"train": train_features, **{split: each for split, (each, _) in valid.items()}})}
     model = run.model()
     optimizer = experiment.update.build(model, plan.learning_rate)
     store = Store(folder, model, run.tokenizer, optimizer)
@@ -179,7 +196,7 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
 
     def judge_valid() -> Report:
         with judging:
-            return run.judge(model, valid_features, valid_examples, "valid")
+            return run.judge(model, valid)
 
     training = Stopwatch()
     with (
@@ -217,21 +234,44 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
     write_json(folder / "metrics.json", logs)
 
 
-def evaluate(folder: Path, data_file: Path | None = None) -> Report:
+def evaluate(folder: Path, data_file: Path | None = None, task: str | None = None) -> Report:
     """Judge a run's best checkpoint anew, and write scores and predictions into its folder.
 
     Args:
         folder: the run.
-        data_file: another file of the same format; ``None``: the run's own validation data.
+        data_file: another file; ``None``: the run's own validation data.
+        task: the task whose format and metrics the file has, where it is not the run's own: one with the same head and
+            labels.
+
+    Raises:
+        Claf2Error: when there is no such run, or the task does not fit it.
     """
     recover(folder)
     run = _reopen(folder)
-    split = "valid" if data_file is None else "eval"
-    data = _splits(run.experiment)["valid"] if data_file is None else Data(run.experiment.task, data_file)
-    report = run.judge(run.model(), run.features(data), list(data.examples()), split)
+    if task is not None:
+        run = dataclasses.replace(run, experiment=_for_task(run.experiment, task))
+    sets: dict[str, Data]
+    if data_file is not None:
+        sets = {"eval": Data(run.experiment.task, data_file)}
+    else:
+        sets = {split: each for split, each in _splits(run.experiment).items() if split != "train"}
+    report = run.judge(
+        run.model(), {split: (run.features(each), list(each.examples())) for split, each in sets.items()}
+    )
     write_predictions(folder / "predictions", report)
     write_json(folder / ("evaluation.json" if data_file is None else "evaluation-file.json"), report.logs())
     return report
+
+
+def _for_task(experiment: Experiment, name: str) -> Experiment:
+    """Return the experiment as it stands, but for another task's files, reader and metrics."""
+    other, own = tasks.get(name), experiment.task
+    if other.head != own.head or set(other.labels) != set(own.labels):
+        raise RunError(
+            f"task {name!r} cannot be judged by a run of {own.name!r}: it has head {other.head!r} and labels "
+            f"{list(other.labels)}, the run {own.head!r} and {list(own.labels)}"
+        )
+    return dataclasses.replace(experiment, task=other)
 
 
 def predict(folder: Path, requests: Iterable[Mapping[str, Any]]) -> Iterator[Prediction]:
@@ -246,7 +286,7 @@ def predict(folder: Path, requests: Iterable[Mapping[str, Any]]) -> Iterator[Pre
         example = run.experiment.head.request(request)
         with tempfile.TemporaryDirectory() as scratch:
             features = featurize([example], run.experiment.featurizer, run.tokenizer, run.labels, Path(scratch) / "f")
-            yield from run.judge(model, features, [example], "predict").tasks[run.name].predictions
+            yield from run.judge(model, {"predict": (features, [example])}).tasks[run.name].predictions
 
 
 def _reopen(folder: Path) -> Run:
@@ -260,7 +300,8 @@ def _reopen(folder: Path) -> Run:
     experiment = dataclasses.replace(experiment, trainer=moved)
     settle(deterministic=experiment.runtime.deterministic)
     labels = label_order(experiment.model, best, experiment.task.labels)
-    return Run(experiment, best, load_tokenizer(best), labels)
+    tokenizer = load_tokenizer(best)
+    return Run(experiment, best, tokenizer, labels, tokenizer.mark(experiment.task.markers))
 
 
 def _find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
@@ -278,7 +319,8 @@ def _find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
     else:
         word, subword = experiment.token or (BertBasic(), WordPiece())
         tokenizer = compose(word, subword, texts, longest)
-    return Run(experiment, source, tokenizer, label_order(experiment.model, source, experiment.task.labels))
+    labels = label_order(experiment.model, source, experiment.task.labels)
+    return Run(experiment, source, tokenizer, labels, tokenizer.mark(experiment.task.markers))
 
 
 def _splits(experiment: Experiment) -> dict[str, Data]:
@@ -301,7 +343,24 @@ def _splits(experiment: Experiment) -> dict[str, Data]:
     if valid_path is None:
         hint = "give one, or cut it from the training file with --data_reader.valid_fraction 0.1"
         raise ConfigError("data_reader.valid_file_path", f"task {task.name!r} names no validation file", hint=hint)
-    return {"train": Data(task, train_path), "valid": Data(task, valid_path)}
+    splits = {"train": Data(task, train_path), "valid": Data(task, valid_path)}
+    for split in task.files if reader.valid_file_path is None else ():
+        path = find(split, None) if split.startswith("valid_") else None
+        if path is not None and path.is_file():
+            splits[split] = Data(task, path)
+        elif path is not None:
+            logger.warning("%s: no such file, so %s of %s is not scored", path, split, task.name)
+    return splits
+
+
+def _counts(sets: Mapping[str, FeatureSet]) -> dict[str, dict[str, int]]:
+    """Return what was counted in each split on the way to its features, and the rows that stand in train as well."""
+    counts = {split: dict(features.counts) for split, features in sets.items()}
+    for split in sets.keys() - {"train"}:
+        shared = counts[split]["in_train"] = sets[split].shared_rows(sets["train"])
+        if shared:
+            logger.warning("%d of %d rows of %s stand in train as well", shared, counts[split]["examples"], split)
+    return counts
 
 
 def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:

@@ -120,6 +120,8 @@ def write_predictions(folder: Path, report: Report) -> None:
     for task, each in report.tasks.items():
         lines = [prediction_line(prediction) + "\n" for prediction in each.predictions]
         write_text(folder / f"{task}-{report.split}.jsonl", "".join(lines))
+    for other in report.others:
+        write_predictions(folder, other)
 
 
 def prediction_line(prediction: Prediction) -> str:

@@ -16,7 +16,8 @@ from claf2.registry import Component, Registry, digest, load_plugin
 
 __all__ = ["Task", "register_task", "tasks"]
 
-SPLITS = ("train", "valid", "test")
+HIDDEN = "-1"
+"""What some publishers write for the label of a test row."""
 
 
 def _metric(value: Any) -> Metric:
@@ -40,10 +41,15 @@ class Task(Component):
     """The file format."""
     metrics: tuple[Annotated[Any, BeforeValidator(_metric)], ...]
     """The official metrics, or their names; the first score of the first one selects the best checkpoint."""
+    markers: tuple[tuple[str, str], ...] = ()
+    """Pairs of marks that the reader puts around spans of a text: they become tokens of their own."""
     labels: tuple[str, ...] = ()
     """The label names in their published order; empty for tasks without classes."""
     files: Mapping[str, str] = {}
-    """The official file of each split (`train`, `valid`, `test`), relative to the data folder."""
+    """The official file of each split (`train`, `valid`, `test`), relative to the data folder. Splits `valid_…` are
+    scored together with `valid`, where their files are there."""
+    test_reader: SerializeAsAny[Reader] | None = None
+    """The format of the test file where it is not that of the others."""
     hub: str | None = None
     """The data set on the Hugging Face hub, `owner/name` or `owner/name:configuration`."""
     hub_splits: Mapping[str, str] = {}
@@ -73,6 +79,10 @@ class Task(Component):
             if known:
                 for label in example.label_names():
                     if label not in known:
+                        if label == HIDDEN:
+                            raise DataError(
+                                path, f"example {example.id!r} has a hidden label", line=example.line or None
+                            )
                         raise DataError(
                             path,
                             f"label {label!r} of example {example.id!r} is not one of task {self.name!r}",
@@ -98,6 +108,7 @@ class Task(Component):
                 "language": self.language,
                 "head": self.head,
                 "labels": self.labels,
+                **({"markers": self.markers} if self.markers else {}),
                 "reader": [readers.name_of(type(self.reader)), self.reader.model_dump(mode="json")],
                 "metrics": [[metrics.name_of(type(each)), each.model_dump(mode="json")] for each in self.metrics],
                 "version": self.version,

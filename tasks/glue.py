@@ -8,6 +8,7 @@ from claf2.readers import Delimited
 BINARY = ("0", "1")
 ENTAILMENT = ("entailment", "not_entailment")
 MNLI = ("entailment", "neutral", "contradiction")
+SOURCE = "https://gluebenchmark.com/tasks"
 
 # name, folder and hub configuration, head, labels, metrics, columns of text_a, text_b, label
 ROWS = (
@@ -49,11 +50,33 @@ for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
                 "train": f"glue_data/{folder}/train.tsv",
                 "valid": f"glue_data/{folder}/dev{matched}.tsv",
                 "test": f"glue_data/{folder}/test{matched}.tsv",
-            },
+            }
+            | ({"valid_mismatched": f"glue_data/{folder}/dev_mismatched.tsv"} if name == "mnli" else {}),
+            test_reader=Delimited(columns={"id": "index", **({"text_a": "sentence"} if name == "cola" else texts)}),
             hub=f"nyu-mll/glue:{hub}",
             hub_columns=dict(zip(("text_a", "text_b"), HUB_TEXTS[name], strict=False)),
-            hub_splits={"valid": f"validation{matched}", "test": f"test{matched}"},
-            source="https://gluebenchmark.com/tasks",
+            hub_splits={
+                "valid": f"validation{matched}",
+                "test": f"test{matched}",
+                "valid_mismatched": "validation_mismatched",
+            },
+            source=SOURCE,
             aliases=(f"{name}_bert", f"{name}_roberta"),
         )
     )
+
+# The diagnostic set has no training data: evaluate.py RUN FILE --task ax judges a run of mnli. Its labels are hidden.
+register_task(
+    Task(
+        name="ax",
+        language="en",
+        head="classify",
+        labels=MNLI,
+        reader=Delimited(columns={"id": "index", "text_a": "sentence1", "text_b": "sentence2", "label": "gold_label"}),
+        metrics=("matthews",),
+        files={"test": "glue_data/diagnostic/diagnostic.tsv"},
+        hub="nyu-mll/glue:ax",
+        hub_columns={"text_a": "premise", "text_b": "hypothesis"},
+        source=SOURCE,
+    )
+)

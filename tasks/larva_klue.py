@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claf2 import Task, register_task
 from claf2.metrics.span import SquadScore
-from claf2.readers import Delimited, Squad
+from claf2.readers import Delimited, Squad, Tagged
 
 register_task(
     Task(
@@ -74,5 +74,118 @@ register_task(
         source="https://github.com/kakaobrain/KorNLUDatasets",
         licence="CC BY-SA 4.0",
         aliases=("kornli_bert", "kornli_roberta"),
+    )
+)
+
+register_task(
+    Task(
+        name="question_pair",
+        language="ko",
+        head="classify",
+        labels=("0", "1"),
+        # The file's own column is 0 where two questions ask the same, although it is called is_duplicate.
+        reader=Delimited(
+            columns={"id": "id", "text_a": "question1", "text_b": "question2", "label": "is_duplicate"},
+            delimiter=",",
+            quoted=True,
+        ),
+        metrics=("accuracy",),
+        files={"train": "question_pair/kor_pair_train.csv", "valid": "question_pair/kor_Pair_test.csv"},
+        source="https://github.com/songys/Question_pair",
+        licence="MIT",
+        aliases=("question_pair_bert", "question_pair_roberta"),
+    )
+)
+
+register_task(
+    Task(
+        name="paws_ko",
+        language="ko",
+        head="classify",
+        labels=("0", "1"),
+        reader=Delimited(
+            columns={"id": "id", "text_a": "sentence1", "text_b": "sentence2", "label": "label"}, placeholder="NS"
+        ),
+        metrics=("accuracy",),
+        files={
+            "train": "pawsx/ko/translated_train.tsv",
+            "valid": "pawsx/ko/dev_2k.tsv",
+            "test": "pawsx/ko/test_2k.tsv",
+        },
+        hub="google-research-datasets/paws-x:ko",
+        hub_columns={"text_a": "sentence1", "text_b": "sentence2"},
+        source="https://github.com/google-research-datasets/paws/tree/master/pawsx",
+        licence="free for any purpose, as its home states",
+        aliases=("paws_ko_bert", "paws_ko_roberta"),
+    )
+)
+
+# What follows is no part of the eight, but of the same making: further public Korean sets.
+
+register_task(
+    Task(
+        name="3i4k",
+        language="ko",
+        head="classify",
+        # fragment, statement, question, command, rhetorical question, rhetorical command, intonation-dependent
+        labels=("0", "1", "2", "3", "4", "5", "6"),
+        reader=Delimited(columns={"text_a": 1, "label": 0}, header=False),
+        metrics=("macro_f1", "accuracy"),
+        files={"train": "3i4k/fci_train_val.txt", "valid": "3i4k/fci_test.txt"},
+        source="https://github.com/warnikchow/3i4k",
+        licence="CC BY-SA 4.0",
+        aliases=("3i4k_bert", "3i4k_roberta"),
+    )
+)
+
+register_task(
+    Task(
+        name="parakqc",
+        language="ko",
+        head="classify",
+        # The corpus has no split and no pairs: its first column, the topic of a request, is what is told here.
+        labels=("0", "1", "2", "3"),
+        reader=Delimited(columns={"text_a": 2, "label": 0}, header=False),
+        metrics=("accuracy",),
+        files={"train": "paraKQC/paraKQC_v1.txt"},
+        source="https://github.com/warnikchow/paraKQC",
+        licence="CC BY-SA 4.0",
+        aliases=("parakqc_bert", "parakqc_roberta"),
+    )
+)
+
+for name, column, labels in (
+    ("korean_hate_speech", "hate", ("none", "offensive", "hate")),
+    ("korean_hate_speech_bias", "bias", ("none", "gender", "others")),
+):
+    register_task(
+        Task(
+            name=name,
+            language="ko",
+            head="classify",
+            labels=labels,
+            reader=Delimited(columns={"text_a": "comments", "label": column}),
+            metrics=("macro_f1", "accuracy"),
+            files={"train": "korean_hate_speech/train.tsv", "valid": "korean_hate_speech/dev.tsv"},
+            source="https://github.com/kocohub/korean-hate-speech",
+            licence="CC BY-SA 4.0",
+            aliases=(f"{name}_bert", f"{name}_roberta"),
+        )
+    )
+
+TYPES = "CVL NUM PER ORG DAT LOC TRM EVT ANM AFW TIM FLD PLT MAT".split()
+
+register_task(
+    Task(
+        name="naver_ner",
+        language="ko",
+        head="tag",
+        labels=("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")),
+        reader=Tagged(),
+        metrics=("seqeval",),
+        files={"train": "naver_ner/train.tsv", "valid": "naver_ner/test.tsv"},
+        source="https://github.com/monologg/KoELECTRA",
+        licence="Apache-2.0, as that repository states; the data are of the NAVER NLP Challenge 2018",
+        aliases=("naver_ner_bert", "naver_ner_roberta"),
     )
 )

@@ -251,6 +251,7 @@ import torch
 from claf2 import Task, register_task
 from claf2.heads import Head, TextFeaturizer, register_head, text_request
 from claf2.metrics import Metric, Prediction, register_metric
+from claf2.networks import EncoderNetwork
 from claf2.readers import Reader, TextExample, register_reader
 
 @register_reader("pipes")
@@ -273,29 +274,28 @@ class MeanFeaturizer(TextFeaturizer):
     """As they come."""
     def target(self, label, labels): return labels.index(label)
 
-class Mean(torch.nn.Module):
+class Mean(EncoderNetwork):
     """Mean of the hidden states, one linear layer."""
-    base_model_prefix = "encoder"
-    def __init__(self, encoder, size, labels):
-        super().__init__()
-        self.encoder, self.out, self.config = encoder, torch.nn.Linear(size, labels), encoder.config
-    def forward(self, input_ids, attention_mask, token_type_ids=None):
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def __init__(self, config):
+        super().__init__(config)
+        self.out = torch.nn.Linear(config.hidden_size, config.mean_width)
+        self.post_init()
+    def forward(self, input_ids, attention_mask, token_type_ids=None, labels=None):
+        hidden = self.hidden(input_ids, attention_mask)
         mask = attention_mask.unsqueeze(-1)
         return self.out((hidden * mask).sum(1) / mask.sum(1))
-    def save_pretrained(self, folder):
-        self.encoder.save_pretrained(folder)
 
 @register_head("mean")
 class MeanHead(Head):
     """Classifies by the mean of the hidden states."""
     featurizer = MeanFeaturizer
     width: int = 2
-    def module(self, config, encoder): return Mean(encoder, config.hidden_size, self.width)
+    def configure(self, config, labels): config.mean_width = self.width
+    def network(self): return Mean
     def weight(self, batch): return float(len(batch["labels"]))
     def loss(self, outputs, batch): return torch.nn.functional.cross_entropy(outputs, batch["labels"], reduction="sum")
     def collect(self, outputs): return {"best": outputs.argmax(-1)}
-    def predict(self, examples, features, collected, labels):
+    def predict(self, examples, features, collected, labels, tokenizer):
         return [Prediction(e.id, e.label, labels[int(c["best"])]) for e, c in zip(examples, collected)]
     def request(self, values): return text_request(values)
 

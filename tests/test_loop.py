@@ -125,7 +125,7 @@ def train(
 
 
 def source(features: FeatureSet, head: Head | None = None) -> Source:
-    return Source(features, pad_id=0, targets=(head or Classify()).targets)
+    return Source(features, pad_id=0, fields=(head or Classify()).targets)
 
 
 def by_hand(folder: Path, stream: Stream, epochs: int, total: int) -> Iterator[float]:
@@ -268,7 +268,8 @@ class Drawing(Classify):
 
 def test_evaluation_touches_no_generator_and_no_mode(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
     model = model_of(model_folder())
-    data = EvaluationData(source(features), texts(43), Drawing(), LABELS, [Accuracy()])
+    tokenizer = load_tokenizer(model_folder())
+    data = EvaluationData(source(features), texts(43), Drawing(), LABELS, [Accuracy()], tokenizer)
     model.train()
     before = torch.get_rng_state()
     first = evaluate(model, {"t": data}, split="valid", batch_size=8)

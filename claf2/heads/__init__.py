@@ -21,7 +21,7 @@ from claf2.tokenizers import Tokenizer
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = ["Feature", "Featurizer", "Head", "TextFeaturizer", "heads", "register_head", "text_request"]
 
@@ -107,22 +107,27 @@ class Head(Component, ABC):
     """The `transformers` class that *is* this head for each architecture, e.g. ``AutoModelForTokenClassification``."""
     targets: ClassVar[Mapping[str, int]] = {"labels": 0}
     """The feature fields that the loss compares with, and what fills them in the shorter rows of a batch."""
+    inputs: ClassVar[Mapping[str, int]] = {}
+    """The feature fields that a ``network`` reads besides ids, mask and segments, and what fills them."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: label names, number of outputs."""
 
-    def module(self, config: PreTrainedConfig, encoder: torch.nn.Module) -> torch.nn.Module:
-        """Build the module of a head without an ``auto_class``: it owns ``encoder`` and maps ``input_ids`` (B, L),
-        ``attention_mask`` (B, L) and, where the encoder knows segments, ``token_type_ids`` (B, L) to its outputs."""
-        raise NotImplementedError(f"{type(self).__name__} names no auto_class and builds no module")
+    def network(self) -> type[PreTrainedModel]:
+        """Return the class of a head that `transformers` has none for (no ``auto_class``): made from a configuration,
+        it holds an encoder under its ``base_model_prefix``, and its ``forward`` takes ``input_ids`` (B, L),
+        ``attention_mask`` (B, L), where the encoder knows segments ``token_type_ids`` (B, L), every field of
+        ``inputs``, and those of ``targets`` where the data has them."""
+        raise NotImplementedError(f"{type(self).__name__} names no auto_class and has no network")
 
     @abstractmethod
-    def weight(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return how many targets a batch holds: its loss is the sum over them divided by this number."""
+    def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
+        """Return how many targets a batch holds: its loss is the sum over them divided by this number. A loss of
+        several terms with targets of their own has a number for each, (T,)."""
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss *summed* over the targets of a batch (a scalar), so that parts of a batch add up."""
+        """Return the loss *summed* over the targets of a batch, a scalar or (T,), so that parts of a batch add up."""
 
     @abstractmethod
     def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
@@ -135,6 +140,7 @@ class Head(Component, ABC):
         features: Sequence[Feature],
         collected: Sequence[Mapping[str, np.ndarray]],
         labels: Sequence[str],
+        tokenizer: Tokenizer,
     ) -> list[Prediction]:
         """Read one prediction for each example, in order.
 
@@ -143,6 +149,7 @@ class Head(Component, ABC):
             features: M ≥ N features, in order of their ``example`` field.
             collected: for each feature what ``collect`` returned of its row, padding included.
             labels: the task's label names.
+            tokenizer: what made the ids.
         """
 
     def request(self, values: Mapping[str, Any]) -> Example:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from claf2.heads import Feature, Featurizer, Head, TextFeaturizer, register_head, text_request
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample
+from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,7 @@ class Regress(Head):
         features: Sequence[Feature],
         collected: Sequence[Mapping[str, np.ndarray]],
         labels: Sequence[str],
+        tokenizer: Tokenizer,
     ) -> list[Prediction]:
         return [
             Prediction(

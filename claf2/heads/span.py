@@ -123,6 +123,7 @@ class Span(Head):
         features: Sequence[Feature],
         collected: Sequence[Mapping[str, np.ndarray]],
         labels: Sequence[str],
+        tokenizer: Tokenizer,
     ) -> list[Prediction]:
         windows: list[list[int]] = [[] for _ in examples]
         for index, feature in enumerate(features):
@@ -143,11 +144,16 @@ class Span(Head):
         null = min(float(row["start"][0]) + float(row["end"][0]) for row in collected)
         if best == float("-inf"):
             best = null
+        answer = text
         if self.null_threshold is not None and null - best > self.null_threshold:
-            text = ""
+            answer = ""
         gold = None if example.answers is None else [answer.text for answer in example.answers]
         return Prediction(
-            id=example.id, gold=gold, prediction=text, score=best, details={"null_score_difference": null - best}
+            id=example.id,
+            gold=gold,
+            prediction=answer,
+            score=best,
+            details={"null_score_difference": null - best, "best_answer": text},
         )
 
     def _search(

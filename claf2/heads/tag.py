@@ -147,6 +147,7 @@ class Tag(Head):
         features: Sequence[Feature],
         collected: Sequence[Mapping[str, np.ndarray]],
         labels: Sequence[str],
+        tokenizer: Tokenizer,
     ) -> list[Prediction]:
         tags = [["O"] * len(example.tokens) for example in examples]
         scores = [1.0] * len(examples)

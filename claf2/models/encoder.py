@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
@@ -53,10 +53,14 @@ class EncoderWithHeads(nn.Module):
     Args:
         heads: the module of each task; all of them share one encoder.
         takes_segments: whether the encoder distinguishes a first and a second text by ``token_type_ids``.
+        reads: what the module of a task takes besides, where it is no class of `transformers`.
     """
 
-    def __init__(self, heads: Mapping[str, nn.Module], *, takes_segments: bool) -> None:
+    def __init__(
+        self, heads: Mapping[str, nn.Module], *, takes_segments: bool, reads: Mapping[str, Sequence[str]]
+    ) -> None:
         super().__init__()
+        self.reads = dict(reads)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
@@ -68,6 +72,7 @@ class EncoderWithHeads(nn.Module):
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L)."""
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
+        names += [name for name in self.reads[task] if name in inputs]
         return self.head(task)(**{name: inputs[name] for name in names})
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -89,7 +94,14 @@ class EncoderWithHeads(nn.Module):
 
 
 def build(
-    spec: ModelSpec, source: Path | str, parts: Mapping[str, Part], *, vocab_size: int, pad_id: int, seed: int
+    spec: ModelSpec,
+    source: Path | str,
+    parts: Mapping[str, Part],
+    *,
+    vocab_size: int,
+    pad_id: int,
+    seed: int,
+    added: int = 0,
 ) -> EncoderWithHeads:
     """Load or make the encoder and put the head of each task on it; fresh weights depend on ``seed`` alone.
 
@@ -100,23 +112,34 @@ def build(
         vocab_size: the ids of the tokenizer, for fresh embeddings and to refuse ones that are too small.
         pad_id: the tokenizer's padding id.
         seed: the run's seed.
+        added: how many of the ids the task has added to the tokenizer: they get fresh embeddings.
 
     Raises:
         ModelError: when the weights cannot be found or read, or do not fit the tokenizer.
     """
     config = _configuration(spec, source, vocab_size, pad_id)
-    if vocab_size > config.vocab_size:
+    if vocab_size - added > config.vocab_size:
         raise ModelError(
             f"the tokenizer has {vocab_size} ids but the embeddings of {spec.pretrained_model_name} only "
             f"{config.vocab_size}: leave out the token section to use the model's own tokenizer"
         )
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, PreTrainedModel] = {}
     encoder: nn.Module | None = None
     for task, part in parts.items():
         with seeded(seed, "init", task):
             modules[task] = _head(spec, source, part, copy.deepcopy(config), encoder)
+            if vocab_size > config.vocab_size:
+                modules[task].resize_token_embeddings(vocab_size, mean_resizing=False)
+                config.vocab_size = vocab_size
         encoder = encoder or _encoder_of(modules[task])
-    return EncoderWithHeads(modules, takes_segments=getattr(config, "type_vocab_size", 0) > 1)
+    return EncoderWithHeads(
+        modules,
+        takes_segments=getattr(config, "type_vocab_size", 0) > 1,
+        reads={
+            task: () if part.head.auto_class else (*part.head.inputs, *part.head.targets)
+            for task, part in parts.items()
+        },
+    )
 
 
 def label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[str]:
@@ -156,22 +179,25 @@ def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id:
 
 def _head(
     spec: ModelSpec, source: Path | str, part: Part, config: PreTrainedConfig, encoder: nn.Module | None
-) -> nn.Module:
+) -> PreTrainedModel:
     stored = _stored_labels(config)
     part.head.configure(config, part.labels)
     if spec.dropout is not None:
         _set_dropout(config, spec.dropout)
-    if not part.head.auto_class:
-        return part.head.module(config, encoder or _load(AutoModel, source, config, spec))
-    auto = getattr(transformers, part.head.auto_class)
+    kind: Any = getattr(transformers, part.head.auto_class) if part.head.auto_class else part.head.network()
     if encoder is not None:
-        module: PreTrainedModel = auto.from_config(config)
+        module = _fresh(kind, config)
         setattr(module, module.base_model_prefix, encoder)
         return module
-    module = _load(auto, source, config, spec)
+    module = _load(kind, source, config, spec)
     if source != SCRATCH and stored != _stored_labels(config):
-        _refresh(module, auto.from_config(config))
+        _refresh(module, _fresh(kind, config))
     return module
+
+
+def _fresh(kind: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Make a module from its configuration alone; ``kind`` is one of the ``Auto`` classes, or a class of models."""
+    return kind(config) if isinstance(kind, type) and issubclass(kind, PreTrainedModel) else kind.from_config(config)
 
 
 def _encoder_of(module: nn.Module) -> nn.Module:
@@ -180,11 +206,11 @@ def _encoder_of(module: nn.Module) -> nn.Module:
     return encoder
 
 
-def _load(auto: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
+def _load(kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
     if source == SCRATCH:
-        return auto.from_config(config)  # type: ignore[no-any-return]
+        return _fresh(kind, config)
     try:
-        model, info = auto.from_pretrained(
+        model, info = kind.from_pretrained(
             source,
             config=config,
             revision=spec.revision,

@@ -33,6 +33,27 @@ class ForTokenClassification(ModelSpec):
     head: ClassVar[str | None] = "tag"
 
 
+@register_model("bert_for_choice", "roberta_for_choice")
+class ForMultipleChoice(ModelSpec):
+    """An encoder that chooses among answers."""
+
+    head: ClassVar[str | None] = "choice"
+
+
+@register_model("bert_for_parse", "roberta_for_parse")
+class ForParsing(ModelSpec):
+    """An encoder that parses sentences."""
+
+    head: ClassVar[str | None] = "parse"
+
+
+@register_model("bert_for_dst", "roberta_for_dst")
+class ForDialogueStates(ModelSpec):
+    """An encoder that tracks the state of a dialogue."""
+
+    head: ClassVar[str | None] = "dialogue"
+
+
 @register_model("bert_for_qa", "roberta_for_qa")
 class ForQuestionAnswering(ModelSpec):
     """An encoder that finds the answer in a text."""

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, cast
@@ -17,20 +17,32 @@ from claf2.registry import Component, Registry
 if TYPE_CHECKING:
     from claf2.readers.conll import Conll as Conll
     from claf2.readers.delimited import Delimited as Delimited
+    from claf2.readers.dialogue import Dialogues as Dialogues
     from claf2.readers.jsonl import Jsonl as Jsonl
+    from claf2.readers.relation import Relations as Relations
     from claf2.readers.squad import Squad as Squad
+    from claf2.readers.tagged import Tagged as Tagged
+    from claf2.readers.treebank import Treebank as Treebank
 
 __all__ = [
     "Answer",
+    "ChoiceExample",
     "Conll",
     "Delimited",
+    "DialogueExample",
+    "Dialogues",
     "Example",
     "Jsonl",
+    "ParseExample",
     "Reader",
+    "Relations",
     "SpanExample",
     "Squad",
+    "Tagged",
     "TextExample",
     "TokenExample",
+    "Treebank",
+    "json_rows",
     "open_text",
     "read_json",
     "readers",
@@ -113,6 +125,53 @@ class SpanExample(Example):
         return (self.question, self.context)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceExample(Example):
+    """A question with C choices; the label is the name of the right one's place, ``"0"`` the first."""
+
+    question: str
+    choices: tuple[str, ...]
+    label: str | None = None
+
+    def label_names(self) -> Iterable[str]:
+        return () if self.label is None else (self.label,)
+
+    def texts(self) -> Iterable[str]:
+        return (self.question, *self.choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParseExample(Example):
+    """A sentence of W words with their parts of speech, and for each the number of its head (from 1; 0 is the root) and
+    the name of the relation to it."""
+
+    words: tuple[str, ...]
+    pos: tuple[str, ...]
+    heads: tuple[int, ...] | None = None
+    relations: tuple[str, ...] | None = None
+
+    def label_names(self) -> Iterable[str]:
+        return () if self.relations is None else self.relations
+
+    def texts(self) -> Iterable[str]:
+        return (" ".join(self.words),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogueExample(Example):
+    """A dialogue up to a turn of the user: the turns in order, the user's first and last; and the state after it, a
+    value for each slot that has one."""
+
+    turns: tuple[str, ...]
+    state: Mapping[str, str] | None = None
+
+    def label_names(self) -> Iterable[str]:
+        return () if self.state is None else self.state
+
+    def texts(self) -> Iterable[str]:
+        return self.turns
+
+
 def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
     """Open a UTF-8 text file, through gzip when its name ends in ``.gz``; a BOM is passed over.
 
@@ -139,6 +198,27 @@ def read_json(path: Path) -> Any:
         raise DataError(path, f"not JSON: {error.msg}", line=error.lineno) from error
     except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise DataError(path, f"damaged: {error}") from error
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Stream (line or number, row) of a JSON file that holds one list of rows, or has a row a line.
+
+    Raises:
+        DataError: when it is not JSON.
+    """
+    with open_text(path) as file:
+        start = file.read(4096).lstrip()[:1]
+    if start == "[":
+        yield from enumerate(read_json(path), start=1)
+        return
+    with open_text(path) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                yield line, json.loads(text)
+            except json.JSONDecodeError as error:
+                raise DataError(path, f"not JSON: {error.msg}", line=line) from error
 
 
 class Reader(Component, ABC):

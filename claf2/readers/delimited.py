@@ -29,11 +29,13 @@ class Delimited(Reader):
     """Whether cells may stand in double quotes, as in real CSV."""
     label_map: Mapping[str, str] = {}
     """The file's label → the task's label name, where they differ."""
+    placeholder: str | None = None
+    """A text that stands for a missing one: rows with it are left out, counted and reported."""
     on_malformed: Literal["fail", "skip"] = "fail"
     """What to do with a row of another width: stop, or leave it out, counted and reported."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        skipped = 0
+        skipped = missing = 0
         with open_text(path) as file:
             rows = enumerate(self._cells(file), start=1)
             names = next(rows, (0, []))[1] if self.header else []
@@ -42,13 +44,19 @@ class Delimited(Reader):
             for line, cells in rows:
                 width = width or len(cells)
                 if len(cells) == width:
-                    yield self._example(cells, places, line)
+                    example = self._example(cells, places, line)
+                    if self.placeholder is not None and self.placeholder in (example.text_a, example.text_b):
+                        missing += 1
+                    else:
+                        yield example
                 elif self.on_malformed == "fail":
                     raise DataError(path, f"{len(cells)} columns where {width} are due", line=line)
                 else:
                     skipped += 1
         if skipped:
             logger.warning("%s: %d malformed rows left out", path, skipped)
+        if missing:
+            logger.warning("%s: %d rows without a text (%s) left out", path, missing, self.placeholder)
 
     def _cells(self, file: Iterable[str]) -> Iterator[list[str]]:
         if self.quoted:

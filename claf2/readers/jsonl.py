@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from claf2.errors import DataError, nearest
-from claf2.readers import Example, Reader, TextExample, open_text, read_json, register_reader
+from claf2.readers import ChoiceExample, Example, Reader, TextExample, json_rows, open_text, register_reader
 
 
 @register_reader("jsonl")
@@ -19,20 +19,22 @@ class Jsonl(Reader):
     """Example field (`id`, `text_a`, `text_b`, `label`) → key; a dot goes into an inner object."""
     label_map: Mapping[str, str] = {}
     """The file's label → the task's label name, where they differ."""
+    choices: tuple[str, ...] = ()
+    """The keys of the choices, where rows ask to choose; the question is `text_a`."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        for line, row in _rows(path):
+        for line, row in json_rows(path):
             if not isinstance(row, dict):
                 raise DataError(path, f"a row is a JSON object, not {type(row).__name__}", line=line)
             values = {field: self._value(path, line, row, field, key) for field, key in self.columns.items()}
             label = values.get("label")
-            yield TextExample(
-                id=values.get("id") or str(line),
-                line=line,
-                text_a=values["text_a"] or "",
-                text_b=values.get("text_b"),
-                label=label if label is None else self.label_map.get(label, label),
-            )
+            label = label if label is None else self.label_map.get(label, label)
+            identity, text = values.get("id") or str(line), values["text_a"] or ""
+            if self.choices:
+                choices = tuple(self._value(path, line, row, "choice", key) or "" for key in self.choices)
+                yield ChoiceExample(id=identity, line=line, question=text, choices=choices, label=label)
+            else:
+                yield TextExample(id=identity, line=line, text_a=text, text_b=values.get("text_b"), label=label)
 
     def _value(self, path: Path, line: int, row: Mapping[str, Any], field: str, key: str) -> str | None:
         value: Any = row
@@ -54,29 +56,15 @@ class Jsonl(Reader):
         rows = []
         for example in examples:
             row: dict[str, Any] = {}
+            for key, choice in zip(self.choices, getattr(example, "choices", ()), strict=True):
+                row[key] = choice
             for field, key in self.columns.items():
-                value = getattr(example, field)
+                value = getattr(example, "question" if self.choices and field == "text_a" else field)
                 if value is not None:
                     _put(row, key.split("."), back.get(value, value) if field == "label" else value)
             rows.append(row)
         with open_text(path, "w") as file:
             json.dump(rows, file, ensure_ascii=False, indent=1)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    with open_text(path) as file:
-        start = file.read(4096).lstrip()[:1]
-    if start == "[":
-        yield from enumerate(read_json(path), start=1)
-        return
-    with open_text(path) as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                yield line, json.loads(text)
-            except json.JSONDecodeError as error:
-                raise DataError(path, f"not JSON: {error.msg}", line=line) from error
 
 
 def _put(row: dict[str, Any], keys: list[str], value: Any) -> None:

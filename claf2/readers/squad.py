@@ -20,6 +20,8 @@ class Squad(Reader):
 
     version: Literal["1.1", "2.0"] = "1.1"
     """2.0 has unanswerable questions (`is_impossible`)."""
+    id_key: str = "id"
+    """What a question's identifier is called."""
     on_malformed: Literal["fail", "skip"] = "fail"
     """What to do with an answer that does not stand where it says: stop, or leave it out, counted and reported."""
 
@@ -31,7 +33,7 @@ class Squad(Reader):
         skipped = 0
         for title, context, question in self._questions(path, document["data"]):
             try:
-                identity = str(question["id"])
+                identity = str(question[self.id_key])
                 text = str(question["question"])
                 answers = _answers(question)
             except (KeyError, TypeError) as error:
@@ -69,7 +71,7 @@ class Squad(Reader):
         articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for example in examples:
             assert isinstance(example, SpanExample)
-            question: dict[str, Any] = {"id": example.id, "question": example.question}
+            question: dict[str, Any] = {self.id_key: example.id, "question": example.question}
             if example.answers is not None:
                 question["answers"] = [{"text": a.text, "answer_start": a.start} for a in example.answers]
             if self.version == "2.0":

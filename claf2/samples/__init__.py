@@ -42,9 +42,10 @@ def generate(task: Task, split: str, size: int | None = None) -> list[Example]:
         raise Claf2Error(f"no sample can be made in {task.language!r}, only in {', '.join(sorted(LEXICA))}")
     generator = samples.get(task.head)()
     seen: set[tuple[str, ...]] = set()
-    for each in SIZES:
+    for each in _splits(task):
         dice = random.Random(f"{task.name}/{each}")
-        wanted = (size or SIZES[each]) if each == split else SIZES[each]
+        usual = SIZES.get(each, SIZES["valid"])
+        wanted = size or usual if each == split else usual
         made: list[Example] = []
         while len(made) < wanted:
             example = generator.example(task, LEXICA[task.language], dice, f"{task.name}-{each}-{len(made):05d}")
@@ -54,7 +55,11 @@ def generate(task: Task, split: str, size: int | None = None) -> list[Example]:
                 made.append(example)
         if each == split:
             return made
-    raise Claf2Error(f"no split {split!r}; there are {', '.join(SIZES)}")
+    raise Claf2Error(f"no split {split!r}; there are {', '.join(_splits(task))}")
+
+
+def _splits(task: Task) -> list[str]:
+    return [*SIZES, *(split for split in task.files if split not in SIZES)]
 
 
 def write_sample(task: Task, folder: Path) -> dict[str, Path]:
@@ -62,7 +67,7 @@ def write_sample(task: Task, folder: Path) -> dict[str, Path]:
 
     A folder that is there is taken as it is, since it would get the same bytes again.
     """
-    splits = [split for split in SIZES if split in task.files or split != "test"]
+    splits = [split for split in _splits(task) if split in task.files or split != "test"]
     paths = {split: folder / Path(task.files.get(split, f"{split}.txt")).name for split in splits}
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

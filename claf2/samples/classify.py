@@ -20,7 +20,9 @@ def is_pair(task: Task) -> bool:
 @register_sample("classify")
 class ClassifySample(Generator):
     """Three statements, each a thing and a telling word; at least two of the words belong to the label. In a pair, the
-    first text names the things alone, and the second says something of them."""
+    first text names the things alone, and the second says something of them. A task's marks stand around the first
+    things.
+    """
 
     def example(self, task: Task, words: Lexicon, dice: random.Random, identity: str) -> TextExample:
         label = dice.choice(task.labels)
@@ -29,6 +31,8 @@ class ClassifySample(Generator):
         told = [dice.choice(share[label]), dice.choice(share[label]), dice.choice(share[dice.choice((label, other))])]
         things = dice.sample(words.things, 3)
         dice.shuffle(told)
+        for index, (opening, closing) in enumerate(task.markers):
+            things[index] = f"{opening}{things[index]}{closing}"
         said = " , ".join(f"{thing} {cue}" for thing, cue in zip(things, told, strict=True))
         if is_pair(task):
             return TextExample(id=identity, text_a=" ".join(things), text_b=said, label=label)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -66,6 +66,7 @@ class Tokenizer(ABC):
         max_length: int,
         max_first: int | None = None,
         step: int | None = None,
+        keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
         """Encode a batch of texts, or of pairs, with the model's special tokens.
 
@@ -78,6 +79,7 @@ class Tokenizer(ABC):
                 window each; otherwise the *last* text (the second of a pair) is laid out in windows of at most
                 ``max_length``, each starting ``step`` tokens after the one before (BERT's ``doc_stride``; never so far
                 that a token is left out), the first text repeated in each.
+            keep: which side of a single text stays when it is cut.
 
         Returns:
             N lists, each with at least one window.
@@ -86,6 +88,28 @@ class Tokenizer(ABC):
     @abstractmethod
     def tokenize(self, text: str) -> list[str]:
         """Return the surface of the tokens of ``text``, without special tokens, for messages."""
+
+    @property
+    @abstractmethod
+    def separator(self) -> str:
+        """What ends a text, as it may be written inside one: ``[SEP]``, ``</s>`` …"""
+
+    @property
+    @abstractmethod
+    def separator_id(self) -> int:
+        """The id of ``separator``."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some ids up to the first special token."""
+
+    @abstractmethod
+    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
+        """Make (opening, closing) marks tokens of their own, and return how many the tokenizer did not have.
+
+        What stands right behind a closing mark goes on with the word before it, as KLUE-baseline repairs it: of a
+        WordPiece tokenizer a piece of Hangul becomes a ``##`` piece, of a SentencePiece one the ``▁`` goes away.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

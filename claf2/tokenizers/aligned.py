@@ -8,10 +8,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.tokenizers import Encoding, Tokenizer
 from claf2.tokenizers.frame import Frame, windows
+from claf2.tokenizers.marks import Marks, decoded, marked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizer
@@ -28,6 +29,7 @@ class AlignedTokenizer(Tokenizer):
 
     def __init__(self, wrapped: PreTrainedTokenizer) -> None:
         self._wrapped = wrapped
+        self._marks = Marks()
         piece = self._ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
         self._frame = Frame.of(self._probe([piece], None), self._probe([piece], [piece]))
 
@@ -66,19 +68,35 @@ class AlignedTokenizer(Tokenizer):
         max_length: int,
         max_first: int | None = None,
         step: int | None = None,
+        keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
         heads = [self._bare(text) for text in first]
         tails = None if second is None else [self._bare(text) for text in second]
-        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step)
+        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep)
 
     def _bare(self, text: str) -> Encoding:
         pieces = self._wrapped.tokenize(text)
         ids = self._ids(pieces)
         offsets = align(text, pieces, str(self._wrapped.unk_token))
-        return Encoding(ids, [0] * len(ids), offsets, [0] * len(ids))
+        return self._marks.repaired(Encoding(ids, [0] * len(ids), offsets, [0] * len(ids)))
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))
+
+    @property
+    def separator(self) -> str:
+        return str(self._wrapped.sep_token)
+
+    @property
+    def separator_id(self) -> int:
+        return int(self._wrapped.sep_token_id or 0)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return decoded(self._wrapped, ids)
+
+    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
+        added, self._marks = marked(self._wrapped, pairs)
+        return added
 
     def save(self, folder: Path) -> None:
         self._wrapped.save_pretrained(folder)

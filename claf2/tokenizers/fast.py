@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import SPECIALS, Encoding, Subword, Tokenizer, Word, subwords, words
 from claf2.tokenizers.frame import Frame, windows
+from claf2.tokenizers.marks import Marks, decoded, marked
 from claf2.tokenizers.word import Whitespace
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class FastTokenizer(Tokenizer):
         self._backend.no_truncation()
         self._backend.no_padding()
         self._frame = Frame.of(_encoding(self._backend.encode("a")), _encoding(self._backend.encode("a", "a")))
+        self._marks = Marks()
 
     @property
     def pad_id(self) -> int:
@@ -65,15 +67,33 @@ class FastTokenizer(Tokenizer):
         max_length: int,
         max_first: int | None = None,
         step: int | None = None,
+        keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
-        heads = [_encoding(each) for each in self._backend.encode_batch(list(first), add_special_tokens=False)]
-        tails = None
-        if second is not None:
-            tails = [_encoding(each) for each in self._backend.encode_batch(list(second), add_special_tokens=False)]
-        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step)
+        heads = self._bare(first)
+        tails = None if second is None else self._bare(second)
+        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep)
+
+    def _bare(self, texts: Sequence[str]) -> list[Encoding]:
+        encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [self._marks.repaired(_encoding(each)) for each in encoded]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
+
+    @property
+    def separator(self) -> str:
+        return str(self._wrapped.sep_token)
+
+    @property
+    def separator_id(self) -> int:
+        return int(self._wrapped.sep_token_id)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return decoded(self._wrapped, ids)
+
+    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
+        added, self._marks = marked(self._wrapped, pairs)
+        return added
 
     def save(self, folder: Path) -> None:
         if self._word is None:

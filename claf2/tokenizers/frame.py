@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import Encoding
@@ -54,6 +55,7 @@ def windows(
     max_length: int,
     max_first: int | None,
     step: int | None,
+    keep: Literal["start", "end"] = "start",
 ) -> list[list[Encoding]]:
     """Put bare encodings into their frames, cut or in windows, as ``Tokenizer.encode`` describes it."""
     room = max_length - frame.size(paired=second is not None)
@@ -64,7 +66,8 @@ def windows(
         if step is None:
             kept = _longest_first(len(head.ids), 0 if tail is None else len(tail.ids), max(0, room))
             rest = None if tail is None else _cut(tail, 0, kept[1])
-            result.append([frame.around(_cut(head, 0, kept[0]), rest)])
+            start = len(head.ids) - kept[0] if keep == "end" else 0
+            result.append([frame.around(_cut(head, start, start + kept[0]), rest)])
             continue
         space = room if tail is None else room - len(head.ids)
         if space < 1:

@@ -65,7 +65,7 @@ def predicted(example: TokenExample, tokenizer: Tokenizer, length: int = 64) -> 
         {"tag": np.array([max(0, each) for each in feature["labels"]]), "probability": np.ones(len(feature["labels"]))}
         for feature in features
     ]
-    (prediction,) = Tag().predict([example], features, perfect, TAGS)
+    (prediction,) = Tag().predict([example], features, perfect, TAGS, tokenizer)
     return prediction.prediction, counts["lost_spans"], len(features)
 
 
@@ -159,9 +159,9 @@ def test_the_search_equals_an_exhaustive_one(seed: int, tokenizer: Tokenizer) ->
         for each in features
     ]
     head = Span(answer_maxlen=4, n_best_size=1000)
-    (prediction,) = head.predict([example], features, rows, [])
+    (prediction,) = head.predict([example], features, rows, [], tokenizer)
     assert prediction.prediction == exhaustive(head, features, rows, example.context)
-    (none,) = Span(null_threshold=-1e9).predict([example], features, rows, [])
+    (none,) = Span(null_threshold=-1e9).predict([example], features, rows, [], tokenizer)
     assert none.prediction == ""
     assert prediction.gold == ["king"]
 

@@ -1,0 +1,59 @@
+"""Networks: the torch modules of heads that `transformers` has no class for. They take plain tensors and know nothing
+of tasks; the head that uses one says where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+__all__ = ["EncoderNetwork"]
+
+
+class EncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """An encoder with layers of one's own on it, which ``save_pretrained`` and ``from_pretrained`` store and load
+    whole.
+
+    The encoder stands under the name that its own architecture gives it (``bert``, ``roberta`` …), so a stored encoder
+    loads into it, and what is stored loads as a bare encoder with ``AutoModel``. A subclass adds its layers in
+    ``__init__`` and calls ``post_init`` last.
+    """
+
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        encoder: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        self.base_model_prefix = encoder.base_model_prefix
+        setattr(self, self.base_model_prefix, encoder)
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The encoder, by whatever name it stands."""
+        found: PreTrainedModel = getattr(self, self.base_model_prefix)
+        return found
+
+    def hidden(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **segments: Any) -> torch.Tensor:
+        """Return the encoder's last hidden states, (B, L, H)."""
+        states: torch.Tensor = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, **{k: v for k, v in segments.items() if v is not None}
+        ).last_hidden_state
+        return states
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings: the encoder's."""
+        return self.encoder.get_input_embeddings()
+
+    def word_embeddings(self) -> torch.Tensor:
+        """Return the table of word embeddings, (V, E)."""
+        table: Any = self.get_input_embeddings().weight
+        embeddings: torch.Tensor = table
+        return embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings: the encoder's."""
+        self.encoder.set_input_embeddings(value)
