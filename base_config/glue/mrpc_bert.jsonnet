@@ -1,4 +1,4 @@
-// GLUE MRPC with BERT: see _recipe/bert.libsonnet. The README gives MRPC 5 epochs.
+// GLUE MRPC with BERT, base or large: see _recipe/bert.libsonnet. The README gives MRPC 5 epochs.
 (import '../_recipe/bert.libsonnet') + {
   data_reader: { dataset: 'mrpc', mrpc: { max_seq_length: 128 } },
   model: { name: 'bert_for_seq_cls', bert_for_seq_cls: { pretrained_model_name: 'bert-base-cased' } },

@@ -1,4 +1,5 @@
-// KLUE NER: length 510, batch 32, 5e-5, 3 epochs, no warm-up, selected by character macro F1: see _recipe/klue_baseline.libsonnet.
+// KLUE NER with BERT base: length 510, batch 32, 5e-5, 3 epochs, no warm-up, by char_macro_f1:
+// see _recipe/klue_baseline.libsonnet.
 (import '../_recipe/klue_baseline.libsonnet') + {
   data_reader: { dataset: 'klue_ner', klue_ner: { max_seq_length: 510 } },
   model: { name: 'bert_for_tok_cls', bert_for_tok_cls: { pretrained_model_name: 'klue/bert-base' } },

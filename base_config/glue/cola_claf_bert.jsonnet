@@ -1,0 +1,6 @@
+// GLUE CoLA as CLaF fine-tuned BERT: see _recipe/claf_bert.libsonnet.
+(import '../_recipe/claf_bert.libsonnet') + {
+  data_reader: { dataset: 'cola', cola: { max_seq_length: 128 } },
+  model: { name: 'bert_for_seq_cls', bert_for_seq_cls: { pretrained_model_name: 'bert-base-uncased' } },
+  trainer+: { eval_and_save_step_count: 100 },
+}

@@ -1,0 +1,6 @@
+// GLUE CoLA as CLaF fine-tuned RoBERTa: see _recipe/claf_roberta.libsonnet.
+(import '../_recipe/claf_roberta.libsonnet') + {
+  data_reader: { dataset: 'cola', cola: { max_seq_length: 128 } },
+  model: { name: 'roberta_for_seq_cls', roberta_for_seq_cls: { pretrained_model_name: 'roberta-base' } },
+  trainer+: { eval_and_save_step_count: 100 },
+}

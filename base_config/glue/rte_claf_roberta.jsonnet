@@ -1,0 +1,7 @@
+// GLUE RTE as CLaF fine-tuned RoBERTa: see _recipe/claf_roberta.libsonnet.
+(import '../_recipe/claf_roberta.libsonnet') + {
+  data_reader: { dataset: 'rte', rte: { max_seq_length: 128 } },
+  model: { name: 'roberta_for_seq_cls', roberta_for_seq_cls: { pretrained_model_name: 'roberta-base' } },
+  trainer+: { num_epochs: 20, eval_and_save_step_count: 50 },
+  optimizer+: { learning_rate: 1e-5 },
+}

@@ -1,0 +1,5 @@
+// JGLUE JSTS with RoBERTa or XLM-R: length 128, batch 32: see _recipe/jglue.libsonnet.
+(import '../_recipe/jglue.libsonnet') + {
+  data_reader: { dataset: 'jsts', jsts: { max_seq_length: 128 } },
+  model: { name: 'roberta_for_reg', roberta_for_reg: { pretrained_model_name: 'xlm-roberta-base' } },
+}

@@ -1,0 +1,8 @@
+// KLUE DP with RoBERTa large: length 256, batch 32, 5e-5, 15 epochs, warm-up over 0.2, by uas_macro_f1:
+// see _recipe/klue_baseline.libsonnet.
+(import '../_recipe/klue_baseline.libsonnet') + {
+  data_reader: { dataset: 'klue_dp', klue_dp: { max_seq_length: 256 } },
+  model: { name: 'roberta_for_parse', roberta_for_parse: { pretrained_model_name: 'klue/roberta-large', hidden_size: 768, head_size: 512, relation_size: 256, pos_size: 256 } },
+  trainer+: { num_epochs: 15, early_stopping_threshold: null, metric_key: 'uas_macro_f1' },
+  optimizer+: { warmup_linear: { warmup_proportion: 0.2 } },
+}
