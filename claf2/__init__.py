@@ -8,8 +8,8 @@ Tasks are rows of a table, written with the names exported here and found the sa
 
 from __future__ import annotations
 
-from claf2.task import Task, register_task
+from claf2.task import Published, Suite, Task, register_suite, register_task
 
-__all__ = ["Task", "__version__", "register_task"]
+__all__ = ["Published", "Suite", "Task", "__version__", "register_suite", "register_task"]
 
 __version__ = "0.1.0"

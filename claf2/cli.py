@@ -251,3 +251,89 @@ def _metric_name(metric: Any) -> str:
     from claf2.metrics import metrics
 
     return metrics.name_of(type(metric))
+
+
+@claf2.group("suite")
+def suite_group() -> None:
+    """Train and report the tasks of a benchmark together."""
+
+
+@suite_group.command("list")
+def suite_list() -> None:
+    """Name every suite, its recipes and its tasks."""
+    from claf2.task import suites
+
+    found = {id(suites.get(name)): suites.get(name) for name in suites.names()}
+    for suite in sorted(found.values(), key=lambda each: each.name):
+        click.echo(f"{suite.name:12} {', '.join(suite.recipes):40} {' '.join(suite.columns)}")
+
+
+@suite_group.command("run", context_settings=FREE)
+@click.argument("name")
+@click.option(
+    "--model", "models", multiple=True, required=True, help="A hub id, folder, archive or URL; more than once."
+)
+@click.option("--tasks", default="", metavar="A,B,…", help="Some of the suite's tasks; all unless given.")
+@click.option("--seeds", default="42", metavar="1,2,…", help="The seeds.")
+@click.option("--recipe", metavar="NAME", help="Which of the suite's recipes; its first unless given.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder; logs/suite/NAME unless given.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Components of your own.")
+@click.option("--sample", is_flag=True, help="Take generated samples of the tasks instead of their data.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def suite_run(
+    name: str, models: tuple[str, ...], tasks: str, seeds: str, recipe: str | None, out: Path | None,
+    plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Train every task of a suite with every seed, one after another, and print one table. What is finished in the
+    folder is not trained again. Any field of the BaseConfigs can be set, as in train; exits with 2 when a cell
+    failed."""
+    from claf2.registry import load_plugin
+    from claf2.task import suites
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    suite = suites.get(name)
+
+    from claf2 import suite as suite_module
+
+    words = [*overrides, *(["--data_reader.source", "sample"] if sample else [])]
+    cells = suite_module.measure(
+        suite,
+        models,
+        tasks=[each for each in tasks.split(",") if each],
+        seeds=_seeds(seeds),
+        recipe=recipe or suite.recipes[0],
+        folder=out or Path("logs/suite") / suite.name,
+        overrides=words,
+    )
+    click.echo(suite_module.table(suite, cells))
+    return 2 if any(cell.failure for cell in cells) else 0
+
+
+@suite_group.command("submit")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of suite run; logs/suite/NAME unless given.")
+@click.option("--archive", type=click.Path(path_type=Path), default="submission.zip", show_default=True)
+def suite_submit(name: str, out: Path | None, archive: Path) -> None:
+    """Answer the official test files with the best run of each task, and zip the answers as the benchmark wants
+    them."""
+    from claf2.task import suites
+
+    suite = suites.get(name)
+
+    from claf2 import suite as suite_module
+
+    for problem in suite_module.submit(suite, out or Path("logs/suite") / suite.name, archive):
+        click.echo(f"not in {archive}: {problem}", err=True)
+    click.echo(str(archive))
+
+
+def _seeds(text: str) -> list[int]:
+    """Read seeds: ``1,2,5`` or ``1-5``."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise RunError(f"--seeds {text}: not numbers; write 1,2,3 or 1-3")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds

@@ -134,6 +134,10 @@ def names() -> list[str]:
     return sorted(found)
 
 
+FORMER = {"jlue": "jglue"}
+"""Other names of folders."""
+
+
 def find(name: str) -> Path:
     """Return the file of a BaseConfig, given by name (``klue/korquad_bert``) or path.
 
@@ -142,6 +146,8 @@ def find(name: str) -> Path:
     """
     if name.endswith(SUFFIXES) and Path(name).is_file():
         return Path(name)
+    first, _, rest = name.partition("/")
+    name = f"{FORMER[first]}/{rest}" if first in FORMER else name
     for folder in folders():
         for suffix in SUFFIXES:
             path = folder / (name.removesuffix(".json").removesuffix(".jsonnet") + suffix)

@@ -54,7 +54,7 @@ from claf2.tokenizers.build import compose, load_tokenizer
 from claf2.tokenizers.subword import WordPiece
 from claf2.tokenizers.word import BertBasic
 
-__all__ = ["evaluate", "predict", "train"]
+__all__ = ["answer", "data_root", "evaluate", "predict", "train"]
 
 logger = logging.getLogger("claf2")
 
@@ -263,6 +263,20 @@ def evaluate(folder: Path, data_file: Path | None = None, task: str | None = Non
     return report
 
 
+def answer(folder: Path, test_file: Path) -> list[Prediction]:
+    """Return the answers of a run's best checkpoint to its task's official test file, which has no labels."""
+    run = _reopen(folder)
+    task = run.experiment.task
+    data = Data(task.model_copy(update={"reader": task.test_reader or task.reader}), test_file)
+    report = run.judge(run.model(), {"test": (run.features(data), list(data.examples()))})
+    return list(report.tasks[run.name].predictions)
+
+
+def data_root(experiment: Experiment) -> Path:
+    """Return the folder that relative data files are in."""
+    return Path(experiment.data.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
+
+
 def _for_task(experiment: Experiment, name: str) -> Experiment:
     """Return the experiment as it stands, but for another task's files, reader and metrics."""
     other, own = tasks.get(name), experiment.task
@@ -326,7 +340,7 @@ def _find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
 def _splits(experiment: Experiment) -> dict[str, Data]:
     """Return where the training and the validation examples come from."""
     reader, task = experiment.data, experiment.task
-    root = Path(reader.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
+    root = data_root(experiment)
 
     def find(split: str, given: str | None) -> Path | None:
         return locate(task, split, origin=reader.source, given=given, root=root, cache=_cache(experiment))

@@ -1,11 +1,12 @@
-"""Task: what is measured. One row says where the files are, how to read them, the labels, the head and the metrics."""
+"""Task: what is measured. One row says where the files are, how to read them, the labels, the head and the metrics.
+Suite: tasks that are reported together, and what was published of them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -14,7 +15,9 @@ from claf2.metrics import Metric, metrics
 from claf2.readers import Example, Reader, readers
 from claf2.registry import Component, Registry, digest, load_plugin
 
-__all__ = ["Task", "register_task", "tasks"]
+__all__ = ["Published", "Suite", "Task", "register_suite", "register_task", "suites", "tasks"]
+
+T = TypeVar("T")
 
 HIDDEN = "-1"
 """What some publishers write for the label of a test row."""
@@ -116,14 +119,57 @@ class Task(Component):
         )
 
 
-class _Tasks(Registry[Task]):
-    """The task tables: the shipped ones are files in `tasks/`, loaded exactly as a user's plug-in is."""
+class Published(Component):
+    """A row of somebody's table."""
 
-    _loaded = False
+    model: str
+    """The model, and what else tells the row from others."""
+    source: str
+    """Where it stands; a dagger behind it: recalled, and not checked against the source."""
+    split: Literal["dev", "test"]
+    """What it was measured on."""
+    scores: Mapping[str, tuple[float | None, ...]]
+    """The scores of each task, 0–100, in the order of the suite's own; ``None`` where there is none."""
+
+
+class Suite(Component):
+    """Tasks that are reported together, with one average."""
+
+    name: str
+    columns: Mapping[str, tuple[str, ...]]
+    """Task → the keys of its scores, as a run logs them (``valid/accuracy``); their mean is the task's."""
+    configs: Mapping[str, str]
+    """Task → its BaseConfigs' name without the recipe: ``glue/rte`` of ``glue/rte_bert``."""
+    recipes: tuple[str, ...]
+    """The endings of those names; the first one is taken where none is asked for."""
+    published: tuple[Published, ...] = ()
+    averaged: tuple[str, ...] = ()
+    """The tasks of the average, where it is not all of them."""
+    submission: Mapping[str, tuple[str, str]] = {}
+    """File of a submission → the task whose model answers, and the official test file that it answers."""
+    notes: str = ""
+    """What a reader of the table has to know."""
+    aliases: tuple[str, ...] = ()
+
+    def average(self, scores: Mapping[str, Sequence[float | None]]) -> float | None:
+        """Return the mean of the tasks' scores; ``None`` where one is missing or undefined."""
+        means = [_mean(scores.get(task, (None,))) for task in self.averaged or self.columns]
+        return _mean(means)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(values) else None
+
+
+class _Tables(Registry[T]):
+    """What the tables hold: the shipped ones are files in `tasks/`, loaded exactly as a user's plug-in is."""
+
+    _loaded: ClassVar[bool] = False
 
     def discover(self) -> None:
-        if not self._loaded:
-            self._loaded = True
+        if not _Tables._loaded:
+            _Tables._loaded = True
             for table in sorted(tables().glob("*.py")):
                 load_plugin(str(table))
         super().discover()
@@ -141,7 +187,8 @@ def shipped(folder: str) -> Path:
     return inside if inside.is_dir() else package.parent / folder
 
 
-tasks: Registry[Task] = _Tasks("task")
+tasks: Registry[Task] = _Tables("task")
+suites: Registry[Suite] = _Tables("suite")
 
 
 def register_task(task: Task) -> Task:
@@ -150,3 +197,11 @@ def register_task(task: Task) -> Task:
     for name in (task.name, *task.aliases):
         tasks.add(name, task, origin=f"{frame.filename}:{frame.lineno}")
     return task
+
+
+def register_suite(suite: Suite) -> Suite:
+    """File a suite under its name and aliases."""
+    frame = inspect.stack()[1]
+    for name in (suite.name, *suite.aliases):
+        suites.add(name, suite, origin=f"{frame.filename}:{frame.lineno}")
+    return suite

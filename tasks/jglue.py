@@ -1,8 +1,9 @@
-"""JGLUE 1.3 (Kurihara et al., 2022), as https://github.com/yahoojapan/JGLUE publishes it, and JCoLA (Someya et al., 2024)."""
+"""JGLUE 1.3 (Kurihara et al., 2022), as https://github.com/yahoojapan/JGLUE publishes it, and JCoLA "
+"(Someya et al., 2024)."""
 
 from __future__ import annotations
 
-from claf2 import Task, register_task
+from claf2 import Published, Suite, Task, register_suite, register_task
 from claf2.metrics.span import SquadScore
 from claf2.readers import Jsonl, Squad
 
@@ -120,3 +121,66 @@ register_task(
         aliases=("jcommonsenseqa_bert", "jcommonsenseqa_roberta"),
     )
 )
+
+README = "JGLUE README, tuned on dev, one run"
+NOBU_G = "nobu-g/JGLUE-benchmark, tuned on dev"
+
+
+def published(
+    model: str, source: str, marc_ja: float | None, jsts: tuple[float, float] | None, jnli: float,
+    jsquad: tuple[float, float] | None, choice: float, jcola: float | None = None,
+) -> Published:  # fmt: skip
+    """Return a row of development scores, as published between 0 and 1."""
+    scores = {
+        "marc_ja": (marc_ja,),
+        "jcola": (jcola, None, None, None),
+        "jsts": jsts,
+        "jnli": (jnli,),
+        "jsquad": jsquad,
+    }
+    known = {
+        **{task: each for task, each in scores.items() if each and each[0] is not None},
+        "jcommonsenseqa": (choice,),
+    }
+    percent = {task: tuple(None if v is None else round(100 * v, 2) for v in each) for task, each in known.items()}
+    return Published(model=model, source=source, split="dev", scores=percent)
+
+
+register_suite(
+    Suite(
+        name="jglue",
+        columns={
+            "marc_ja": ("valid/accuracy",),
+            "jcola": (
+                "valid/accuracy", "valid/matthews", "valid_out_of_domain/accuracy", "valid_out_of_domain/matthews",
+            ),
+            "jsts": ("valid/pearson", "valid/spearman"),
+            "jnli": ("valid/accuracy",),
+            "jsquad": ("valid/em", "valid/f1"),
+            "jcommonsenseqa": ("valid/accuracy",),
+        },
+        configs={
+            task: f"jglue/{task}" for task in ("marc_ja", "jcola", "jsts", "jnli", "jsquad", "jcommonsenseqa")
+        },
+        recipes=("bert", "roberta"),
+        published=(
+            published("Tohoku BERT base v2", README, 0.958, (0.909, 0.868), 0.906, (0.871, 0.941), 0.808),
+            published("Tohoku BERT base v2 char", README, 0.956, (0.893, 0.851), 0.896, (0.864, 0.937), 0.718),
+            published("Tohoku BERT large", README, 0.955, (0.913, 0.872), 0.905, (0.880, 0.946), 0.816),
+            published("NICT BERT base", README, 0.958, (0.910, 0.871), 0.909, (0.897, 0.947), 0.823),
+            published("Waseda RoBERTa base", README, 0.962, (0.913, 0.873), 0.900, (0.864, 0.927), 0.840),
+            published("Waseda RoBERTa large s128", README, 0.954, (0.930, 0.896), 0.931, (0.884, 0.940), 0.907),
+            published("Waseda RoBERTa large s512", README, 0.961, (0.926, 0.892), 0.934, (0.918, 0.963), 0.891),
+            published("XLM-R base", README, 0.961, (0.877, 0.831), 0.898, None, 0.687),
+            published("XLM-R large", README, 0.964, (0.918, 0.884), 0.924, None, 0.840),
+            published("human", README, 0.989, (0.899, 0.861), 0.925, (0.871, 0.944), 0.986),
+            published("Waseda RoBERTa base", NOBU_G, 0.965, (0.913, 0.876), 0.905, (0.853, 0.916), 0.853, 0.867),
+            published("DeBERTa-v2 base", NOBU_G, 0.970, (0.922, 0.886), 0.922, (0.899, 0.951), 0.873, 0.879),
+            published("DeBERTa-v2 large", NOBU_G, 0.968, (0.925, 0.892), 0.924, (0.912, 0.959), 0.890, 0.882),
+        ),
+        notes="Published rows are the best of a grid on the very development sets, so they are a little "
+        "high. MARC-ja cannot be "
+        "shipped: its reviews are no longer distributed.",
+        aliases=("jlue",),
+    )
+)  # fmt: skip

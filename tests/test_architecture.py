@@ -26,6 +26,7 @@ LAYERS = (
     ("schema",),
     ("config",),
     ("run",),
+    ("suite",),
     ("cli",),
 )
 """A line imports from its own and from the lines above."""

@@ -138,10 +138,10 @@ class KlueMrc(Metric):
     """KLUE MRC's exact match and "ROUGE-W", as KLUE-baseline computes them, and (keys ending in ``_fixed``) with what
     it meant to do.
 
-    "ROUGE-W" is the character F1 of the longest common *substring*. KLUE-baseline's normaliser leaves the wide quotation
-    marks in place (see ``BROKEN_MARKS``), and Python's ``SequenceMatcher`` skips characters that are frequent in answers
-    of 200 characters and more; ``_fixed`` removes the marks and skips nothing. An empty gold answer, or none, is met by
-    an empty prediction only; an empty prediction gets 0 against any other.
+    "ROUGE-W" is the character F1 of the longest common *substring*. KLUE-baseline's normaliser leaves wide quotation
+    marks in place (see ``BROKEN_MARKS``), and Python's ``SequenceMatcher`` skips characters that are frequent in
+    answers of 200 characters and more; ``_fixed`` removes the marks and skips nothing. An empty gold answer, or none,
+    is met by an empty prediction only; an empty prediction gets 0 against any other.
     """
 
     selects: ClassVar[str] = "rouge_w"

@@ -58,9 +58,9 @@ class BiaffineParser(EncoderNetwork):
                 nn.init.xavier_uniform_(each)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LSTM):
-            module.reset_parameters()  # type: ignore[no-untyped-call]
+            module.reset_parameters()
         else:
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
 
     def forward(
         self,

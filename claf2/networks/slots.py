@@ -46,9 +46,9 @@ class SlotGenerator(EncoderNetwork):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.GRUCell):
-            module.reset_parameters()  # type: ignore[no-untyped-call]
+            module.reset_parameters()
         else:
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
 
     def forward(
         self,

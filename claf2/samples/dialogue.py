@@ -15,9 +15,9 @@ SLOTS = 10
 
 @register_sample("dialogue")
 class DialogueSample(Generator):
-    """One turn of the user, with three to five of ten slots, which are spread over the task's. Every third of those holds
-    yes or no, told by two words; the others a name, as it stands there; now and then one does not care, told by a third
-    word."""
+    """One turn of the user, with three to five of ten slots, which are spread over the task's. Every third of those
+    holds yes or no, told by two words; the others a name, as it stands there; now and then one does not care, told by
+    a third word."""
 
     def example(self, task: Task, words: Lexicon, dice: random.Random, identity: str) -> DialogueExample:
         state: dict[str, str] = {}

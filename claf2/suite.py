@@ -1,0 +1,221 @@
+"""A suite of tasks with one model: every task and seed trained, the scores in one table beside the published ones."""
+
+from __future__ import annotations
+
+import logging
+import re
+import statistics
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from claf2 import config, run
+from claf2.config import Experiment
+from claf2.errors import Claf2Error, RunError
+from claf2.metrics import Prediction
+from claf2.store import read_json, write_json, write_text
+from claf2.task import Published, Suite
+
+__all__ = ["Cell", "measure", "submit", "table"]
+
+LEGEND = """Measured scores are of the development sets, mean ± standard deviation over seeds; rows in italics are
+published ones. †: not checked against its source."""
+
+logger = logging.getLogger("claf2")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, task and seed: its scores in the order of the suite's columns, or why there are none."""
+
+    model: str
+    task: str
+    seed: int
+    folder: str
+    scores: tuple[float | None, ...] = ()
+    recipe: str = ""
+    failure: str = ""
+
+
+def measure(
+    suite: Suite,
+    models: Sequence[str],
+    *,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    recipe: str,
+    folder: Path,
+    overrides: Sequence[str] = (),
+) -> list[Cell]:
+    """Train every model on every task with every seed, and write ``suite.json`` and ``suite.md`` into ``folder``.
+
+    A cell lives in a folder that is named after the digest of its experiment. What is finished there is taken as it is,
+    what was interrupted goes on. A cell that fails is reported, and the others go on.
+
+    Args:
+        tasks: those of the suite's that are wanted; none: all.
+        recipe: the ending of the BaseConfigs' names.
+        overrides: words of the command line, for every cell.
+
+    Raises:
+        Claf2Error: when there is no such task or recipe, or a BaseConfig is wrong.
+    """
+    wanted = list(tasks or suite.columns)
+    unknown = [task for task in wanted if task not in suite.columns]
+    if unknown or recipe not in suite.recipes:
+        known = list(suite.columns) if unknown else list(suite.recipes)
+        raise RunError(f"suite {suite.name!r} has no {(unknown or [recipe])[0]!r}; it has {', '.join(known)}")
+    cells = _kept(folder, {(model, task, seed) for model in models for task in wanted for seed in seeds})
+    for model in models:
+        for task in wanted:
+            for seed in seeds:
+                words = ["--pretrained_model_name", model, "--seed_num", str(seed), *overrides]
+                experiment = config.load(f"{suite.configs[task]}_{recipe}", words)
+                name = f"{task}-{seed}-{experiment.digest()[:12]}"
+                place = folder / re.sub(r"[^\w.-]+", "_", model.strip("/")) / name
+                experiment = config.load(experiment.name, [*words, "--log_dir", str(place)])
+                cells.append(_cell(suite, model, task, seed, experiment, place))
+                write_json(folder / "suite.json", _record(suite, cells))
+                write_text(folder / "suite.md", table(suite, cells))
+    return cells
+
+
+def _kept(folder: Path, replaced: set[tuple[str, str, int]]) -> list[Cell]:
+    """Return the cells that were measured in the folder before and are not measured again."""
+    if not (folder / "suite.json").is_file():
+        return []
+    cells = [Cell(**{**each, "scores": tuple(each["scores"])}) for each in read_json(folder / "suite.json")["cells"]]
+    return [cell for cell in cells if (cell.model, cell.task, cell.seed) not in replaced]
+
+
+def _cell(suite: Suite, model: str, task: str, seed: int, experiment: Experiment, place: Path) -> Cell:
+    logger.info("suite %s: %s, seed %d, %s", suite.name, task, seed, model)
+    identity: dict[str, Any] = {"model": model, "task": task, "seed": seed, "folder": str(place)}
+    try:
+        run.train(experiment, resume=True)
+    except Claf2Error as error:
+        if error.exit_code == 130:
+            raise
+        logger.warning("suite %s: %s failed: %s", suite.name, task, error)
+        return Cell(**identity, failure=str(error))
+    best = read_json(place / "metrics.json")["best"]
+    scores = tuple(best.get(key) for key in suite.columns[task])
+    return Cell(**identity, scores=scores, recipe=experiment.recipe_digest())
+
+
+def _record(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
+    averages = {model: _average(suite, own) for model, own in _by_model(cells).items()}
+    return {"suite": suite.name, "averages": averages, "cells": [asdict(cell) for cell in cells]}
+
+
+def table(suite: Suite, cells: Sequence[Cell]) -> str:
+    """Return the table as Markdown: a row a model with mean and standard deviation over seeds, then what was
+    published."""
+    tasks = list(suite.columns)
+    head = [
+        "model",
+        *(f"{task} ({', '.join(_short(key) for key in suite.columns[task])})" for task in tasks),
+        "average",
+    ]
+    rows = []
+    for model, own in _by_model(cells).items():
+        seeds = len({cell.seed for cell in own})
+        row = [f"{model} ({seeds} seed{'s' * (seeds > 1)})"]
+        row += [_measured([cell for cell in own if cell.task == task]) for task in tasks]
+        rows.append([*row, _number(_average(suite, own))])
+    for each in suite.published:
+        scores = [" / ".join(map(_number, each.scores[task])) if task in each.scores else "" for task in tasks]
+        rows.append([f"*{each.model}* ({_where(each)})", *scores, _number(suite.average(each.scores))])
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    failures = [f"- {cell.model}, {cell.task}, seed {cell.seed}: {cell.failure}" for cell in cells if cell.failure]
+    parts = [f"# {suite.name}", "\n".join(lines), suite.notes]
+    parts += ["Failed:\n\n" + "\n".join(failures)] if failures else []
+    parts.append(LEGEND)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _where(row: Published) -> str:
+    return f"{row.source}, {row.split}"
+
+
+def _short(key: str) -> str:
+    split, _, name = key.partition("/")
+    return name if split == "valid" else f"{name} {split.removeprefix('valid_')}"
+
+
+def _by_model(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    models: dict[str, list[Cell]] = {}
+    for cell in cells:
+        models.setdefault(cell.model, []).append(cell)
+    return models
+
+
+def _columns(cells: Sequence[Cell]) -> Iterator[list[float | None]]:
+    """Yield the values of each score over the seeds that did not fail."""
+    yield from (list(values) for values in zip(*(cell.scores for cell in cells if not cell.failure), strict=True))
+
+
+def _measured(cells: Sequence[Cell]) -> str:
+    parts = []
+    for values in _columns(cells):
+        known = [value for value in values if value is not None]
+        band = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+        lost = f" ({len(values) - len(known)} undefined)" if len(known) < len(values) else ""
+        parts.append((f"{statistics.mean(known):.2f}{band}" if known else "") + lost)
+    return " / ".join(parts)
+
+
+def _average(suite: Suite, cells: Sequence[Cell]) -> float | None:
+    means: dict[str, list[float | None]] = {}
+    for task in suite.columns:
+        columns = list(_columns([cell for cell in cells if cell.task == task]))
+        means[task] = [
+            statistics.mean([v for v in values if v is not None]) if None not in values else None for values in columns
+        ] or [None]
+    return suite.average(means)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
+    """Answer the suite's official test files with the best run of each task in ``folder``, and zip the answers.
+
+    Returns:
+        The files of the submission that could not be made, with the reason.
+
+    Raises:
+        RunError: when the suite takes no submissions, or nothing was measured in ``folder``.
+    """
+    if not suite.submission:
+        raise RunError(f"suite {suite.name!r} takes no submissions")
+    cells = _kept(folder, set())
+    if not cells:
+        raise RunError(f"{folder} holds no suite.json: nothing was measured there; see claf2 suite run")
+    missing = []
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, (task, file) in suite.submission.items():
+            own = [cell for cell in cells if cell.task == task and not cell.failure and None not in cell.scores]
+            if not own:
+                missing.append(f"{name}: {task} was not trained")
+                continue
+            best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
+            path = run.data_root(config.load(str(best / "config.json"))) / file
+            if not path.is_file():
+                missing.append(f"{name}: {path}: no such file")
+                continue
+            target.writestr(zipfile.ZipInfo(name), _answers(run.answer(best, path), _written(task)))
+    return missing
+
+
+def _answers(predictions: Sequence[Prediction], written: Callable[[Any], str]) -> str:
+    lines = ["index\tprediction", *(f"{each.id}\t{written(each.prediction)}" for each in predictions)]
+    return "\n".join(lines) + "\n"
+
+
+def _written(task: str) -> Callable[[Any], str]:
+    return (lambda value: f"{min(5.0, max(0.0, value)):.3f}") if task == "stsb" else str
