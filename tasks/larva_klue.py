@@ -85,7 +85,7 @@ register_task(
         labels=("0", "1"),
         # The file's own column is 0 where two questions ask the same, although it is called is_duplicate.
         reader=Delimited(
-            columns={"id": "id", "text_a": "question1", "text_b": "question2", "label": "is_duplicate"},
+            columns={"text_a": "question1", "text_b": "question2", "label": "is_duplicate"},
             delimiter=",",
             quoted=True,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,15 @@ import pytest
 
 from claf2 import Task, register_task
 from claf2.errors import DataError, RegistryError
-from claf2.readers import Delimited, SpanExample, TextExample, TokenExample
+from claf2.readers import (
+    ChoiceExample,
+    Delimited,
+    DialogueExample,
+    ParseExample,
+    SpanExample,
+    TextExample,
+    TokenExample,
+)
 from claf2.task import tasks
 
 COUNTS: list[tuple[str, str, int, dict[str, int]]] = [
@@ -24,6 +33,19 @@ COUNTS: list[tuple[str, str, int, dict[str, int]]] = [
     ("wnli", "glue_data/WNLI/train.tsv", 635, {"0": 323, "1": 312}),
     ("nsmc", "nsmc/ratings_train.txt", 30000, {"1": 15021, "0": 14979}),
     ("kornli", "kornlu/KorNLI/xnli.dev.ko.tsv", 2490, {"neutral": 830, "contradiction": 830, "entailment": 830}),
+    ("ynat", "klue_benchmark/ynat-v1.1/ynat_dacon_train.json.gz", 43654,
+     {"세계": 7297, "사회": 7023, "스포츠": 6624, "정치": 6476, "경제": 5941, "생활문화": 5680, "IT과학": 4613}),
+    ("jnli", "jglue/datasets/jnli-v1.3/valid-v1.3.json", 2434,
+     {"neutral": 1350, "contradiction": 735, "entailment": 349}),
+    ("jcola", "jglue/jcola-v1.0/in_domain_train-v1.0.json", 6919, {"1": 5769, "0": 1150}),
+    ("jcola", "jglue/jcola-v1.0/out_of_domain_valid-v1.0.json", 685, {"1": 502, "0": 183}),
+    ("paws_ko", "pawsx/ko/dev_2k.tsv", 1965, {"0": 1125, "1": 840}),
+    ("question_pair", "question_pair/kor_pair_train.csv", 6888, {"0": 4750, "1": 2138}),
+    ("question_pair", "question_pair/kor_Pair_test.csv", 688, {"0": 359, "1": 329}),
+    ("3i4k", "3i4k/fci_train_val.txt", 55134,
+     {"1": 16470, "2": 16083, "3": 11672, "0": 5409, "6": 2950, "4": 1571, "5": 979}),
+    ("korean_hate_speech", "korean_hate_speech/train.tsv", 7896, {"none": 3486, "offensive": 2499, "hate": 1911}),
+    ("korean_hate_speech_bias", "korean_hate_speech/train.tsv", 7896, {"none": 5148, "others": 1516, "gender": 1232}),
     ("klue_nli", "klue_benchmark/klue-nli-v1.1/klue-nli-v1.1_train.json.gz", 24998,
      {"entailment": 8561, "contradiction": 8489, "neutral": 7948}),
 ]  # fmt: skip
@@ -45,6 +67,7 @@ def test_labels_of_the_real_files(
         ("korsts", "kornlu/KorSTS/sts-train.tsv", 5749, 2.701),
         ("korsts", "kornlu/KorSTS/sts-dev.tsv", 1500, 2.364),
         ("klue_sts", "klue_benchmark/klue-sts-v1.1/klue-sts-v1.1_dev.json", 519, None),
+        ("jsts", "jglue/datasets/jsts-v1.3/train-v1.3.json", 12451, 2.283),
     ],
 )
 def test_scores_of_the_real_files(name: str, file: str, rows: int, mean: float | None, benchmark_data: Path) -> None:
@@ -61,6 +84,9 @@ def test_scores_of_the_real_files(name: str, file: str, rows: int, mean: float |
     [
         ("klue_ner", "klue_benchmark/klue-ner-v1.1/klue-ner-v1.1_dev.tsv", 5000,
          {"PS": 4418, "QT": 3151, "DT": 2312, "OG": 2182, "LC": 1649, "TI": 545}),
+        ("naver_ner", "naver_ner/test.tsv", 9000,
+         {"CVL": 5763, "NUM": 5620, "PER": 4430, "ORG": 4097, "DAT": 2528, "LOC": 2127, "TRM": 1995, "EVT": 1091,
+          "ANM": 701, "AFW": 388, "TIM": 313, "FLD": 228, "PLT": 34, "MAT": 12}),
         ("wnut17", "wnut17/wnut17train.conll", 3394,
          {"person": 660, "location": 548, "group": 264, "corporation": 221, "product": 142, "creative-work": 140}),
         ("wnut17", "wnut17/emerging.test.annotated", 1287,
@@ -78,6 +104,8 @@ def test_tags_of_the_real_files(name: str, file: str, rows: int, begins: dict[st
     [
         ("korquad", "korquad/KorQuAD_v1.0_dev_first_half.json", 2865, 0),
         ("squad", "squad/dev-v1.1_answerable_subset.json", 2910, 0),
+        ("jsquad", "jglue/datasets/jsquad-v1.3/valid-v1.3.json", 4442, 0),
+        ("klue_mrc", "format_fixtures/klue/klue-mrc-v1_dev.json", 1, 0),
         ("squad_v2", "squad/dev-v2.0_cs224n_half.json", 6078, 3168),
     ],
 )
@@ -85,6 +113,44 @@ def test_questions_of_the_real_files(name: str, file: str, rows: int, impossible
     examples = [each for each in tasks.get(name).read(benchmark_data / file) if isinstance(each, SpanExample)]
     assert len(examples) == rows
     assert sum(each.is_impossible for each in examples) == impossible
+
+
+def test_relations_choices_trees_and_dialogues_of_the_real_files(benchmark_data: Path) -> None:
+    folder = benchmark_data / "klue_benchmark"
+    relations = list(tasks.get("klue_re").read(folder / "klue-re-v1.1/klue-re-v1.1_train_sample_3247.json"))
+    assert len(relations) == 3247
+    assert Counter(e.label for e in relations if isinstance(e, TextExample)).most_common(2) == [
+        ("no_relation", 953), ("org:top_members/employees", 428),
+    ]  # fmt: skip
+    assert "(<obj>영산대학교</obj>, 총장 <subj>부구욱</subj>)" in next(iter(relations[0].texts()))
+    listed = json.loads((folder / "klue-re-v1.1/relation_list.json").read_text(encoding="utf-8"))
+    assert list(tasks.get("klue_re").labels) == listed["relations"]
+
+    file = benchmark_data / "jglue/datasets/jcommonsenseqa-v1.3/valid-v1.3.json"
+    choices = list(tasks.get("jcommonsenseqa").read(file))
+    assert Counter(e.label for e in choices if isinstance(e, ChoiceExample)) == {
+        "2": 240, "1": 237, "3": 228, "0": 216, "4": 198,
+    }  # fmt: skip
+
+    trees = [
+        e
+        for e in tasks.get("klue_dp").read(folder / "klue-dp-v1.1/klue-dp-v1.1_dev.tsv")
+        if isinstance(e, ParseExample)
+    ]
+    assert len(trees) == 2000
+    names = Counter(name for e in trees for name in e.relations or ())
+    assert (names["NP"], names["NP_AJT"], names["VP"], len(names)) == (4559, 3415, 3322, 32)
+    assert all((e.heads or ()).count(0) == 1 for e in trees)
+
+    turns = list(tasks.get("wos").read(folder / "wos-v1.1/wos-v1.1_dev_sample_10.json"))
+    assert len(turns) == 76 + 5 - 5
+    ontology = json.loads((folder / "wos-v1.1/ontology.json").read_text(encoding="utf-8"))
+    assert list(tasks.get("wos").labels) == list(ontology)
+    last = turns[4]
+    assert isinstance(last, DialogueExample)
+    assert last.state is not None
+    assert last.state["식당-예약 시간"] == "23:20"
+    assert len(last.turns) == 9
 
 
 def test_glue_test_files_have_no_labels(benchmark_data: Path) -> None:
@@ -109,6 +175,9 @@ def test_unknown_labels_empty_and_missing_files_are_refused(tmp_path: Path) -> N
     path = tmp_path / "x.tsv"
     path.write_text("a\tlabel\nfine\t0\nbad\tone\n")
     with pytest.raises(DataError, match=r"x\.tsv:3: label 'one' of example '3' is not one of task 't'; valid: 0, 1"):
+        list(a_task("t").read(path))
+    path.write_text("a\tlabel\nfine\t-1\n")
+    with pytest.raises(DataError, match=r"x\.tsv:2: example '2' has a hidden label"):
         list(a_task("t").read(path))
     path.write_text("a\tlabel\n")
     with pytest.raises(DataError, match="holds no example"):

@@ -3,11 +3,12 @@ of tasks; the head that uses one says where it comes from."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 __all__ = ["EncoderNetwork"]
 
@@ -21,15 +22,18 @@ class EncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
     ``__init__`` and calls ``post_init`` last.
     """
 
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-
     def __init__(self, config: PreTrainedConfig) -> None:
+        # Of a copy, so that the encoder settles on its own kind of attention; there is none outside of it.
+        encoder: PreTrainedModel = AutoModel.from_config(copy.deepcopy(config))  # type: ignore[no-untyped-call]
         super().__init__(config)
-        encoder: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, config: PreTrainedConfig | None = None, **settings: Any) -> Any:
+        """Load what ``save_pretrained`` stored, or an encoder to put fresh layers on; see `transformers`."""
+        config = config or AutoConfig.from_pretrained(source)
+        return super().from_pretrained(source, *args, config=config, **settings)
 
     @property
     def encoder(self) -> PreTrainedModel:

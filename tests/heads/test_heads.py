@@ -12,11 +12,22 @@ import pytest
 
 from claf2.errors import Claf2Error
 from claf2.heads import heads
+from claf2.heads.choice import ChoiceFeaturizer
 from claf2.heads.classify import ClassifyFeaturizer
+from claf2.heads.dialogue import DialogueFeaturizer
+from claf2.heads.parse import ParseFeaturizer
 from claf2.heads.regress import RegressFeaturizer
 from claf2.heads.span import Span, SpanFeaturizer
 from claf2.heads.tag import IGNORED, Tag, TagFeaturizer
-from claf2.readers import Answer, SpanExample, TextExample, TokenExample
+from claf2.readers import (
+    Answer,
+    ChoiceExample,
+    DialogueExample,
+    ParseExample,
+    SpanExample,
+    TextExample,
+    TokenExample,
+)
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
 
@@ -166,7 +177,96 @@ def test_the_search_equals_an_exhaustive_one(seed: int, tokenizer: Tokenizer) ->
     assert prediction.gold == ["king"]
 
 
-@pytest.mark.parametrize("kind", ["classify", "regress", "tag", "span"])
+@pytest.mark.parametrize("kind", heads.names())
 def test_requests_that_lack_what_is_asked_are_one_line(kind: str) -> None:
     with pytest.raises(Claf2Error, match="a request has"):
         heads.get(kind)().request({"nothing": "x"})
+
+
+def test_choices_are_encoded_side_by_side(tokenizer: Tokenizer) -> None:
+    counts: Counter[str] = Counter()
+    rows = [ChoiceExample(id="0", question="who ran", choices=("the king", "a dog in the city"), label="1")]
+    (feature,) = ChoiceFeaturizer(max_seq_length=32).features(rows, tokenizer, ["0", "1"], counts)
+    assert [len(each) for each in feature["input_ids"]] == [7, 10]
+    assert feature["labels"] == 1
+    assert counts["truncated"] == 0
+    list(ChoiceFeaturizer(max_seq_length=8).features(rows, tokenizer, ["0", "1"], counts))
+    assert counts["truncated"] == 1
+    with pytest.raises(Claf2Error, match="example '0' has 2 choices, not 3"):
+        list(ChoiceFeaturizer().features(rows, tokenizer, ["0", "1", "2"], counts))
+    perfect = [{"probabilities": np.array([0.2, 0.8])}]
+    (prediction,) = heads.get("choice")().predict(rows, [feature], perfect, ["0", "1"], tokenizer)
+    assert (prediction.gold, prediction.prediction) == ("1", "1")
+
+
+TREE = ParseExample(
+    id="0", words=("qqqq", "ran", "zz"), pos=("NNP", "VV", "??"), heads=(2, 0, 2), relations=("NP", "VP", "NP")
+)
+
+
+def test_words_of_a_tree_know_their_pieces(tokenizer: Tokenizer) -> None:
+    featurizer = ParseFeaturizer(max_seq_length=32, pos_tags=("NNP", "VV"))
+    (feature,) = featurizer.features([TREE], tokenizer, ["VP", "NP"], Counter())
+    assert feature["first"] == [1, 5, 6]
+    assert feature["last"] == [4, 5, 7]
+    assert feature["pos"] == [1, 2, 0]
+    assert feature["heads"] == [2, 0, 2]
+    assert feature["relations"] == [1, 0, 1]
+    row = {"heads": np.array([2, 0, 2]), "relations": np.array([1, 0, 1]), "chances": np.ones(3)}
+    (prediction,) = heads.get("parse")().predict([TREE], [feature], [row], ["VP", "NP"], tokenizer)
+    assert prediction.prediction == prediction.gold
+
+
+def test_words_that_do_not_fit_are_left_out_and_never_right(tokenizer: Tokenizer) -> None:
+    counts: Counter[str] = Counter()
+    (feature,) = ParseFeaturizer(max_seq_length=6).features([TREE], tokenizer, ["VP", "NP"], counts)
+    assert (feature["first"], counts["truncated"]) == ([1], 1)
+    assert feature["heads"] == [-100]  # its head is not there
+    row = {"heads": np.array([0]), "relations": np.array([1]), "chances": np.ones(1)}
+    (prediction,) = heads.get("parse")().predict([TREE], [feature], [row], ["VP", "NP"], tokenizer)
+    assert len(prediction.prediction["heads"]) == 3
+
+
+SLOTS = ["city-name", "house-boat"]
+
+
+def test_dialogues_as_klue_baseline_lays_them_out(tokenizer: Tokenizer) -> None:
+    first = DialogueExample(id="d-0", turns=("the city",), state={"city-name": "seoul", "house-boat": "yes"})
+    later = DialogueExample(id="d-1", turns=("the city", "where", "not many"), state={})
+    features = list(DialogueFeaturizer(max_seq_length=32).features([first, later], tokenizer, SLOTS, Counter()))
+    shown = [tokenizer.decode([each]) or "|" for each in features[0]["input_ids"]]
+    assert shown == ["|", "|", "|", "the", "city", "|"]
+    shown = [tokenizer.decode([each]) or "|" for each in features[1]["input_ids"]]
+    assert shown == ["|", "|", "the", "city", "|", "where", "|", "not", "many", "|"]
+    assert features[0]["gates"] == [2, 3]
+    assert features[1]["gates"] == [0, 0]
+    assert features[0]["values"][0][-1] == tokenizer.separator_id
+    counts: Counter[str] = Counter()
+    (cut,) = DialogueFeaturizer(max_seq_length=5).features([later], tokenizer, SLOTS, counts)
+    assert [tokenizer.decode([each]) or "|" for each in cut["input_ids"]] == ["|", "|", "not", "many", "|"]
+    assert counts["truncated"] == 1
+
+
+def test_states_are_read_off_gates_and_tokens(tokenizer: Tokenizer) -> None:
+    example = DialogueExample(id="d-0", turns=("the city",), state={"city-name": "the king", "house-boat": "dontcare"})
+    (feature,) = DialogueFeaturizer().features([example], tokenizer, SLOTS, Counter())
+    values = feature["values"]
+    width = max(map(len, values))
+    row = {"gates": np.array(feature["gates"]), "values": np.array([v + [0] * (width - len(v)) for v in values])}
+    (prediction,) = heads.get("dialogue")().predict([example], [feature], [row], SLOTS, tokenizer)
+    assert prediction.prediction == prediction.gold == ["city-name-the king", "house-boat-dontcare"]
+
+
+def test_what_is_glued_to_a_closing_mark_goes_on_with_the_word(model_folder: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(model_folder())
+    assert tokenizer.mark((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 4
+    assert tokenizer.mark((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 0
+    ((glued,), (apart,), (comma,)) = tokenizer.encode(
+        ["<subj>서울</subj>은", "<subj>서울</subj> 은", "<subj>서울</subj>, 은"], max_length=20
+    )
+    pieces = [load_tokenizer(model_folder()).tokenize(text) for text in ("서울은", "은")]
+    alone = load_tokenizer(model_folder()).encode(["서울은", "은"], max_length=20)
+    assert pieces[0][-1] == "##은"
+    assert glued.ids[-2] == alone[0][0].ids[-2]
+    assert apart.ids[-2] == alone[1][0].ids[-2] == comma.ids[-2]
+    assert glued.offsets[1] == (0, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import string
@@ -245,3 +246,174 @@ def test_seqeval_scores(sentences: list[list[tuple[str, str, str]]]) -> None:
 def test_every_metric_says_what_it_selects() -> None:
     for name in metrics.names():
         assert isinstance(metrics.get(name).selects, str), name
+
+
+NAMES = ["no_relation", "a", "b", "c"]
+RELATIONS = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.lists(st.floats(0.01, 1), min_size=4, max_size=4)), min_size=2, max_size=20
+)
+
+
+@QUIET
+@given(rows=RELATIONS)
+def test_klue_re_against_its_definition(rows: list[tuple[str, list[float]]]) -> None:
+    table = np.array([[v / sum(values) for v in values] for _, values in rows])
+    gold, told = [label for label, _ in rows], [NAMES[index] for index in table.argmax(1)]
+    predictions = [
+        Prediction(str(n), g, p, details={"probabilities": list(chances)})
+        for n, (g, p, chances) in enumerate(zip(gold, told, table, strict=True))
+    ]
+    scores = metrics.get("klue_re")().compute(predictions, NAMES)
+    expected = sk.f1_score(gold, told, average="micro", labels=NAMES[1:], zero_division=0.0)
+    assert scores["micro_f1"] == pytest.approx(100 * expected)
+    areas = {}
+    for index, name in enumerate(NAMES):
+        positives = np.array([g == name for g in gold])
+        if not positives.any():
+            continue
+        # Every threshold from the highest down; the curve begins at recall 0 with precision 1.
+        points = [(0.0, 1.0)]
+        for threshold in sorted(set(table[:, index]), reverse=True):
+            chosen = table[:, index] >= threshold
+            points.append((float(positives[chosen].sum() / positives.sum()), float(positives[chosen].mean())))
+        areas[name] = sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in itertools.pairwise(points))
+    assert scores["auprc_fixed"] == pytest.approx(100 * sum(areas.values()) / len(areas))
+    if len(areas) == len(NAMES):
+        assert scores["auprc"] == pytest.approx(scores["auprc_fixed"])
+    bare = [Prediction(each.id, each.gold, each.prediction) for each in predictions]
+    assert metrics.get("klue_re")().compute(bare, NAMES)["auprc"] is None
+
+
+DEPRELS = [f"r{index}" for index in range(20)]
+TREES = st.lists(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from(DEPRELS), st.sampled_from(DEPRELS)),
+        min_size=1, max_size=6,
+    ),
+    min_size=1, max_size=5,
+)  # fmt: skip
+
+
+@QUIET
+@given(trees=TREES)
+def test_klue_dp_against_its_definition(trees: list[list[tuple[int, int, str, str]]]) -> None:
+    pairs = [
+        (
+            {"heads": [w[0] for w in tree], "relations": [w[2] for w in tree]},
+            {"heads": [w[1] for w in tree], "relations": [w[3] for w in tree]},
+        )
+        for tree in trees
+    ]
+    scores = compute(metrics.get("klue_dp")(), pairs, DEPRELS)
+    words = [word for tree in trees for word in tree]
+
+    def macro(gold: list[int], told: list[int]) -> float:
+        kinds = set(gold) | set(told)
+        total = 0.0
+        for kind in kinds:
+            right = sum(g == t == kind for g, t in zip(gold, told, strict=True))
+            total += 2 * right / (gold.count(kind) + told.count(kind))
+        return 100 * total / len(kinds)
+
+    assert scores["uas_macro_f1"] == pytest.approx(macro([w[0] for w in words], [w[1] for w in words]))
+    classes = [
+        (min(int(w[2][1:]), 15), min(int(w[3][1:]), 15) if w[0] == w[1] else -2) for w in words
+    ]  # from the sixteenth on they are one, and a wrong head is a class of its own
+    assert scores["las_macro_f1"] == pytest.approx(macro([c[0] for c in classes], [c[1] for c in classes]))
+    assert scores["uas"] == pytest.approx(100 * np.mean([w[0] == w[1] for w in words]))
+    assert scores["las"] == pytest.approx(100 * np.mean([w[0] == w[1] and w[2] == w[3] for w in words]))
+
+
+STATES = st.lists(
+    st.tuples(*[st.lists(st.sampled_from(["s-a-1", "s-a-2", "s-b-1", "t-c-x-y"]), unique=True)] * 2), min_size=1
+)
+
+
+@QUIET
+@given(states=STATES)
+def test_states_against_their_definition(states: list[tuple[list[str], list[str]]]) -> None:
+    scores = compute(metrics.get("wos")(), states)
+    assert scores["jga"] == pytest.approx(100 * np.mean([sorted(g) == sorted(p) for g, p in states]))
+    turns = []
+    for gold, told in states:
+        precision = np.mean([each in gold for each in told]) if told else 0.0
+        recall = np.mean([each in told for each in gold]) if gold else 0.0
+        both = precision + recall
+        turns.append(1.0 if not gold and not told else 2 * precision * recall / both if both else 0.0)
+    assert scores["slot_micro_f1"] == pytest.approx(100 * np.mean(turns))
+
+
+def test_slot_f1_fixed_counts_over_all_turns() -> None:
+    states = [(["s-a-1"], ["s-a-1"]), (["s-a-1", "s-b-1", "s-c-1"], [])]
+    scores = compute(metrics.get("wos")(), states)
+    assert scores["slot_micro_f1"] == pytest.approx(50)
+    assert scores["slot_f1_fixed"] == pytest.approx(40)
+    assert compute(metrics.get("wos")(), [([], [])])["slot_f1_fixed"] == 100
+
+
+def longest(told: str, gold: str) -> int:
+    """Return the length of the longest common substring, by trying them all."""
+    return max((e - s for s in range(len(told)) for e in range(s, len(told) + 1) if told[s:e] in gold), default=0)
+
+
+@QUIET
+@given(
+    told=st.text("가나다 ab.《》()‘’", max_size=8),
+    golds=st.lists(st.text("가나다 ab.《》()‘’", max_size=8), max_size=3),
+)
+def test_klue_mrc_against_its_definition(told: str, golds: list[str]) -> None:
+    def normal(text: str, marks: str) -> str:
+        kept = "".join(" " if c in marks else c for c in text.lower())
+        return " ".join("".join(c for c in kept if c not in string.punctuation).split())
+
+    scores = compute(metrics.get("klue_mrc")(), [(golds, told)])
+    for ending, marks in (("", ""), ("_fixed", "'\"《》<>〈〉()‘’")):
+        said, wanted = normal(told, marks), [normal(gold, marks) for gold in golds] or [""]
+        assert scores[f"em{ending}"] == (100.0 if said in wanted else 0.0)
+        best = max(
+            float(said == gold) if not gold or not said else 2 * longest(said, gold) / (len(said) + len(gold))
+            for gold in wanted
+        )
+        assert scores[f"rouge_w{ending}"] == pytest.approx(100 * best)
+
+
+def test_klue_mrc_bugs_are_in_the_official_score_only() -> None:
+    metric = metrics.get("klue_mrc")()
+    marks = compute(metric, [(["나라"], "《나라》")])
+    assert (marks["em"], marks["em_fixed"]) == (0.0, 100.0)
+    # In texts of 200 characters and more, frequent ones are skipped.
+    long = compute(metric, [(["가나" * 120], "다" + "가나" * 120)])
+    assert long["rouge_w"] == 0.0
+    assert long["rouge_w_fixed"] == pytest.approx(100 * 480 / 481)
+
+
+THRESHOLDS = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(["king", "queen", ""]), st.integers(-3, 3).map(float)), min_size=1
+)
+
+
+@QUIET
+@given(rows=THRESHOLDS)
+def test_the_best_threshold_against_trying_them_all(rows: list[tuple[bool, str, float]]) -> None:
+    assume(not all(answerable for answerable, _, _ in rows))
+    metric = metrics.get("squad")()
+
+    def at(threshold: float) -> Scores:
+        return metric.compute(
+            [
+                Prediction(
+                    str(n), ["king"] if answerable else [], "" if d > threshold else said or "x",
+                    details={"null_score_difference": d, "best_answer": said or "x"},
+                )
+                for n, (answerable, said, d) in enumerate(rows)
+            ],
+            [],
+        )  # fmt: skip
+
+    thresholds = [each / 2 for each in range(-8, 9)]
+    for key in ("f1", "em"):
+        tried = [at(threshold)[key] for threshold in thresholds]
+        assert at(0.0)[f"best_{key}"] == pytest.approx(max(value for value in tried if value is not None))
+    chosen = at(0.0)["best_f1_threshold"]
+    assert chosen is not None
+    assert at(chosen)["f1"] == pytest.approx(at(0.0)["best_f1"])

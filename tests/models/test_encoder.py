@@ -23,13 +23,25 @@ from claf2.store import save_task
 from claf2.tokenizers.build import load_tokenizer
 
 ARCHITECTURES = ("bert", "roberta", "electra", "deberta-v2", "modernbert", "xlm-roberta", "albert", "distilbert")
-LABELS = {"classify": ["no", "yes", "so"], "regress": [], "tag": ["O", "B-PS", "I-PS"], "span": []}
+LABELS = {
+    "classify": ["no", "yes", "so"], "regress": [], "tag": ["O", "B-PS", "I-PS"], "span": [], "choice": ["0", "1"],
+    "parse": ["NP", "VP"], "dialogue": ["city-name", "house-boat"],
+}  # fmt: skip
 TARGETS: dict[str, dict[str, Any]] = {
     "classify": {"labels": [0, 2]},
     "regress": {"labels": [0.5, 4.0]},
     "tag": {"labels": [[-100, 1, 2, 0, -100], [-100, 0, -100, -100, -100]]},
     "span": {"start_positions": [1, 0], "end_positions": [2, 0]},
-}
+    "choice": {"labels": [0, 1]},
+    "parse": {
+        "first": [[1, 2], [1, 0]], "last": [[1, 3], [1, 0]], "pos": [[3, 0], [1, 0]],
+        "heads": [[2, 0], [0, -100]], "relations": [[0, 1], [1, -100]],
+    },
+    "dialogue": {
+        "slots": [[[7, 8], [9, -100]]] * 2, "gates": [[0, 2], [3, 0]],
+        "values": [[[14, 3, -100], [15, 16, 3]], [[17, 3, -100], [14, 3, -100]]],
+    },
+}  # fmt: skip
 
 
 def make(folder: Path, kind: str, labels: Sequence[str] | None = None, seed: int = 1) -> EncoderWithHeads:
@@ -40,6 +52,8 @@ def make(folder: Path, kind: str, labels: Sequence[str] | None = None, seed: int
 
 def tensors(kind: str) -> dict[str, torch.Tensor]:
     ids = torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]])
+    if kind == "choice":
+        ids = torch.stack([ids, ids.flip(0)], 1)
     batch: dict[str, Any] = {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": ids * 0}
     return batch | {name: torch.tensor(value) for name, value in TARGETS[kind].items()}
 
@@ -51,18 +65,21 @@ def test_steps_and_reloads(model_type: str, kind: str, model_folder: Callable[..
     model, head = make(folder, kind), heads.get(kind)()
     batch = tensors(kind)
     before = {name: each.clone() for name, each in model.weights().items()}
-    head.loss(model("t", batch), batch).backward()
+    head.loss(model("t", batch), batch).sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert any(not torch.equal(before[name], each) for name, each in model.weights().items())
 
     model.eval()
     save_task(model, load_tokenizer(folder), "t", tmp_path)
-    again = getattr(transformers, head.auto_class).from_pretrained(tmp_path).eval()
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    kinds = head.network() if not head.auto_class else getattr(transformers, head.auto_class)
+    again = kinds.from_pretrained(tmp_path).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", *head.inputs)}
     with torch.no_grad():
         mine, theirs = model("t", batch), again(**inputs)
-    for name in mine.keys() & {"logits", "start_logits", "end_logits"}:
-        torch.testing.assert_close(mine[name], theirs[name])
+    compared = {"logits", "start_logits", "end_logits", "heads", "relations", "gates"} & vars(mine).keys()
+    assert compared
+    for name in compared:
+        torch.testing.assert_close(getattr(mine, name), getattr(theirs, name))
     if LABELS[kind]:
         assert list(again.config.id2label.values()) == LABELS[kind]
 

@@ -51,4 +51,4 @@ def test_what_cannot_be_made_is_said() -> None:
     french: Task = tasks.get("rte").model_copy(update={"language": "fr"})
     with pytest.raises(Claf2Error, match="no sample can be made in 'fr', only in en, ja, ko"):
         generate(french, "train")
-    assert samples.names() == ["classify", "regress", "span", "tag"]
+    assert samples.names() == ["choice", "classify", "dialogue", "parse", "regress", "span", "tag"]

@@ -1,0 +1,117 @@
+"""Networks: gradients against finite differences, masks, and what they must not see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from claf2.heads import heads
+from claf2.networks.biaffine import BiaffineParser
+from claf2.networks.slots import SlotGenerator
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+    "max_position_embeddings": 16,
+}  # fmt: skip
+IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
+BATCHES = {
+    "parse": {
+        "first": torch.tensor([[1, 2], [1, 0]]), "last": torch.tensor([[1, 3], [1, 0]]),
+        "pos": torch.tensor([[1, 2], [1, 0]]), "heads": torch.tensor([[2, 0], [0, -100]]),
+        "relations": torch.tensor([[0, 1], [1, -100]]),
+    },
+    "dialogue": {
+        "slots": torch.tensor([[[9, 10], [11, -100]]] * 2), "gates": torch.tensor([[0, 2], [3, 0]]),
+        "values": torch.tensor([[[5, 3, -100], [6, 7, 3]], [[8, 3, -100], [5, 3, -100]]]),
+    },
+}  # fmt: skip
+
+
+def make(kind: str) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+    sizes = {"pos_size": 4, "hidden_size": 6, "head_size": 5, "relation_size": 5} if kind == "parse" else {}
+    head = heads.get(kind)(**sizes)
+    config = BertConfig(**SIZES)
+    head.configure(config, ["x", "y"])
+    torch.manual_seed(0)
+    network = head.network()(config).double().eval()
+    batch = {"input_ids": IDS, "attention_mask": (IDS > 0).long(), **BATCHES[kind]}
+    return head, network, batch
+
+
+@pytest.mark.parametrize("kind", ["parse", "dialogue"])
+def test_gradients_equal_finite_differences(kind: str) -> None:
+    head, network, batch = make(kind)
+
+    def loss() -> torch.Tensor:
+        # Through the gold heads and values, whose choice does not jump.
+        network.training = True
+        if kind == "dialogue":
+            network.config.slot_teacher_forcing = 1.0
+        total: torch.Tensor = head.loss(network(**batch), batch).sum()
+        return total
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    network._drop = lambda values, whole_words=False: values
+    loss().backward()
+    checked = 0
+    for name, each in network.named_parameters():
+        if each.grad is None or "pooler" in name:
+            continue
+        place = int(each.grad.abs().argmax())
+        flat = each.data.view(-1)
+        before, step = float(flat[place]), 1e-3
+        sides = []
+        for side in (before + step, before - step):
+            flat[place] = side
+            sides.append(float(loss().detach()))
+        flat[place] = before
+        # Losses are taken in single precision, which bounds how close the two can come.
+        expected = (sides[0] - sides[1]) / (2 * step)
+        assert float(each.grad.view(-1)[place]) == pytest.approx(expected, rel=1e-2, abs=3e-3), name
+        checked += 1
+    assert checked > 25
+
+
+def test_no_word_hangs_on_padding_and_rows_do_not_touch_each_other() -> None:
+    _, network, batch = make("parse")
+    inputs = {name: each for name, each in batch.items() if name not in ("heads", "relations")}
+    with torch.no_grad():
+        both = network(**inputs)
+        alone = network(**{name: each[1:] for name, each in inputs.items()})
+    assert both.heads.shape == (2, 2, 3)
+    assert both.heads[1, :, 2].max() < -1e30
+    torch.testing.assert_close(both.heads[1, 0, :2], alone.heads[0, 0, :2])
+
+
+def test_a_parser_at_work_does_not_look_at_gold_heads() -> None:
+    _, network, batch = make("parse")
+    assert isinstance(network, BiaffineParser)
+    with torch.no_grad():
+        told = network(**batch)
+        other = network(**{**batch, "heads": 1 - batch["heads"].clamp(0, 1)})
+    torch.testing.assert_close(told.relations, other.relations)
+
+
+def test_a_generator_at_work_does_not_look_at_gold_values() -> None:
+    _, network, batch = make("dialogue")
+    assert isinstance(network, SlotGenerator)
+    with torch.no_grad():
+        told = network(**batch)
+        other = network(**{**batch, "values": batch["values"] * 0 + 12})
+    assert told.values.shape == (2, 2, network.config.slot_value_maxlen)
+    torch.testing.assert_close(told.values, other.values)
+
+
+def test_copying_reaches_tokens_of_the_dialogue_only() -> None:
+    _, network, batch = make("dialogue")
+    with torch.no_grad():
+        network.mix.weight.zero_()
+        network.mix.bias.fill_(-50.0)  # copy always
+        values = network(**{name: each for name, each in batch.items() if name not in ("gates", "values")}).values
+    assert set(values[0].flatten().tolist()) <= set(IDS[0].tolist())
+    assert set(values[1].flatten().tolist()) <= {2, 8, 3}
