@@ -66,6 +66,10 @@ def card(task: Task, lock: Mapping[str, Any], logs: Mapping[str, Any]) -> str:
     """Return a model card: what was measured, on what, by which recipe, with which scores; one seed's scores have no
     band, and the card says so."""
     scores = "\n".join(f"| {name} | {value} |" for name, value in logs["best"].items())
+    counts = "\n".join(
+        f"- {split}: {', '.join(f'{name} {value}' for name, value in each.items() if value)}"
+        for split, each in lock["counts"].items()
+    )
     data = "\n".join(f"- {split}: `{digest}`" for split, digest in lock["data"].items())
     return f"""---
 language: {task.language}
@@ -80,6 +84,10 @@ Fine-tuned by claf2 from the BaseConfig `{lock["base_config"]}`, seed {lock["see
 | score | value |
 | --- | --- |
 {scores}
+
+Rows, and what was counted in them (`in_train`: rows of the training data):
+
+{counts}
 
 Recipe digest `{lock["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
 

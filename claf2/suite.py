@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from claf2 import config, run
+from claf2.build import data_root
 from claf2.config import Experiment
 from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Prediction
@@ -204,7 +205,7 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
                 missing.append(f"{name}: {task} was not trained")
                 continue
             best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
-            path = run.data_root(config.load(str(best / "config.json"))) / file
+            path = data_root(config.load(str(best / "config.json"))) / file
             if not path.is_file():
                 missing.append(f"{name}: {path}: no such file")
                 continue

@@ -22,12 +22,12 @@ from claf2.errors import ConfigError, DataError
         ("klue_ner", "entity_macro_f1", 80, ["--num_steps", "60"]),
         ("klue_re", "micro_f1", 30, ["--num_steps", "94"]),
         ("klue_dp", "las", 80, ["--num_steps", "40"]),
-        ("jcommonsenseqa", "accuracy", 60, ["--num_steps", "220"]),
+        ("jcommonsenseqa", "accuracy", 60, ["--num_steps", "235", "--learning_rate", "5e-4"]),
     ],
 )
 def test_a_fresh_encoder_learns_the_sample(name: str, key: str, floor: float, words: list[str], tmp_path: Path) -> None:
     """Well above what always the same answer would score (50, 33, undefined, 0, 0, 3, below 20, 20)."""
-    given = [*words, "--data_reader.source", "sample", "--learning_rate", "2e-3", "--log_dir", str(tmp_path)]
+    given = ["--data_reader.source", "sample", "--learning_rate", "2e-3", *words, "--log_dir", str(tmp_path)]
     report = run.train(config.load(f"scratch/{name}", given))
     score = next(iter(report.tasks.values())).scores[key]
     assert score is not None
@@ -81,4 +81,5 @@ def test_every_shipped_config_is_built_and_stepped(
         words += ["--pretrained_model_name", str(model_folder(architecture))]
     report = run.train(config.load(name, words))
     assert json.loads((tmp_path / "metrics.json").read_text())["best_global_step"] in (1, 2, 3)
-    assert len(next(iter(report.tasks.values())).predictions) == 200
+    rows = 150 if name == "klue/parakqc_bert" else 200  # which cuts a tenth off its 1,500
+    assert len(next(iter(report.tasks.values())).predictions) == rows

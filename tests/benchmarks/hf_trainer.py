@@ -38,16 +38,16 @@ def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, 
         set_seed,
     )
 
+    from claf2.build import splits
     from claf2.metrics import Prediction
     from claf2.report import score
-    from claf2.run import _splits
 
     set_seed(experiment.seed)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     labels = list(experiment.task.labels)
 
     def rows(split: str) -> list[dict[str, Any]]:
-        examples = list(_splits(experiment)[split].examples())
+        examples = list(splits(experiment)[split].examples())
         encoded = tokenizer(
             [each.text_a for each in examples],
             [each.text_b for each in examples],

@@ -1,0 +1,195 @@
+"""The third pass, build: an experiment with everything it names found: its data, the weights, the tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from claf2 import config
+from claf2.batch import Source
+from claf2.config import Experiment
+from claf2.data import Data, locate
+from claf2.errors import ConfigError, RunError
+from claf2.features import FeatureSet, featurize, key
+from claf2.loop import EvaluationData
+from claf2.loop import evaluate as judge
+from claf2.models import SCRATCH
+from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
+from claf2.models.source import cache_dir, resolve
+from claf2.process import device, settle, versions
+from claf2.readers import Example
+from claf2.report import Report
+from claf2.store import check_digests
+from claf2.tokenizers import Tokenizer
+from claf2.tokenizers.build import compose, load_tokenizer
+from claf2.tokenizers.subword import WordPiece
+from claf2.tokenizers.word import BertBasic
+
+__all__ = ["Run", "data_root", "find", "reopen", "splits"]
+
+logger = logging.getLogger("claf2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with everything it names found: the model's source, the tokenizer, the labels in their order."""
+
+    experiment: Experiment
+    source: Path | str
+    """Where the weights come from: a folder, a hub id, or ``scratch``."""
+    tokenizer: Tokenizer
+    labels: list[str]
+    added: int = 0
+    """How many tokens the task has added to the tokenizer."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return Path(self.experiment.trainer.log_dir)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.experiment.task.name
+
+    def features(self, data: Data) -> FeatureSet:
+        """Return the features of a data set, from the cache where they are there."""
+        featurizer = self.experiment.featurizer
+        folder = _cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, self.labels)
+        found = featurize(data.examples(), featurizer, self.tokenizer, self.labels, folder)
+        lost = {name: count for name, count in found.counts.items() if name not in ("examples", "features") and count}
+        logger.info(
+            "%s: %d examples, %d features%s",
+            data.path, found.counts["examples"], len(found), f", {lost}" if lost else "",
+        )  # fmt: skip
+        return found
+
+    def sets(self, data: Mapping[str, Data]) -> dict[str, tuple[FeatureSet, list[Example]]]:
+        """Return features and examples of all splits to be judged: all but ``train``."""
+        return {split: (self.features(each), list(each.examples())) for split, each in data.items() if split != "train"}
+
+    def batches(self, features: FeatureSet) -> Source:
+        """Say how features become batches."""
+        head = self.experiment.head
+        return Source(features, pad_id=self.tokenizer.pad_id, fields={**head.inputs, **head.targets})
+
+    def model(self) -> EncoderWithHeads:
+        """Load or make the model, on its device."""
+        model = build(
+            self.experiment.model,
+            self.source,
+            {self.name: Part(self.experiment.head, self.labels)},
+            vocab_size=self.tokenizer.vocab_size,
+            pad_id=self.tokenizer.pad_id,
+            seed=self.experiment.seed,
+            added=self.added,
+        )
+        return model.to(device(self.experiment.runtime.device))
+
+    def judge(self, model: EncoderWithHeads, sets: Mapping[str, tuple[FeatureSet, list[Example]]]) -> Report:
+        """Evaluate a model on one data set or more, given by split; the first one is what the report is of."""
+        reports = []
+        for split, (features, examples) in sets.items():
+            data = EvaluationData(
+                self.batches(features),
+                examples,
+                self.experiment.head,
+                self.labels,
+                self.experiment.task.metrics,
+                self.tokenizer,
+            )
+            size = self.experiment.iterator.eval_batch_size
+            reports.append(judge(model, {self.name: data}, split=split, batch_size=size))
+        return dataclasses.replace(reports[0], others=reports[1:])
+
+    def lock(self, data: Mapping[str, Data]) -> dict[str, Any]:
+        """Return what the run's scores depend on, for ``run.json``."""
+        return {
+            "base_config": self.experiment.name,
+            "overrides": list(self.experiment.overrides),
+            "recipe": self.experiment.recipe_digest(),
+            "experiment": self.experiment.digest(),
+            "data": {split: each.sha256() for split, each in data.items()},
+            "tokenizer": self.tokenizer.digest,
+            "seed": self.experiment.seed,
+            "device": str(device(self.experiment.runtime.device)),
+            "versions": versions(),
+        }
+
+
+def find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
+    """Find the weights and the tokenizer that an experiment names."""
+    name = experiment.model.pretrained_model_name
+    source: Path | str = SCRATCH if name == SCRATCH else resolve(name, cache=_cache(experiment))
+    longest, limit = experiment.featurizer.max_seq_length, position_limit(experiment.model, source)
+    if limit is not None and longest > limit:
+        path = f"data_reader.{experiment.data.dataset}.max_seq_length"
+        raise ConfigError(
+            path, f"{longest} is more than the {limit} positions of {name}", origin=experiment.origins.get(path)
+        )
+    if experiment.token is None and source != SCRATCH:
+        tokenizer = load_tokenizer(source, revision=experiment.model.revision)
+    else:
+        word, subword = experiment.token or (BertBasic(), WordPiece())
+        tokenizer = compose(word, subword, texts, longest)
+    labels = label_order(experiment.model, source, experiment.task.labels)
+    return Run(experiment, source, tokenizer, labels, tokenizer.mark(experiment.task.markers))
+
+
+def reopen(folder: Path) -> Run:
+    """Return the run of a folder with its best checkpoint as the model."""
+    best = folder / "best"
+    if not best.is_dir():
+        raise RunError(f"{folder}: holds no best/ checkpoint; give the folder of a run (its trainer.log_dir)")
+    check_digests(best)
+    experiment = config.load(str(folder / "config.json"))
+    moved = experiment.trainer.model_copy(update={"log_dir": str(folder)})
+    experiment = dataclasses.replace(experiment, trainer=moved)
+    settle(deterministic=experiment.runtime.deterministic)
+    labels = label_order(experiment.model, best, experiment.task.labels)
+    tokenizer = load_tokenizer(best)
+    return Run(experiment, best, tokenizer, labels, tokenizer.mark(experiment.task.markers))
+
+
+def splits(experiment: Experiment) -> dict[str, Data]:
+    """Return where the training and the validation examples come from."""
+    reader, task = experiment.data, experiment.task
+    root = data_root(experiment)
+
+    def file_of(split: str, given: str | None) -> Path | None:
+        return locate(task, split, origin=reader.source, given=given, root=root, cache=_cache(experiment))
+
+    train_path = file_of("train", reader.train_file_path)
+    if train_path is None:
+        raise ConfigError("data_reader.train_file_path", f"task {task.name!r} names no training file", hint="give one")
+    if reader.valid_fraction is not None:
+        return {
+            "train": Data(task, train_path, "train", reader.valid_fraction),
+            "valid": Data(task, train_path, "valid", reader.valid_fraction),
+        }
+    valid_path = file_of("valid", reader.valid_file_path)
+    if valid_path is None:
+        hint = "give one, or cut it from the training file with --data_reader.valid_fraction 0.1"
+        raise ConfigError("data_reader.valid_file_path", f"task {task.name!r} names no validation file", hint=hint)
+    found = {"train": Data(task, train_path), "valid": Data(task, valid_path)}
+    for split in task.files if reader.valid_file_path is None else ():
+        path = file_of(split, None) if split.startswith("valid_") else None
+        if path is not None and path.is_file():
+            found[split] = Data(task, path)
+        elif path is not None:
+            logger.warning("%s: no such file, so %s of %s is not scored", path, split, task.name)
+    return found
+
+
+def data_root(experiment: Experiment) -> Path:
+    """Return the folder that relative data files are in."""
+    return Path(experiment.data.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
+
+
+def _cache(experiment: Experiment) -> Path:
+    return Path(experiment.runtime.cache_dir) if experiment.runtime.cache_dir else cache_dir()
