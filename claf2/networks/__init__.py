@@ -30,7 +30,9 @@ class EncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
         setattr(self, self.base_model_prefix, encoder)
 
     @classmethod
-    def from_pretrained(cls, source: Any, *args: Any, **settings: Any) -> Any:
+    def from_pretrained(  # type: ignore[override]
+        cls, source: Any, *args: Any, **settings: Any
+    ) -> Any:
         """Load what ``save_pretrained`` stored, or an encoder to put fresh layers on; see `transformers`."""
         settings["config"] = settings.get("config") or AutoConfig.from_pretrained(source)
         return super().from_pretrained(source, *args, **settings)
