@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claf2.errors import ConfigError, DataError, nearest
-from claf2.readers import Answer, Example, SpanExample, TextExample, TokenExample
+from claf2.readers import Answer, Example, ParseExample, SpanExample, TextExample, TokenExample, open_text
 from claf2.task import Task
 
 if TYPE_CHECKING:
@@ -64,9 +64,27 @@ def convert(task: Task, split: str, folder: Path, configuration: str, cache: Pat
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{os.getpid()}.{target.name}")
-        task.reader.write(_examples(task, files), scratch)
+        if task.reader.takes_rows:
+            _write_rows(task, files, scratch)
+        else:
+            task.reader.write(_examples(task, files), scratch)
         os.replace(scratch, target)
     return target
+
+
+def _write_rows(task: Task, files: list[Path], path: Path) -> None:
+    """Write rows as they are, a JSON object a line, labels by name."""
+    import pyarrow.parquet as pq
+
+    with open_text(path, "w") as target:
+        for file in files:
+            table = pq.read_table(file)
+            names = _label_names(table)
+            for row in table.to_pylist():
+                for column, known in names.items():
+                    row[column] = _label(task, row.get(column), known)
+                row |= {key: row.pop(column) for key, column in task.hub_columns.items() if column in row}
+                target.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _examples(task: Task, files: list[Path]) -> Iterator[Example]:
@@ -108,6 +126,14 @@ def _example(task: Task, row: Mapping[str, Any], names: Mapping[str, list[str]],
             answers=found,
             is_impossible=not found,
             title=row.get("title", ""),
+        )
+    if task.head == "parse":
+        return ParseExample(
+            id=identity,
+            words=tuple(value("words")),
+            pos=tuple(each.rsplit("+", 1)[-1] for each in value("pos")),
+            heads=tuple(value("heads")),
+            relations=tuple(value("relations")),
         )
     if task.head == "tag":
         known = names.get(columns["tags"], [])

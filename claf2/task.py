@@ -58,7 +58,7 @@ class Task(Component):
     hub_splits: Mapping[str, str] = {}
     """The hub's name of a split where it is not `train`, `validation`, `test`."""
     hub_columns: Mapping[str, str] = {}
-    """Example field → hub column, where the hub's columns are not those of the file."""
+    """Example field (of a JSON file: key) → hub column, where the hub's columns are not those of the file."""
     source: str = ""
     """The public home of the data."""
     licence: str = ""

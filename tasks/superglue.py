@@ -30,7 +30,6 @@ for name, folder, labels, texts, scores in ROWS:
                 for split, file in (("train", "train"), ("valid", "val"), ("test", "test"))
             },
             hub=f"aps/super_glue:{name}",
-            hub_columns={"id": "idx", **texts},
             source="https://super.gluebenchmark.com/tasks",
             aliases=(f"{name}_bert", f"{name}_roberta"),
         )

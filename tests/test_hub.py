@@ -76,3 +76,59 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     parquet(tmp_path / "rte/train-0.parquet", {"sentence1": ["a"], "label": [0]}, {})
     with pytest.raises(DataError, match="no column 'sentence2'; did you mean 'sentence1'"):
         convert(tasks.get("rte"), "train", tmp_path, "rte", tmp_path / "cache")
+
+
+def label(*names: str) -> dict[str, Any]:
+    return {"label": {"names": list(names), "_type": "ClassLabel"}}
+
+
+HUB_ROWS: list[tuple[str, str, dict[str, list[Any]], dict[str, Any], dict[str, Any]]] = [
+    ("ynat", "ynat", {"guid": ["y0"], "title": ["a"], "url": ["u"], "label": [1]}, label("IT과학", "경제"),
+     {"id": "y0", "text_a": "a", "label": "경제"}),
+    ("klue_nli", "nli", {"guid": ["n0"], "premise": ["a"], "hypothesis": ["b"], "label": [2]},
+     label("entailment", "neutral", "contradiction"), {"text_b": "b", "label": "contradiction"}),
+    ("klue_sts", "sts", {"guid": ["s0"], "sentence1": ["a"], "sentence2": ["b"],
+                         "labels": [{"label": 3.7, "real-label": 3.714, "binary-label": 1}]}, {}, {"label": "3.714"}),
+    ("klue_re", "re", {"guid": ["r0"], "sentence": ["나는 너"], "label": [1],
+                       "subject_entity": [{"word": "나", "start_idx": 0, "end_idx": 0, "type": "PER"}],
+                       "object_entity": [{"word": "너", "start_idx": 3, "end_idx": 3, "type": "PER"}]},
+     label("no_relation", "org:dissolved"), {"text_a": "<subj>나</subj>는 <obj>너</obj>", "label": "org:dissolved"}),
+    ("klue_dp", "dp", {"sentence": ["나는 간다"], "index": [[1, 2]], "word_form": [["나는", "간다"]],
+                       "lemma": [["", ""]], "pos": [["NP+JX", "VV+EF"]], "head": [[2, 0]], "deprel": [["NP_SBJ", "VP"]]}, {},
+     {"words": ("나는", "간다"), "pos": ("JX", "EF"), "heads": (2, 0), "relations": ("NP_SBJ", "VP")}),
+    ("klue_mrc", "mrc", {"title": ["t"], "context": ["abc"], "guid": ["m0"], "question": ["q"],
+                         "is_impossible": [False], "question_type": [1], "answers": [{"answer_start": [1], "text": ["b"]}]}, {},
+     {"id": "m0", "answers": (Answer("b", 1),)}),
+    ("wos", "wos", {"guid": ["w0"], "domains": [["관광"]],
+                    "dialogue": [[{"role": "user", "text": "a", "state": ["관광-이름-탑"]}]]}, {},
+     {"id": "w0-0", "turns": ("a",), "state": {"관광-이름": "탑"}}),
+    ("jcommonsenseqa", "JCommonsenseQA",
+     {"q_id": [5], "question": ["q"], **{f"choice{n}": [str(n)] for n in range(5)}, "label": [3]},
+     label(*(f"choice{n}" for n in range(5))), {"id": "5", "choices": ("0", "1", "2", "3", "4"), "label": "3"}),
+    ("jnli", "JNLI", {"sentence_pair_id": ["7"], "sentence1": ["a"], "sentence2": ["b"], "label": [0]},
+     label("entailment", "contradiction", "neutral"), {"id": "7", "label": "entailment"}),
+    ("boolq", "boolq", {"question": ["q"], "passage": ["p"], "idx": [4], "label": [1]}, label("False", "True"),
+     {"id": "4", "text_b": "p", "label": "True"}),
+    ("paws_ko", "ko", {"id": [1], "sentence1": ["a"], "sentence2": ["b"], "label": [0]}, label("0", "1"),
+     {"id": "1", "text_b": "b", "label": "0"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "configuration", "columns", "features", "expected"), HUB_ROWS)
+def test_rows_of_every_kind(
+    name: str, configuration: str, columns: dict[str, list[Any]], features: dict[str, Any], expected: dict[str, Any],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    parquet(tmp_path / f"{configuration}/train-0.parquet", columns, features)
+    task = tasks.get(name)
+    assert (task.hub or "").endswith(configuration)
+    (row,) = task.read(convert(task, "train", tmp_path, configuration, tmp_path / "cache"))
+    assert {key: getattr(row, key) for key in expected} == expected
+
+
+def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> None:
+    without = {task.name for task in map(tasks.get, tasks.names()) if task.hub is None}
+    assert without == {
+        "marc_ja", "korsts", "kornli", "question_pair", "3i4k", "parakqc", "korean_hate_speech",
+        "korean_hate_speech_bias", "naver_ner",
+    }  # fmt: skip

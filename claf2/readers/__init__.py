@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, TextIO, cast
 
 from claf2.errors import DataError
 from claf2.registry import Component, Registry
@@ -223,6 +223,10 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 class Reader(Component, ABC):
     """The description of a file format; ``read`` streams its examples, ``write`` is the inverse."""
+
+    takes_rows: ClassVar[bool] = False
+    """Whether a file may be one JSON object a line, so that a row of the hub with the same keys can be written as it
+    is."""
 
     @abstractmethod
     def read(self, path: Path) -> Iterator[Example]:

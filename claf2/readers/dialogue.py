@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from claf2.errors import DataError
 from claf2.readers import DialogueExample, Example, Reader, json_rows, open_text, register_reader
@@ -16,6 +16,8 @@ class Dialogues(Reader):
     """A JSON list of dialogues, each with a `guid` and a list `dialogue` of turns (`role` "user" or "sys", `text`, and
     of the user's turns the `state`: texts "domain-slot-value"). Each turn of the user is an example, with all before
     it."""
+
+    takes_rows: ClassVar[bool] = True
 
     def read(self, path: Path) -> Iterator[Example]:
         for line, row in json_rows(path):

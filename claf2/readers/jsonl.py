@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from claf2.errors import DataError, nearest
 from claf2.readers import ChoiceExample, Example, Reader, TextExample, json_rows, open_text, register_reader
@@ -14,6 +14,8 @@ from claf2.readers import ChoiceExample, Example, Reader, TextExample, json_rows
 @register_reader("jsonl")
 class Jsonl(Reader):
     """Rows of named values. Whether a file is one list or has a row a line is seen from its first character."""
+
+    takes_rows: ClassVar[bool] = True
 
     columns: Mapping[str, str]
     """Example field (`id`, `text_a`, `text_b`, `label`) → key; a dot goes into an inner object."""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from claf2.errors import DataError
 from claf2.readers import Example, Reader, TextExample, json_rows, open_text, register_reader
@@ -19,6 +19,8 @@ ENTITIES = {"subject_entity": ("<subj>", "</subj>"), "object_entity": ("<obj>", 
 class Relations(Reader):
     """A JSON list of sentences, each with `subject_entity` and `object_entity` (`word`, `start_idx`, and `end_idx`, the
     place of its last character) and a `label`. An example is the sentence with marks around both entities."""
+
+    takes_rows: ClassVar[bool] = True
 
     def read(self, path: Path) -> Iterator[Example]:
         for line, row in json_rows(path):
