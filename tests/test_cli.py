@@ -356,3 +356,45 @@ def test_no_colour_no_bar_in_a_pipe(workplace: Path) -> None:
     assert "\r" not in done.stderr
     assert "\x1b" not in done.stderr
     assert os.listdir(workplace / "logs/klue/korquad/predictions") == ["korquad-valid.jsonl"]
+
+
+def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path) -> None:
+    """MNLI: both development sets in one run, the diagnostic set and KLUE NLI's sibling judged by its model."""
+    words = ["--base_config", "glue/mnli_bert", "--sample", "--pretrained_model_name", "X", "--num_steps", "2"]
+    claf2("train", *words, "--log_dir", "run", cwd=workplace)
+    best = json.loads((workplace / "run/metrics.json").read_text())["best"]
+    assert {"valid/accuracy", "valid_mismatched/accuracy"} <= best.keys()
+    assert (workplace / "run/predictions/mnli-valid_mismatched.jsonl").is_file()
+    counts = json.loads((workplace / "run/run.json").read_text())["counts"]
+    assert counts["valid"]["in_train"] == 0
+    assert counts["train"]["examples"] == 1500
+    assert "- valid_mismatched: examples 200" in (workplace / "run/README.md").read_text()
+
+    (workplace / "ax.tsv").write_text("index\tsentence1\tsentence2\n0\tthe film\ta dog\n")
+    done = claf2("evaluate", "run", "ax.tsv", "--task", "ax", cwd=workplace)
+    assert "no labels to score by; predictions are in run/predictions" in done.stdout
+    (line,) = (workplace / "run/predictions/ax-eval.jsonl").read_text().splitlines()
+    assert json.loads(line)["prediction"] in ("entailment", "neutral", "contradiction")
+    (workplace / "nli.tsv").write_text("sentence1\tsentence2\tgold_label\nthe film\ta dog\tneutral\n")
+    assert "eval/accuracy" in claf2("evaluate", "run", "nli.tsv", "--task", "kornli", cwd=workplace).stdout
+    refused = claf2("evaluate", "run", "nli.tsv", "--task", "rte", cwd=workplace, code=2).stderr
+    assert "task 'rte' cannot be judged by a run of 'mnli'" in refused
+
+
+def test_a_suite_from_the_command_line(workplace: Path) -> None:
+    words = ["suite", "run", "jlue", "--model", "X", "--tasks", "jcola,jcommonsenseqa", "--seeds", "1-2", "--sample"]
+    done = claf2(*words, "--num_steps", "2", cwd=workplace)
+    assert "| X (2 seeds) |" in done.stdout
+    assert "*Waseda RoBERTa large s512*" in done.stdout
+    again = claf2(*words, "--num_steps", "2", cwd=workplace)
+    assert again.stdout == done.stdout
+    assert "Step:" not in again.stderr
+    failed = claf2("suite", "run", "glue", "--model", "X", "--tasks", "rte", cwd=workplace, code=2)
+    assert "- X, rte, seed 42: " in failed.stdout
+    assert "no such file" in failed.stdout
+    assert (
+        "--seeds x: not numbers"
+        in claf2("suite", "run", "glue", "--model", "X", "--seeds", "x", cwd=workplace, code=2).stderr
+    )
+    assert "larva_klue" in claf2("suite", "list", cwd=workplace).stdout
+    assert "'RTE.tsv'" not in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr

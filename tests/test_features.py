@@ -1,0 +1,130 @@
+"""Features: cached by content, read without filling memory, and what was counted on the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from claf2.batch import Source, by_length
+from claf2.data import Data
+from claf2.errors import DataError
+from claf2.features import FeatureSet, featurize, key
+from claf2.heads.choice import ChoiceFeaturizer
+from claf2.heads.classify import ClassifyFeaturizer
+from claf2.readers import ChoiceExample, TextExample
+from claf2.task import tasks
+from claf2.tokenizers import Tokenizer
+from claf2.tokenizers.build import load_tokenizer
+
+LABELS = ["0", "1"]
+
+
+@pytest.fixture
+def tokenizer(model_folder: Callable[..., Path]) -> Tokenizer:
+    return load_tokenizer(model_folder())
+
+
+def rows(*texts: str, label: str | None = "0") -> list[TextExample]:
+    return [TextExample(id=str(n), text_a=text, label=label) for n, text in enumerate(texts)]
+
+
+def made(examples: list[TextExample], tokenizer: Tokenizer, folder: Path) -> FeatureSet:
+    return featurize(examples, ClassifyFeaturizer(max_seq_length=16), tokenizer, LABELS, folder)
+
+
+def test_whatever_changes_the_features_changes_the_key(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("sentence\tlabel\nthe film\t0\n")
+    task = tasks.get("sst")
+
+    def keyed(length: int = 16, labels: tuple[str, ...] = ("0", "1"), side: str = "whole") -> str:
+        data = Data(task, path, side, 0.5 if side != "whole" else 0.0)  # type: ignore[arg-type]
+        return key(data.identity(), ClassifyFeaturizer(max_seq_length=length), tokenizer, labels)
+
+    before = keyed()
+    assert keyed() == before
+    others = {keyed(length=17), keyed(labels=("1", "0")), keyed(side="train"), keyed(side="valid")}
+    path.write_text("sentence\tlabel\nthe film \t0\n")
+    others.add(keyed())
+    tokenizer.mark((("<a>", "</a>"),))
+    others.add(keyed())
+    assert len(others | {before}) == 7
+
+
+def test_a_cache_is_used_and_not_written_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    first = made(rows("the film", "a dog"), tokenizer, tmp_path / "f")
+    again = made(rows("never read"), tokenizer, tmp_path / "f")
+    assert again.table.equals(first.table)
+    assert (again.rows == first.rows).all()
+
+
+def test_duplicates_and_rows_of_train_are_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    train = made(rows("the film", "a dog", "the film"), tokenizer, tmp_path / "train")
+    assert (train.counts["duplicate_rows"], train.counts["duplicate_ids"]) == (1, 0)
+    valid = made(rows("a dog", "a cat", "a dog"), tokenizer, tmp_path / "valid")
+    assert valid.shared_rows(train) == 2
+    twice = [TextExample(id="7", text_a=text, label="0") for text in ("x", "y", "z")]
+    assert made(twice, tokenizer, tmp_path / "ids").counts["duplicate_ids"] == 2
+    # A pair is one row, whichever way the texts could be cut.
+    pairs = [TextExample(id=str(n), text_a=a, text_b=b) for n, (a, b) in enumerate([("a b", "c"), ("a", "b c")])]
+    assert made(pairs, tokenizer, tmp_path / "pairs").counts["duplicate_rows"] == 0
+
+
+def test_data_without_labels_cannot_be_trained_on(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    features = made(rows("the film", label=None), tokenizer, tmp_path / "f")
+    with pytest.raises(DataError, match="has no labels, or hidden ones"):
+        features.require({"labels": 0}, Path("train.tsv"))
+
+
+def test_lists_of_lists_become_one_block(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    examples = [
+        ChoiceExample(id="0", question="who ran", choices=("the king", "a dog in the city"), label="1"),
+        ChoiceExample(id="1", question="who", choices=("he", "they"), label="0"),
+    ]
+    features = featurize(examples, ChoiceFeaturizer(max_seq_length=32), tokenizer, LABELS, tmp_path / "f")
+    assert features.lengths().tolist() == [10, 5]
+    assert [each.tolist() for each in by_length(features, 1)] == [[0], [1]]
+    batch = Source(features, tokenizer.pad_id, {"labels": 0}).batch(np.array([1, 0]))
+    assert batch.arrays["input_ids"].shape == (2, 2, 10)
+    assert batch.arrays["attention_mask"].sum(-1).tolist() == [[5, 5], [7, 10]]
+    assert (batch.arrays["input_ids"][0, 0, 5:] == tokenizer.pad_id).all()
+    assert batch.arrays["labels"].tolist() == [0, 1]
+
+
+def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Ten times the rows, 20,000 more, within 40 MiB; all of them as Python objects would take 100 MiB and more."""
+    script = tmp_path / "peak.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import resource, sys
+        from pathlib import Path
+        from claf2.data import Data
+        from claf2.features import featurize
+        from claf2.heads.classify import ClassifyFeaturizer
+        from claf2.task import tasks
+        from claf2.tokenizers.build import load_tokenizer
+        size, folder = int(sys.argv[1]), Path({str(tmp_path)!r})
+        path = folder / f"{{size}}.tsv"
+        with path.open("w") as file:
+            file.write("sentence1\\tsentence2\\tlabel\\n")
+            for number in range(size):
+                file.write(f"the king lived in {{number}} and ran\\tthe queen was not {{number}}\\tentailment\\n")
+        task = tasks.get("rte")
+        tokenizer = load_tokenizer({str(model_folder())!r})
+        featurizer = ClassifyFeaturizer(max_seq_length=64)
+        found = featurize(Data(task, path).examples(), featurizer, tokenizer, list(task.labels), folder / f"f{{size}}")
+        assert len(found) == size
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        """)
+    )
+    small, large = (
+        int(subprocess.run([sys.executable, str(script), size], capture_output=True, text=True, check=True).stdout)
+        for size in ("2000", "22000")
+    )
+    assert large - small < 40
