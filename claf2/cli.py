@@ -237,6 +237,21 @@ def tasks_show(name: str, plugins: tuple[str, ...]) -> None:
     click.echo(json.dumps(row, ensure_ascii=False, indent=2))
 
 
+@tasks_group.command("handbook")
+def tasks_handbook() -> None:
+    """Print the page on all tasks and suites: formats, metrics, recipes, published scores, errata."""
+    from claf2 import config, overrides
+    from claf2.handbook import handbook
+    from claf2.task import suites, tasks
+
+    configs: dict[str, list[str]] = {}
+    for name in overrides.names():
+        dataset = config.fill(name).values["data_reader"]["dataset"]
+        configs.setdefault(tasks.get(dataset).name, []).append(name)
+    found = {id(suites.get(name)): suites.get(name) for name in suites.names()}
+    click.echo(handbook(_tasks(()), sorted(found.values(), key=lambda suite: suite.name), configs), nl=False)
+
+
 def _tasks(plugins: tuple[str, ...]) -> list[Any]:
     from claf2.registry import load_plugin
     from claf2.task import tasks

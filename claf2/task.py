@@ -63,6 +63,8 @@ class Task(Component):
     """The public home of the data."""
     licence: str = ""
     """The licence of the data, as its home states it."""
+    notes: tuple[str, ...] = ()
+    """What a user of the data has to know: known errata, splits that are used otherwise than their names say."""
     aliases: tuple[str, ...] = ()
     """Other names, e.g. CLaF's data set names."""
     version: int = 1

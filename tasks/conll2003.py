@@ -20,6 +20,7 @@ register_task(
             "test": "conll2003/eng.testb",
         },
         hub="eriktks/conll2003",
+        notes=("The original files are IOB1, which is turned into IOB2; document boundaries are passed over.",),
         source="https://www.clips.uantwerpen.be/conll2003/ner/",
         licence="the annotation is free, the texts are Reuters' (RCV1) and must not be passed on",
         aliases=("conll2003_bert", "conll2003_roberta"),

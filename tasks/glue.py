@@ -35,6 +35,17 @@ HUB_TEXTS = {
     "wnli": ("sentence1", "sentence2"),
 }
 
+NOTES = {
+    "rte": ("277 development rows: one score has a standard error of 2.8 points.",),
+    "wnli": (
+        "71 development rows, whose majority class makes 56.3: one score has a standard error of 5.9 points.",
+        "development labels contradict those of training rows with the same sentence: learning what "
+        "stands there hurts.",
+    ),
+    "mnli": ("matched and mismatched rows are scored in one run: `valid/…` and `valid_mismatched/…`.",),
+    "qnli": ("version 2 of the data (104,743 training rows).",),
+}
+
 for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
     matched = "_matched" if name == "mnli" else ""
     texts = {"text_a": first} if second is None else {"text_a": first, "text_b": second}
@@ -66,6 +77,7 @@ for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
                 "valid_mismatched": "validation_mismatched",
             },
             source=SOURCE,
+            notes=NOTES.get(name, ()),
             aliases=(f"{name}_bert", f"{name}_roberta"),
         )
     )

@@ -43,6 +43,7 @@ register_task(
         metrics=("klue_sts",),
         files=files("klue-sts"),
         hub="klue/klue:sts",
+        notes=("KLUE-baseline regresses `real-label` and cuts both sides at 3 for F1; `binary-label` is not used.",),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_sts_bert", "klue_sts_roberta"),
@@ -61,6 +62,12 @@ register_task(
         metrics=("klue_ner",),
         files=files("klue-ner", "tsv"),
         hub="klue/klue:ner",
+        notes=(
+            'Version 1.1 still has broken tags (KLUE issue 39).',
+            "KLUE-baseline's character F1 counts O (its issue 7), and its alignment of characters is "
+            "wrong in words with [UNK] (its issue 9, KLUE issue 40); `official` scores have the first of "
+            "these, the second does not arise here.",
+        ),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_ner_bert", "klue_ner_roberta"),
@@ -77,6 +84,7 @@ register_task(
         metrics=("macro_f1",),
         files=files("ynat"),
         hub="klue/klue:ynat",
+        notes=("Dacon's copy re-splits official train and dev: its scores are not KLUE's.",),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_tc", "ynat_bert", "ynat_roberta"),
@@ -102,6 +110,10 @@ register_task(
         metrics=("klue_re",),
         files=files("klue-re"),
         hub="klue/klue:re",
+        notes=(
+            "KLUE-baseline glues what follows a closing mark to the word before it (`##` pieces of "
+            "Hangul, no `▁`); here as well, where the vocabulary has such a piece.",
+        ),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_re_bert", "klue_re_roberta"),
@@ -124,6 +136,10 @@ register_task(
         files=files("klue-dp", "tsv"),
         hub="klue/klue:dp",
         hub_columns={"words": "word_form", "pos": "pos", "heads": "head", "relations": "deprel"},
+        notes=(
+            "KLUE-baseline's UAS and LAS are macro F1 over positions and relations, not attachment "
+            "scores; `uas` and `las` are.",
+        ),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_dp_bert", "klue_dp_roberta"),
@@ -140,6 +156,10 @@ register_task(
         files=files("klue-mrc"),
         hub="klue/klue:mrc",
         hub_columns={"id": "guid"},
+        notes=(
+            '"ROUGE-W" is the character F1 of the longest common substring; the normaliser\'s pattern is '
+            "broken, so 《》〈〉‘’ stay (`_fixed` removes them).",
+        ),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_mrc_bert", "klue_mrc_roberta"),
@@ -167,6 +187,10 @@ register_task(
         metrics=("wos",),
         files=files("wos"),
         hub="klue/klue:wos",
+        notes=(
+            "Some values of the published states are wrong (KLUE pull request 9).",
+            "KLUE-baseline's slot \"micro\" F1 is the mean of the turns' F1; `slot_f1_fixed` is micro F1.",
+        ),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_dst", "wos_bert", "wos_roberta"),

@@ -15,6 +15,9 @@ register_task(
         metrics=(SquadScore(language="ko"),),
         files={"train": "korquad/KorQuAD_v1.0_train.json", "valid": "korquad/KorQuAD_v1.0_dev.json"},
         hub="KorQuAD/squad_kor_v1",
+        notes=(
+            "An exact match far below F1 (KoBERT 51.75 / 79.15) is a fault of a tokenizer's offsets, not of a model.",
+        ),
         source="https://korquad.github.io/KorQuad%201.0/",
         licence="CC BY-ND 2.0 KR",
         aliases=("korquad_bert", "korquad_roberta"),
@@ -34,6 +37,10 @@ register_task(
         hub="e9t/nsmc",
         hub_columns={"id": "id", "text_a": "document", "label": "label"},
         hub_splits={"valid": "test"},
+        notes=(
+            "A few documents are empty: read without missing values and without quoting.",
+            "The test set serves as development set in every published score.",
+        ),
         source="https://github.com/e9t/nsmc",
         licence="CC0 1.0",
         aliases=("nsmc_bert", "nsmc_roberta"),
@@ -91,6 +98,7 @@ register_task(
         ),
         metrics=("accuracy",),
         files={"train": "question_pair/kor_pair_train.csv", "valid": "question_pair/kor_Pair_test.csv"},
+        notes=("The label is 0 where two questions ask the same, although its column is called is_duplicate.",),
         source="https://github.com/songys/Question_pair",
         licence="MIT",
         aliases=("question_pair_bert", "question_pair_roberta"),
@@ -114,6 +122,10 @@ register_task(
         },
         hub="google-research-datasets/paws-x:ko",
         hub_columns={"text_a": "sentence1", "text_b": "sentence2"},
+        notes=(
+            "Rows with the placeholder NS for a text are left out (35 of 2,000 in dev).",
+            "dev and test share first sentences.",
+        ),
         source="https://github.com/google-research-datasets/paws/tree/master/pawsx",
         licence="free for any purpose, as its home states",
         aliases=("paws_ko_bert", "paws_ko_roberta"),
@@ -148,6 +160,11 @@ register_task(
         reader=Delimited(columns={"text_a": 2, "label": 0}, header=False),
         metrics=("accuracy",),
         files={"train": "paraKQC/paraKQC_v1.txt"},
+        notes=(
+            "The corpus is sets of ten paraphrases without a split or pairs: what is told here is the "
+            "topic, and a random cut leaves paraphrases of training rows in the development part, so "
+            "scores are flattering.",
+        ),
         source="https://github.com/warnikchow/paraKQC",
         licence="CC BY-SA 4.0",
         aliases=("parakqc_bert", "parakqc_roberta"),

@@ -25,6 +25,7 @@ LAYERS = (
     ("trainers",),
     ("schema",),
     ("config",),
+    ("handbook",),
     ("build",),
     ("run",),
     ("suite",),

@@ -38,6 +38,13 @@ def commands(path: Path) -> list[str]:
     return [line for line in lines if line.startswith(("claf2 ", "python ", "make "))]
 
 
+def test_the_handbook_is_what_the_tables_say() -> None:
+    """After a change of a row: claf2 tasks handbook > docs/tasks.md"""
+    code = "from claf2.cli import main; main(['tasks', 'handbook'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands(path: Path, tmp_path: Path) -> None:
     for name, block in zip(
