@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from claf2.features import FeatureSet
 from claf2.seed import generator
+from claf2.split import Costs, cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +36,25 @@ class Batch:
         return len(self.arrays["input_ids"])
 
     def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """Return the arrays as tensors on ``device``; whole numbers as int64, others as float32."""
+        """Return the arrays as tensors on ``device``, without waiting for it; whole numbers as int64, others as
+        float32."""
         import torch
 
-        return {
-            name: torch.from_numpy(each).to(device, torch.int64 if each.dtype.kind == "i" else torch.float32)
-            for name, each in self.arrays.items()
-        }
+        tensors = {}
+        for name, each in self.arrays.items():
+            tensor = torch.from_numpy(each).to(torch.int64 if each.dtype.kind == "i" else torch.float32)
+            if device.type == "cuda":
+                tensor = tensor.pin_memory()
+            tensors[name] = tensor.to(device, non_blocking=True)
+        return tensors
+
+    def halves(self) -> list[Batch]:
+        """Return the batch as two of half its rows, or as itself where it has one row."""
+        middle = len(self) // 2
+        if not middle:
+            return [self]
+        cuts = (slice(0, middle), slice(middle, None))
+        return [Batch({name: each[rows] for name, each in self.arrays.items()}) for rows in cuts]
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,13 @@ class Source:
     pad_id: int
     fields: Mapping[str, int]
     """What the head reads and learns from besides the ids, and what fills it up."""
+    multiple: int = 1
+    """Rows are filled up to a multiple of this many tokens, so that few shapes occur."""
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """The number of tokens of each feature, (M,)."""
+        return self.features.lengths()
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the features at ``rows``, (B,), as one batch; targets only where the data has them."""
@@ -62,6 +83,12 @@ class Source:
         columns = {name: table[name].combine_chunks() for name in padding}
         arrays = {name: _rectangle(columns[name], fill) for name, fill in padding.items()}
         arrays["attention_mask"] = (_rectangle(columns["input_ids"], ABSENT) != ABSENT).astype(np.int64)
+        length = arrays["input_ids"].shape[-1]
+        if length % self.multiple:
+            fills = {**padding, "attention_mask": 0}
+            arrays = {
+                name: _longer(each, length, -length % self.multiple, fills[name]) for name, each in arrays.items()
+            }
         return Batch(arrays)
 
 
@@ -78,16 +105,25 @@ class Stream:
         parts: how many parts an optimizer step takes: a step has ``batch_size * parts`` rows.
         seed: the run's seed.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+        costs: how a step's rows are cut into parts by their length; ``None``: into ``parts`` as they come.
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], *, batch_size: int, parts: int = 1, seed: int, workers: int = 1
+        self,
+        sources: Mapping[str, Source],
+        *,
+        batch_size: int,
+        parts: int = 1,
+        seed: int,
+        workers: int = 1,
+        costs: Costs | None = None,
     ) -> None:
         self._sources = dict(sources)
         self._batch_size = batch_size
         self._parts = parts
         self._seed = seed
         self._workers = workers
+        self._costs = costs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -126,7 +162,9 @@ class Stream:
 
     def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
         source, size = self._sources[task], self._batch_size
-        return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+        if self._costs is None:
+            return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+        return [source.batch(rows[part]) for part in cut(source.lengths[rows], self._costs)]
 
 
 def _result(ahead: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Batch]]:
@@ -134,12 +172,29 @@ def _result(ahead: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Ba
     return task, future.result()
 
 
-def by_length(features: FeatureSet, size: int) -> Sequence[np.ndarray]:
-    """Cut all rows into batches of ``size`` with the longest features first, so that little of a batch is padding."""
+def by_length(lengths: np.ndarray, size: int) -> Sequence[np.ndarray]:
+    """Cut all rows into batches with the longest features first, so that little of a batch is padding. The first one
+    has ``size`` rows, and later ones as many as make no more tokens than it has."""
     import numpy as np
 
-    order = np.argsort(-features.lengths(), kind="stable")
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    budget = size * int(lengths.max(initial=1))
+    while start < len(order):
+        rows = max(size, budget // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def _longer(array: np.ndarray, length: int, more: int, fill: int) -> np.ndarray:
+    """Fill up the last axis where it is that of the tokens."""
+    import numpy as np
+
+    if array.ndim < 2 or array.shape[-1] != length:
+        return array
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, more)], constant_values=fill)
 
 
 def _rectangle(array: pa.Array, fill: int) -> np.ndarray:

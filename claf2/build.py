@@ -16,7 +16,7 @@ from claf2.config import Experiment
 from claf2.data import Data, locate
 from claf2.errors import ConfigError, RunError
 from claf2.features import FeatureSet, featurize, key
-from claf2.loop import EvaluationData
+from claf2.loop import EvaluationData, Precision
 from claf2.loop import evaluate as judge
 from claf2.models import SCRATCH
 from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
@@ -24,6 +24,7 @@ from claf2.models.source import cache_dir, resolve
 from claf2.process import device, settle, versions
 from claf2.readers import Example
 from claf2.report import Report
+from claf2.split import Costs
 from claf2.store import check_digests
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import compose, load_tokenizer
@@ -33,6 +34,16 @@ from claf2.tokenizers.word import BertBasic
 __all__ = ["Run", "data_root", "find", "reopen", "splits"]
 
 logger = logging.getLogger("claf2")
+
+OVERHEAD = {"cpu": 256, "cuda": 8192}
+"""What a micro-batch costs besides its tokens, in tokens, by device: a pass over little keeps a GPU waiting for the
+launch of its kernels."""
+
+NEVER = 1e12
+"""An overhead for which nothing is cut."""
+
+COMPILED_MULTIPLE = 32
+"""Compiled models see lengths that are multiples of this many tokens."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,22 @@ class Run:
     def batches(self, features: FeatureSet) -> Source:
         """Say how features become batches."""
         head = self.experiment.head
-        return Source(features, pad_id=self.tokenizer.pad_id, fields={**head.inputs, **head.targets})
+        multiple = COMPILED_MULTIPLE if self.experiment.runtime.compile else 1
+        fields = {**head.inputs, **head.targets}
+        return Source(features, pad_id=self.tokenizer.pad_id, fields=fields, multiple=multiple)
+
+    def costs(self, model: EncoderWithHeads) -> Costs | None:
+        """Say how batches are cut into micro-batches; ``None``: not at all."""
+        runtime, iterator = self.experiment.runtime, self.experiment.iterator
+        if runtime.micro_batches == "off" and runtime.max_tokens_per_micro_batch is None:
+            return None
+        usual = OVERHEAD.get(next(model.parameters()).device.type, OVERHEAD["cuda"])
+        overhead: float = usual if runtime.micro_batch_overhead is None else runtime.micro_batch_overhead
+        if runtime.micro_batches == "off":
+            overhead = NEVER
+        config: Any = getattr(model.head(self.name), "config", None)
+        width = getattr(config, "hidden_size", None) or 768
+        return Costs(overhead, 1 / (6 * width), runtime.max_tokens_per_micro_batch, iterator.batch_size)
 
     def model(self) -> EncoderWithHeads:
         """Load or make the model, on its device."""
@@ -89,7 +115,18 @@ class Run:
             seed=self.experiment.seed,
             added=self.added,
         )
-        return model.to(device(self.experiment.runtime.device))
+        runtime = self.experiment.runtime
+        for name in model.names:
+            module: Any = model.head(name)
+            if runtime.activation_checkpointing:
+                module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            if runtime.compile:
+                module.compile(dynamic=True)
+        return model.to(device(runtime.device))
+
+    def precision(self) -> Precision:
+        """Say in what numbers passes are made."""
+        return Precision(self.experiment.runtime.precision, device(self.experiment.runtime.device))
 
     def judge(self, model: EncoderWithHeads, sets: Mapping[str, tuple[FeatureSet, list[Example]]]) -> Report:
         """Evaluate a model on one data set or more, given by split; the first one is what the report is of."""
@@ -104,7 +141,7 @@ class Run:
                 self.tokenizer,
             )
             size = self.experiment.iterator.eval_batch_size
-            reports.append(judge(model, {self.name: data}, split=split, batch_size=size))
+            reports.append(judge(model, {self.name: data}, split=split, batch_size=size, precision=self.precision()))
         return dataclasses.replace(reports[0], others=reports[1:])
 
     def lock(self, data: Mapping[str, Data]) -> dict[str, Any]:

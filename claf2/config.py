@@ -82,11 +82,11 @@ class Experiment:
         """Return the digest of all that the run's numbers depend on: everything but paths and runtime."""
         free = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         free["trainer"] = {**free["trainer"], "log_dir": None, "verbose_step_count": None}
-        return digest(free)
+        return digest([free, self.runtime.precision])
 
     def recipe_digest(self) -> str:
         """Return the digest by which scores may stand in one table: without model, seed, paths and runtime."""
-        return digest([self.recipe, self.task.identity()])
+        return digest([self.recipe, self.runtime.precision, self.task.identity()])
 
 
 def load(name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Experiment:

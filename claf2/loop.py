@@ -1,15 +1,18 @@
 """The only place where weights change, and the only place where they are judged.
 
 ``fit`` reads top to bottom: take the next batch, set the learning rate, add up the gradients of its parts, clip,
-step; where an evaluation is due, judge, keep what is best, save what a resume needs, and perhaps stop.
+step; where an evaluation is due, judge, keep what is best, save what a resume needs, and perhaps stop. Between two
+looks at the loss it never waits for the device.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +28,9 @@ from claf2.report import Report, TaskReport, score
 from claf2.seed import undisturbed
 from claf2.tokenizers import Tokenizer
 
-__all__ = ["EvaluationData", "Job", "Keeper", "Observer", "Plan", "State", "evaluate", "fit"]
+__all__ = ["EvaluationData", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "evaluate", "fit"]
+
+logger = logging.getLogger("claf2")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Plan:
     patience: int | None
     max_norm: float | None
     learning_rate: float
+    look_every: int = 1
+    """Steps between two looks at the loss on a device that would have to be waited for."""
 
     def due(self, state: State) -> bool:
         """Say whether the model is to be evaluated after the step that ``state`` has just taken."""
@@ -78,20 +85,41 @@ class State:
     """The sum of step losses since the last evaluation."""
     losses: int = 0
     """How many they are."""
+    halvings: int = 0
+    """How often parts are halved before they are taken, since larger ones did not fit into memory."""
     finished: bool = False
 
 
 class Observer(Protocol):
     """Watches a run and never steers it."""
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
-        """Called after every optimizer step with the mean loss of its batch."""
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
+        """Called after every optimizer step with the mean loss of its batch, a scalar; reading it waits for the device,
+        so an observer reads it only where it says something."""
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         """Called after every evaluation, before anything is saved."""
 
     def close(self) -> None:
         """Called when the run ends, however it ends."""
+
+
+class Precision:
+    """In what numbers the passes are made: ``fp32``; ``bf16`` or ``fp16`` by automatic casting, fp16 with its losses
+    scaled. Weights, gradients and the optimizer stay in fp32."""
+
+    def __init__(self, name: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+        self._device = device.type
+        self._kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def forward(self) -> AbstractContextManager[Any]:
+        """Return the context of forward passes."""
+        return nullcontext() if self._kind is None else torch.autocast(self._device, self._kind)
+
+    def backward(self) -> AbstractContextManager[Any]:
+        """Return the context of a backward pass inside that of ``forward``."""
+        return nullcontext() if self._kind is None else torch.autocast(self._device, enabled=False)
 
 
 class Keeper(Protocol):
@@ -135,6 +163,7 @@ class Job:
     keeper: Keeper
     observer: Observer
     interrupted: Callable[[], bool]
+    precision: Precision = field(default_factory=lambda: Precision("fp32", torch.device("cpu")))
 
 
 def fit(job: Job) -> None:
@@ -145,6 +174,8 @@ def fit(job: Job) -> None:
     """
     model, plan, state, optimizer = job.model, job.plan, job.state, job.optimizer
     device = next(model.parameters()).device
+    scaler = job.precision.scaler
+    unread = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while not state.finished:
         for task, parts in job.stream.epoch(state.epoch, start=state.position):
@@ -155,41 +186,79 @@ def fit(job: Job) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            # The parts of a batch share one denominator, so their gradients add up to the whole batch's gradient,
-            # however unevenly the targets fall on them and however short the last batch is.
-            targets = np.maximum(1.0, sum(head.weight(part.arrays) for part in parts))
-            shares = torch.as_tensor(1.0 / targets, dtype=torch.float32, device=device)
-            loss = 0.0
-            for part in parts:
-                tensors = part.tensors(device)
-                part_loss = (head.loss(model(task, tensors), tensors) * shares).sum()
-                part_loss.backward()  # type: ignore[no-untyped-call]
-                loss += part_loss.item()
-            if not math.isfinite(loss):
-                raise Claf2Error(
-                    f"the loss of task {task!r} became {loss} at step {state.step + 1} (learning rate {rate:.3g}); "
-                    "try a lower optimizer.learning_rate"
-                )
+            loss = _gradients(job, task, head, parts, device)
             if plan.max_norm is not None:
+                scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
 
             state.step += 1
             state.position += 1
-            state.loss += loss
             state.losses += 1
+            unread += loss
+            due, asked = plan.due(state), job.interrupted()
+            if due or asked or device.type == "cpu" or state.step % plan.look_every == 0:
+                state.loss += _finite(unread, task, state.step, rate)
+                unread.zero_()
             job.observer.on_step(state, loss, rate)
-            if plan.due(state):
+            if due:
                 _judge(job)
                 model.train()
             if state.finished:
                 return
-            if job.interrupted():
+            if asked:
                 job.keeper.keep_last(state)
                 return
         state.epoch += 1
         state.position = 0
+
+
+def _gradients(job: Job, task: str, head: Head, parts: Sequence[Batch], device: torch.device) -> torch.Tensor:
+    """Add the gradients of a batch up, part by part, and return its mean loss, a scalar.
+
+    The parts share one denominator, so their gradients add up to the whole batch's gradient, however unevenly the
+    targets fall on them and however short the last batch is. Where a part does not fit into memory, all are halved and
+    the batch is done again; later ones are halved beforehand.
+    """
+    for _ in range(job.state.halvings):
+        parts = [half for part in parts for half in part.halves()]
+    targets = np.maximum(1.0, sum(head.weight(part.arrays) for part in parts))
+    shares = torch.as_tensor(1.0 / targets, dtype=torch.float32, device=device)
+    while True:
+        loss = torch.zeros((), device=device)
+        try:
+            with job.precision.forward():  # one context for all parts, so that weights are cast once
+                for part in parts:
+                    tensors = part.tensors(device)
+                    part_loss = (head.loss(job.model(task, tensors), tensors) * shares).sum()
+                    with job.precision.backward():
+                        job.precision.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+                    loss += part_loss.detach()
+            return loss
+        except torch.OutOfMemoryError:
+            if all(len(part) == 1 for part in parts):
+                raise
+        job.optimizer.zero_grad(set_to_none=True)
+        job.state.halvings += 1
+        parts = [half for part in parts for half in part.halves()]
+        logger.warning("out of memory: the batch is done again in %d parts", len(parts))
+
+
+def _finite(total: torch.Tensor, task: str, step: int, rate: float) -> float:
+    """Return the sum of the losses since the last look.
+
+    Raises:
+        Claf2Error: when one of them was no number.
+    """
+    value = float(total)
+    if not math.isfinite(value):
+        raise Claf2Error(
+            f"the loss of task {task!r} became {value} at step {step} (learning rate {rate:.3g}); "
+            "try a lower optimizer.learning_rate"
+        )
+    return value
 
 
 def _judge(job: Job) -> None:
@@ -211,11 +280,18 @@ def _judge(job: Job) -> None:
     job.keeper.keep_last(state)
 
 
-def evaluate(model: EncoderWithHeads, data: Mapping[str, EvaluationData], *, split: str, batch_size: int) -> Report:
+def evaluate(
+    model: EncoderWithHeads,
+    data: Mapping[str, EvaluationData],
+    *,
+    split: str,
+    batch_size: int,
+    precision: Precision | None = None,
+) -> Report:
     """Judge ``model`` on the examples of each task. Draws from no generator, so judging more often changes nothing."""
     was_training = model.training
     model.eval()
-    with undisturbed(), torch.inference_mode():
+    with undisturbed(), torch.inference_mode(), nullcontext() if precision is None else precision.forward():
         tasks = {task: _evaluate(model, task, each, batch_size) for task, each in data.items()}
     model.train(was_training)
     return Report(split=split, tasks=tasks)
@@ -227,7 +303,7 @@ def _evaluate(model: EncoderWithHeads, task: str, data: EvaluationData, batch_si
     collected: list[dict[str, np.ndarray[Any, Any]]] = [{}] * len(features)
     loss: Any = 0.0
     weight: Any = 0.0
-    for rows in by_length(features, batch_size):
+    for rows in by_length(data.source.lengths, batch_size):
         batch = data.source.batch(rows)
         tensors = batch.tensors(device)
         outputs = model(task, tensors)

@@ -13,6 +13,7 @@ from claf2.loop import Observer, State
 from claf2.report import Report
 
 if TYPE_CHECKING:
+    import torch
     from tqdm import tqdm
 
 __all__ = ["Console", "Journal", "Observers", "ProgressBar", "TensorBoard"]
@@ -26,7 +27,7 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
         self._tell(lambda observer: observer.on_step(state, loss, learning_rate))
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
@@ -55,7 +56,7 @@ class Console:
         self._start = self._last = time.monotonic()
         self._first: int | None = None
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
         if self._first is None:
             self._first = state.step - 1
         if state.step % self._every:
@@ -64,7 +65,7 @@ class Console:
         left = (now - self._start) / (state.step - self._first) * (self._total - state.step)
         logger.info(
             "Step: %d/%d  Batch Loss: %.4f  lr: %.3g  %.2f sec  remaining: %s",
-            state.step, self._total, loss, learning_rate, now - self._last, _clock(left),
+            state.step, self._total, float(loss), learning_rate, now - self._last, _clock(left),
         )  # fmt: skip
         self._last = now
 
@@ -82,13 +83,15 @@ class Console:
 class ProgressBar:
     """One line that fills up, with the time left; for terminals only."""
 
-    def __init__(self, total_steps: int, start: int) -> None:
+    def __init__(self, total_steps: int, start: int, every: int) -> None:
         from tqdm import tqdm
 
+        self._every = every
         self._bar: tqdm[None] = tqdm(total=total_steps, initial=start, unit="step", dynamic_ncols=True, leave=False)
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
-        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
+        if state.step % self._every == 0:
+            self._bar.set_postfix_str(f"loss {float(loss):.4f}", refresh=False)
         self._bar.update(state.step - self._bar.n)
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
@@ -107,9 +110,9 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=purge_step)
         self._every = every
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
         if state.step % self._every == 0:
-            self._writer.add_scalar("train/batch_loss", loss, state.step)
+            self._writer.add_scalar("train/batch_loss", float(loss), state.step)
             self._writer.add_scalar("train/learning_rate", learning_rate, state.step)
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
@@ -131,7 +134,7 @@ class Journal:
         path.write_text("".join(kept), encoding="utf-8")
         self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
         return None
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:

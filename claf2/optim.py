@@ -89,7 +89,8 @@ class AdamW(Optimizer):
         import torch
 
         groups = parameter_groups(model, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps)
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, fused=fused)
 
 
 @optimizers.register("adamax")

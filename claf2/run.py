@@ -82,19 +82,20 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
     experiment, folder = run.experiment, run.folder
     train_features = run.features(data["train"])
     train_features.require(experiment.head.targets, data["train"].path)
+    model, precision = run.model(), run.precision()
     stream = Stream(
         {run.name: run.batches(train_features)},
         batch_size=experiment.iterator.batch_size,
         parts=experiment.trainer.gradient_accumulation_steps,
         seed=experiment.seed,
         workers=experiment.runtime.workers,
+        costs=run.costs(model),
     )
     plan = _plan(experiment, stream.steps_per_epoch)
     valid = run.sets(data)
     lock = {**lock, "counts": _counts(train_features, valid)}
-    model = run.model()
     optimizer = experiment.update.build(model, plan.learning_rate)
-    store = Store(folder, model, run.tokenizer, optimizer)
+    store = Store(folder, model, run.tokenizer, optimizer, precision.scaler)
     write_json(folder / "config.json", experiment.values)
     write_json(folder / "run.json", lock)
     torch.manual_seed(derive(experiment.seed, "train"))
@@ -123,6 +124,7 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
             keeper=store,
             observer=observer,
             interrupted=interrupted,
+            precision=precision,
         )
         experiment.stage.run(job)
     if not state.finished:
@@ -231,6 +233,7 @@ def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         patience=trainer.early_stopping_threshold,
         max_norm=trainer.grad_max_norm,
         learning_rate=experiment.optimizer.learning_rate,
+        look_every=trainer.verbose_step_count,
     )
 
 
@@ -243,7 +246,7 @@ def _observers(run: Run, plan: Plan, stream: Stream, state: State) -> list[Obser
         TensorBoard(run.folder, every, purge_step=state.step + 1 if state.step else None),
     ]
     if sys.stderr.isatty():
-        observers.append(ProgressBar(plan.total_steps, state.step))
+        observers.append(ProgressBar(plan.total_steps, state.step, every))
     return observers
 
 

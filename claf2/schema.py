@@ -133,6 +133,18 @@ class Runtime(Component):
     device: str = varies("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     workers: int = varies(1, ge=0)
     """Threads that prepare batches ahead."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """In what numbers passes are made; weights and optimizer stay in fp32. It moves scores, so it is of the recipe."""
+    micro_batches: Literal["auto", "off"] = varies("auto")
+    """Whether a batch is cut by length into micro-batches whose gradients add up, so that little of it is padding."""
+    micro_batch_overhead: int | None = varies(None, ge=0)
+    """What a micro-batch costs besides its tokens, in tokens; `null`: 256 on a CPU, 8192 on a GPU."""
+    max_tokens_per_micro_batch: int | None = varies(None, ge=1)
+    """The most tokens of a micro-batch, padding included: a large batch fits into little memory."""
+    activation_checkpointing: bool = varies(False)
+    """Compute activations again in the backward pass instead of keeping them."""
+    compile: bool = varies(False)
+    """Compile the model with `torch.compile`, lengths rounded up to multiples of 32."""
     deterministic: bool = varies(True)
     """Let PyTorch use deterministic kernels only."""
     cache_dir: str | None = varies(None)

@@ -55,12 +55,18 @@ class Store:
 
     Args:
         folder: where the run lives.
-        model, tokenizer, optimizer: what is saved, and restored in place.
+        model, tokenizer, optimizer, scaler: what is saved, and restored in place.
     """
 
     def __init__(
-        self, folder: Path, model: EncoderWithHeads, tokenizer: Tokenizer, optimizer: torch.optim.Optimizer
+        self,
+        folder: Path,
+        model: EncoderWithHeads,
+        tokenizer: Tokenizer,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
     ) -> None:
+        self._scaler = scaler
         self._folder = folder
         self._model = model
         self._tokenizer = tokenizer
@@ -83,7 +89,12 @@ class Store:
         def fill(target: Path) -> None:
             weights = {name: each.contiguous() for name, each in self._model.weights().items()}
             save_file(weights, target / "model.safetensors")
-            torch.save({"optimizer": self._optimizer.state_dict(), "generators": capture()}, target / "training.pt")
+            training = {
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "generators": capture(),
+            }
+            torch.save(training, target / "training.pt")
             write_json(target / "state.json", dataclasses.asdict(state))
 
         swap_in(self._folder / "last", fill)
@@ -102,6 +113,8 @@ class Store:
         except SafetensorError as error:
             raise RunError(f"{last}: damaged: {error}") from error
         self._optimizer.load_state_dict(training["optimizer"])
+        if training["scaler"]:
+            self._scaler.load_state_dict(training["scaler"])
         restore(training["generators"])
         return State(**read_json(last / "state.json"))
 

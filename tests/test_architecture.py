@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "registry"),
     ("readers", "tokenizers", "metrics"),
     ("task", "overrides", "seed", "samples"),
-    ("features", "networks", "heads", "batch", "optim", "hub", "data"),
+    ("features", "networks", "heads", "split", "batch", "optim", "hub", "data"),
     ("models", "report"),
     ("loop", "process"),
     ("observe", "store"),

@@ -89,7 +89,7 @@ def test_lists_of_lists_become_one_block(tokenizer: Tokenizer, tmp_path: Path) -
     ]
     features = featurize(examples, ChoiceFeaturizer(max_seq_length=32), tokenizer, LABELS, tmp_path / "f")
     assert features.lengths().tolist() == [10, 5]
-    assert [each.tolist() for each in by_length(features, 1)] == [[0], [1]]
+    assert [each.tolist() for each in by_length(features.lengths(), 1)] == [[0], [1]]
     batch = Source(features, tokenizer.pad_id, {"labels": 0}).batch(np.array([1, 0]))
     assert batch.arrays["input_ids"].shape == (2, 2, 10)
     assert batch.arrays["attention_mask"].sum(-1).tolist() == [[5, 5], [7, 10]]

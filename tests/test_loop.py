@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
 from claf2.batch import Batch, Source, Stream
@@ -18,13 +20,14 @@ from claf2.features import FeatureSet, featurize
 from claf2.heads import Head
 from claf2.heads.classify import Classify, ClassifyFeaturizer
 from claf2.heads.tag import Tag, TagFeaturizer
-from claf2.loop import EvaluationData, Job, Plan, State, evaluate, fit
+from claf2.loop import EvaluationData, Job, Plan, Precision, State, evaluate, fit
 from claf2.metrics.classification import Accuracy
 from claf2.models.encoder import EncoderWithHeads, Part, build
 from claf2.models.names import AnyHead
 from claf2.optim import AdamW, WarmupLinear, parameter_groups
 from claf2.readers import TextExample, TokenExample
 from claf2.report import Report, TaskReport
+from claf2.split import Costs, cut
 from claf2.tokenizers.build import load_tokenizer
 
 LABELS = ["bad", "good"]
@@ -53,8 +56,8 @@ class Recorder:
         self.kept: list[int] = []
         self.reports = 0
 
-    def on_step(self, state: State, loss: float, learning_rate: float) -> None:
-        self.losses.append(loss)
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
+        self.losses.append(float(loss))
         self.rates.append(learning_rate)
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
@@ -103,6 +106,7 @@ def train(
     head: Head | None = None,
     judge: Callable[[], Report] | None = None,
     state: State | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
 ) -> tuple[Recorder, State]:
     recorder, state = Recorder(), state or State()
     torch.manual_seed(0)
@@ -119,6 +123,7 @@ def train(
             keeper=recorder,
             observer=recorder,
             interrupted=lambda: False,
+            precision=Precision(precision, torch.device("cpu")),
         )
     )
     return recorder, state
@@ -299,3 +304,145 @@ def test_warm_up_as_long_as_the_run_is_refused() -> None:
 
 def test_an_unlabelled_batch_has_no_target() -> None:
     assert "labels" not in Batch({"input_ids": np.ones((1, 2))}).arrays
+
+
+def test_micro_batches_by_length_equal_the_whole_batch(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
+    """The same rows in the same steps, the same losses and gradients, whatever the cut."""
+    folder = model_folder(**NO_DROPOUT)
+    results = []
+    for costs in (None, Costs(overhead=3.0), Costs(overhead=0.0), Costs(overhead=1e9, max_tokens=30)):
+        stream = Stream({"t": source(features)}, batch_size=16, seed=3, costs=costs)
+        if costs is not None:
+            assert max(len(parts) for _, parts in stream.epoch(0)) > 1
+        model = model_of(folder)
+        recorder, _ = train(model, stream, plan(2 * stream.steps_per_epoch, max_norm=None))
+        results.append((recorder.losses, model.weights()))
+    for losses, weights in results[1:]:
+        assert losses == pytest.approx(results[0][0], abs=1e-5)
+        for name, each in weights.items():
+            torch.testing.assert_close(each, results[0][1][name], atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_of_micro_batches_equal_those_of_the_batch(
+    features: FeatureSet, model_folder: Callable[..., Path]
+) -> None:
+    gradients = []
+    for costs in (None, Costs(overhead=2.0)):
+        stream = Stream({"t": source(features)}, batch_size=43, seed=3, costs=costs)
+        model, head = model_of(model_folder(**NO_DROPOUT)), Classify()
+        ((_, parts),) = stream.epoch(0)
+        total = sum(head.weight(part.arrays) for part in parts)
+        for part in parts:
+            tensors = part.tensors(torch.device("cpu"))
+            (head.loss(model("t", tensors), tensors) / total).backward()
+        gradients.append({name: each.grad for name, each in model.named_parameters() if each.grad is not None})
+    for name, each in gradients[0].items():
+        torch.testing.assert_close(each, gradients[1][name], atol=1e-5, rtol=1e-5)
+
+
+class Small(torch.nn.Module):
+    """A model with memory for few rows."""
+
+    def __init__(self, inner: EncoderWithHeads, rows: int) -> None:
+        super().__init__()
+        self.inner, self.rows = inner, rows
+        self.refused = 0
+
+    def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
+        if len(inputs["input_ids"]) > self.rows:
+            self.refused += 1
+            raise torch.OutOfMemoryError
+        return self.inner(task, inputs)
+
+
+def test_a_batch_that_does_not_fit_is_done_again_in_halves(
+    features: FeatureSet, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder(**NO_DROPOUT)
+    results = []
+    for rows in (1000, 3):
+        stream = Stream({"t": source(features)}, batch_size=16, seed=3)
+        inner = model_of(folder)
+        model: Any = Small(inner, rows)
+        recorder, _ = train(model, stream, plan(3))
+        results.append((recorder.losses, inner.weights()))
+        assert model.refused == (0 if rows == 1000 else 3)  # at the first step; 16 rows, 8, 4
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    for name, each in results[0][1].items():
+        torch.testing.assert_close(each, results[1][1][name], atol=2e-5, rtol=1e-4)
+    nothing: Any = Small(model_of(folder), 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(nothing, Stream({"t": source(features)}, batch_size=4, seed=3), plan(3))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_is_near_and_casts_weights_once_a_step(
+    precision: Literal["bf16", "fp16"], features: FeatureSet, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder(**NO_DROPOUT)
+    results = {}
+    names: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", precision)
+    for name in names:
+        stream = Stream({"t": source(features)}, batch_size=16, seed=3, costs=Costs(overhead=3.0))
+        model = model_of(folder)
+        recorder, _ = train(model, stream, plan(12), precision=name)
+        results[name] = recorder.losses
+        assert all(each.dtype == torch.float32 for each in model.parameters())
+    assert results[precision] == pytest.approx(results["fp32"], abs=0.02)
+    assert results[precision] != results["fp32"]
+
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, overhead=st.sampled_from([0.0, 5.0, 40.0, 1e6]), quadratic=st.sampled_from([0.0, 0.01]))
+def test_the_cut_is_the_best_one(lengths: list[int], overhead: float, quadratic: float) -> None:
+    """Against every way to part the rows into groups."""
+
+    def price(groups: list[list[int]]) -> float:
+        return sum(
+            overhead + len(g) * max(lengths[i] for i in g) * (1 + quadratic * max(lengths[i] for i in g))
+            for g in groups
+        )
+
+    def groupings(rows: list[int]) -> Iterator[list[list[int]]]:
+        if not rows:
+            yield []
+            return
+        first, rest = rows[0], rows[1:]
+        for groups in groupings(rest):
+            yield [[first], *groups]
+            for index in range(len(groups)):
+                yield [*groups[:index], [first, *groups[index]], *groups[index + 1 :]]
+
+    rows = list(range(min(len(lengths), 7)))
+    lengths = lengths[: len(rows)]
+    parts = cut(np.array(lengths), Costs(overhead, quadratic))
+    assert sorted(int(i) for part in parts for i in part) == rows
+    best = min(price(groups) for groups in groupings(rows))
+    assert price([part.tolist() for part in parts]) == pytest.approx(best)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, tokens=st.integers(1, 100), most=st.integers(1, 5))
+def test_no_micro_batch_is_larger_than_allowed(lengths: list[int], tokens: int, most: int) -> None:
+    parts = cut(np.array(lengths), Costs(1e6, 0.0, max_tokens=tokens, max_rows=most))
+    assert sorted(int(i) for part in parts for i in part) == list(range(len(lengths)))
+    for part in parts:
+        assert len(part) <= most
+        assert len(part) == 1 or len(part) * max(lengths[i] for i in part) <= tokens
+
+
+def test_lengths_are_rounded_up_where_few_shapes_are_wanted(
+    features: FeatureSet, model_folder: Callable[..., Path]
+) -> None:
+    plain = Source(features, pad_id=0, fields={"labels": 0})
+    rounded = Source(features, pad_id=0, fields={"labels": 0}, multiple=8)
+    rows = np.arange(20)
+    assert rounded.batch(rows).arrays["input_ids"].shape[1] % 8 == 0
+    assert rounded.batch(rows).arrays["labels"].shape == (20,)
+    model = model_of(model_folder(**NO_DROPOUT)).eval()
+    with torch.no_grad():
+        first, second = (model("t", each.batch(rows).tensors(torch.device("cpu"))).logits for each in (plain, rounded))
+    torch.testing.assert_close(first, second)
