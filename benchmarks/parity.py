@@ -1,5 +1,5 @@
 """Fine-tunes the same model on the same rows by the same recipe twice, with claf2 and with transformers.Trainer, and
-appends one line of JSON a run: ``python tests/benchmarks/hf_trainer.py --model FOLDER --out FILE``. Not a test: it
+appends one line of JSON a run: ``python benchmarks/parity.py --model FOLDER --out FILE``. Not a test: it
 takes an hour on one core. The scores are those after the last step, on the development rows."""
 
 from __future__ import annotations
@@ -29,61 +29,16 @@ def with_claf2(experiment: Any) -> dict[str, float | None]:
 def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, float | None]:
     """Train with transformers.Trainer on the rows that the experiment reads, and return the same metrics' scores."""
     import numpy as np
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+    from trainer import rows, trainer
 
-    from claf2.build import splits
     from claf2.metrics import Prediction
     from claf2.report import score
 
-    set_seed(experiment.seed)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    made, tokenizer = trainer(experiment, model_folder, folder, use_cpu=True)
+    valid = rows(experiment, tokenizer, "valid")
+    made.train()
+    logits = made.predict(valid).predictions
     labels = list(experiment.task.labels)
-
-    def rows(split: str) -> list[dict[str, Any]]:
-        examples = list(splits(experiment)[split].examples())
-        encoded = tokenizer(
-            [each.text_a for each in examples],
-            [each.text_b for each in examples],
-            truncation=True,
-            max_length=experiment.featurizer.max_seq_length,
-        )
-        targets = [labels.index(each.label) if labels else float(each.label) for each in examples]
-        return [
-            {**{name: encoded[name][index] for name in encoded}, "labels": target}
-            for index, target in enumerate(targets)
-        ]
-
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=len(labels) or 1)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=experiment.iterator.batch_size,
-        per_device_eval_batch_size=experiment.iterator.eval_batch_size,
-        learning_rate=experiment.optimizer.learning_rate,
-        num_train_epochs=experiment.trainer.num_epochs,
-        warmup_steps=experiment.schedule.warmup_proportion,
-        weight_decay=experiment.update.weight_decay,
-        max_grad_norm=experiment.trainer.grad_max_norm,
-        lr_scheduler_type="linear",
-        optim="adamw_torch",
-        seed=experiment.seed,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-    )
-    valid = rows("valid")
-    trainer = Trainer(
-        model=model, args=arguments, train_dataset=rows("train"), data_collator=DataCollatorWithPadding(tokenizer)
-    )
-    trainer.train()
-    logits = trainer.predict(valid).predictions
     predicted = [labels[int(np.argmax(row))] if labels else float(row[0]) for row in logits]
     gold = [labels[each["labels"]] if labels else each["labels"] for each in valid]
     pairs = zip(gold, predicted, strict=True)
