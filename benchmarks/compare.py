@@ -1,9 +1,11 @@
-"""Times claf2 against transformers.Trainer side by side: ``python benchmarks/compare.py --model FOLDER --data_dir DATA``.
+"""Times claf2 against transformers.Trainer side by side: ``python benchmarks/compare.py --model FOLDER --data_dir
+DATA``.
 
-The systems take turns in short blocks of training steps, on the same rows, from the same weights and by the same recipe, so
-that a machine that slows down slows all of them down. Printed are rows a second, the ratio of each system's block to that
-of the first system's in the same turn (median, least, greatest), and the share of the machine's best matrix product that
-the useful arithmetic (real tokens only) makes. ``--short`` is a quick look that says nothing reliable.
+The systems take turns in short blocks of training steps, on the same rows, from the same weights and by the same
+recipe, so that a machine that slows down slows all of them down. Printed are rows a second, the ratio of each system's
+block to that of the first system's in the same turn (median, least, greatest), and the share of the machine's best
+matrix product that the useful arithmetic (real tokens only) makes. ``--short`` is a quick look that says nothing
+reliable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""transformers.Trainer on the rows and by the recipe of a claf2 experiment: what the comparisons here measure against."""
+"""transformers.Trainer on the rows and by the recipe of a claf2 experiment: what the comparisons here measure
+against."""
 
 from __future__ import annotations
 

@@ -77,10 +77,10 @@ class FeatureSet:
         return int(np.isin(self.rows, other.rows).sum())
 
     def records(self) -> list[Feature]:
-        """Return every feature without its token ids, as ``Head.predict`` reads them."""
-        kept = [name for name in self.table.column_names if name not in ("input_ids", "token_type_ids")]
-        records: list[Feature] = self.table.select(kept).to_pylist()
-        return records
+        """Return every feature without its token ids, as ``Head.predict`` reads them: numbers, and arrays of them."""
+        names = [name for name in self.table.column_names if name not in ("input_ids", "token_type_ids")]
+        columns = [_values(self.table[name].combine_chunks()) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def key(data: str, featurizer: Featurizer, tokenizer: Tokenizer, labels: Sequence[str]) -> str:
@@ -109,6 +109,20 @@ def featurize(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return _open(folder)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return the values of a column: numbers, arrays, or where lists hold lists, lists."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_list(column.type) or pa.types.is_list(column.type.value_type):
+        values: list[Any] = column.to_pylist()
+        return values
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(pc.list_value_length(column).to_numpy())
+    return np.split(flat, ends[:-1])
 
 
 def _open(folder: Path) -> FeatureSet:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 
-__all__ = ["Stopwatch", "device", "interruptible", "log_file", "peak_memory_mib", "settle", "versions"]
+__all__ = ["Stopwatch", "device", "interruptible", "kernels", "log_file", "peak_memory_mib", "settle", "versions"]
 
 logger = logging.getLogger("claf2")
 
@@ -49,10 +49,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def peak_memory_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB."""
+def kernels() -> dict[str, bool | int]:
+    """Return what decides how fast and how exact PyTorch's kernels are: threads, TF32, the number of compiled graphs."""
+    compiler = sys.modules.get("torch._dynamo.utils")  # there only where something was compiled
+    graphs = 0 if compiler is None else int(compiler.counters["stats"]["unique_graphs"])
+    return {
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "compiled_graphs": graphs,
+    }
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """Return the largest memory of this process so far, in MiB: resident, and on a GPU where there is one."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
+    found = {"peak_memory_mib": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)}
+    if torch.cuda.is_available():
+        found["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 1024**2, 1)
+    return found
 
 
 class Stopwatch:

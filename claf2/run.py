@@ -26,7 +26,7 @@ from claf2.features import FeatureSet, featurize
 from claf2.loop import Job, Observer, Plan, State
 from claf2.metrics import Prediction
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
-from claf2.process import Stopwatch, interruptible, log_file, peak_memory_mib, settle
+from claf2.process import Stopwatch, interruptible, kernels, log_file, peak_memory_mib, settle
 from claf2.readers import Example
 from claf2.report import Report, TaskReport, card, lower_is_better
 from claf2.seed import derive
@@ -199,7 +199,8 @@ def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]
         "wall_seconds": round(time.monotonic() - started, 3),
         "train_seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 3) if seconds else None,
-        "peak_memory_mib": round(peak_memory_mib(), 1),
+        **peak_memory_mib(),
+        **kernels(),
     }
 
 

@@ -79,12 +79,8 @@ class TextFeaturizer(Featurizer, ABC):
                     feature["labels"] = self.target(example.label, labels)
                 except ValueError as error:
                     raise Claf2Error(f"example {example.id!r} (row {example.line}): {error}") from error
-            ends = [0, 0]
-            for (_, end), sequence in zip(encoding.offsets, encoding.sequence, strict=True):
-                if sequence >= 0:
-                    ends[sequence] = max(ends[sequence], end)
             texts = (example.text_a, example.text_b or "")
-            counts["truncated"] += any(end < len(text.rstrip()) for end, text in zip(ends, texts, strict=True))
+            counts["truncated"] += any(encoding.covered(n) < len(text.rstrip()) for n, text in enumerate(texts))
             yield feature
 
 

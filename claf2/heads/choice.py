@@ -32,7 +32,7 @@ class ChoiceFeaturizer(Featurizer):
                 raise Claf2Error(f"example {example.id!r} has {len(example.choices)} choices, not {len(labels)}")
             mine = [next(encodings)[0] for _ in example.choices]
             counts["truncated"] += any(
-                _end(each.offsets, each.sequence, which) < len(text.rstrip())
+                each.covered(which) < len(text.rstrip())
                 for each, choice in zip(mine, example.choices, strict=True)
                 for which, text in enumerate((example.question, choice))
             )
@@ -44,10 +44,6 @@ class ChoiceFeaturizer(Featurizer):
             if example.label is not None:
                 feature["labels"] = labels.index(example.label)
             yield feature
-
-
-def _end(offsets: Sequence[tuple[int, int]], sequence: Sequence[int], which: int) -> int:
-    return max((end for (_, end), each in zip(offsets, sequence, strict=True) if each == which), default=0)
 
 
 @register_head("choice")

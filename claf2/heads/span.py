@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+CHUNK = 1024
+"""How many windows are searched at a time."""
+
 OUTSIDE = -1
 """The character of positions that are not of the context."""
 
@@ -128,22 +131,26 @@ class Span(Head):
         windows: list[list[int]] = [[] for _ in examples]
         for index, feature in enumerate(features):
             windows[feature["example"]].append(index)
-        return [
-            self._answer(example, [features[i] for i in mine], [collected[i] for i in mine])
-            for example, mine in zip(examples, windows, strict=True)
-        ]
+        centrals: list[np.ndarray | None] = [None] * len(features)
+        for mine in windows:
+            if len(mine) > 1:
+                for index, central in zip(mine, _central([features[i] for i in mine]), strict=True):
+                    centrals[index] = central
+        spans: list[tuple[float, int, int]] = []
+        for start in range(0, len(features), CHUNK):
+            part = slice(start, start + CHUNK)
+            spans += self._search(features[part], collected[part], centrals[part])
+        return [self._answer(example, [(spans[i], collected[i]) for i in mine]) for example, mine in
+                zip(examples, windows, strict=True)]  # fmt: skip
 
     def _answer(
-        self, example: SpanExample, features: Sequence[Feature], collected: Sequence[Mapping[str, np.ndarray]]
+        self, example: SpanExample, windows: Sequence[tuple[tuple[float, int, int], Mapping[str, np.ndarray]]]
     ) -> Prediction:
-        best, text = float("-inf"), ""
-        for feature, row, central in zip(features, collected, _central(features), strict=True):
-            found = self._search(feature, row, central)
-            if found is not None and found[0] > best:
-                best, text = found[0], example.context[found[1] : found[2]]
-        null = min(float(row["start"][0]) + float(row["end"][0]) for row in collected)
+        best, start, end = max((span for span, _ in windows), key=lambda span: span[0])
+        null = min(float(row["start"][0]) + float(row["end"][0]) for _, row in windows)
+        text = example.context[start:end]
         if best == float("-inf"):
-            best = null
+            best, text = null, ""
         answer = text
         if self.null_threshold is not None and null - best > self.null_threshold:
             answer = ""
@@ -157,22 +164,39 @@ class Span(Head):
         )
 
     def _search(
-        self, feature: Feature, row: Mapping[str, np.ndarray], central: np.ndarray
-    ) -> tuple[float, int, int] | None:
-        """Return the score, first and end character of a window's best span among the best starts × best ends."""
+        self,
+        features: Sequence[Feature],
+        collected: Sequence[Mapping[str, np.ndarray]],
+        centrals: Sequence[np.ndarray | None],
+    ) -> list[tuple[float, int, int]]:
+        """Return the score, first and end character of each window's best span among the best starts × best ends; minus
+        infinity where there is none."""
         import numpy as np
 
-        length = len(feature["starts"])
-        context = np.asarray(feature["ends"]) >= 0
-        starts = _best(np.where(context & central, row["start"][:length], -np.inf), self.n_best_size)
-        ends = _best(np.where(context, row["end"][:length], -np.inf), self.n_best_size)
-        scores = row["start"][starts][:, None] + row["end"][ends][None, :]
-        width = ends[None, :] - starts[:, None]
-        scores = np.where((width >= 0) & (width < self.answer_maxlen), scores, -np.inf)
-        if not scores.size or scores.max() == -np.inf:
-            return None
-        s, e = np.unravel_index(int(scores.argmax()), scores.shape)
-        return float(scores[s, e]), feature["starts"][starts[s]], feature["ends"][ends[e]]
+        length = max(len(feature["starts"]) for feature in features)
+        shape = (len(features), length)
+        start, end = np.full(shape, -np.inf, np.float32), np.full(shape, -np.inf, np.float32)
+        for index, (feature, row, central) in enumerate(zip(features, collected, centrals, strict=True)):
+            context = np.flatnonzero(np.asarray(feature["ends"]) >= 0)
+            end[index, context] = row["end"][context]
+            begins = context if central is None else context[central[context]]
+            start[index, begins] = row["start"][begins]
+        starts, ends = _best(start, self.n_best_size), _best(end, self.n_best_size)
+        scores = np.take_along_axis(start, starts, 1)[:, :, None] + np.take_along_axis(end, ends, 1)[:, None, :]
+        width = ends[:, None, :] - starts[:, :, None]
+        scores[(width < 0) | (width >= self.answer_maxlen)] = -np.inf
+        flat = scores.reshape(len(features), -1)
+        chosen = flat.argmax(1)
+        found = []
+        for index, place in enumerate(chosen.tolist()):
+            first, last = starts[index, place // ends.shape[1]], ends[index, place % ends.shape[1]]
+            score = float(flat[index, place])
+            feature = features[index]
+            inside = score > -np.inf
+            found.append(
+                (score, int(feature["starts"][first]), int(feature["ends"][last])) if inside else (score, 0, 0)
+            )
+        return found
 
     def request(self, values: Mapping[str, Any]) -> Example:
         known = {"id": "0", **values}
@@ -183,11 +207,20 @@ class Span(Head):
 
 
 def _best(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the positions of the ``count`` highest finite values, the earlier first among equals."""
+    """Return the positions of the ``count`` highest values of each row, (M, count), the earlier first among equals."""
     import numpy as np
 
-    order = np.argsort(-values, kind="stable")[:count]
-    return order[values[order] > -np.inf]
+    count = min(count, values.shape[1])
+    # Equals at the edge are told apart by their place: the lowest value kept, and as many of it as there is room for.
+    edge = np.partition(values, -count, axis=1)[:, -count, None]
+    above = values > edge
+    room = count - above.sum(1, keepdims=True)
+    equal = values == edge
+    kept = above | (equal & (equal.cumsum(1) <= room))
+    places = np.nonzero(kept)[1].reshape(len(values), count)
+    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
+    best: np.ndarray = np.take_along_axis(places, order, 1)
+    return best
 
 
 def _central(features: Sequence[Feature]) -> list[np.ndarray]:

@@ -38,6 +38,13 @@ class Encoding:
     offsets: list[tuple[int, int]]
     sequence: list[int]
 
+    def covered(self, which: int) -> int:
+        """Return the character behind the last one of a text, 0 the first, 1 the second, that is there."""
+        for index in range(len(self.sequence) - 1, -1, -1):
+            if self.sequence[index] == which:
+                return self.offsets[index][1]
+        return 0
+
 
 class Tokenizer(ABC):
     """A ready tokenizer: one per run, shared by all its tasks."""

@@ -75,7 +75,7 @@ class FastTokenizer(Tokenizer):
 
     def _bare(self, texts: Sequence[str]) -> list[Encoding]:
         encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._marks.repaired(_encoding(each)) for each in encoded]
+        return [self._marks.repaired(_text(each)) for each in encoded]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
@@ -153,6 +153,13 @@ def _state(backend: Backend, word: MarkedWord | None) -> str:
 def _encoding(encoded: Encoded) -> Encoding:
     sequence = [-1 if each is None else each for each in encoded.sequence_ids]
     return Encoding(ids=encoded.ids, type_ids=encoded.type_ids, offsets=encoded.offsets, sequence=sequence)
+
+
+def _text(encoded: Encoded) -> Encoding:
+    """Return the encoding of a bare text, of which nothing is special."""
+    ids = encoded.ids
+    zeros = [0] * len(ids)
+    return Encoding(ids=ids, type_ids=zeros, offsets=encoded.offsets, sequence=zeros)
 
 
 def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | None, max_length: int) -> FastTokenizer:
