@@ -73,7 +73,8 @@ def _experiment(task: str, given: Any, log_dir: Path, steps: int, words: list[st
     name, more = TASKS[task]
     return config.load(
         name,
-        ["--pretrained_model_name", given.model, "--data_dir", given.data_dir, "--log_dir", str(log_dir), "--batch_size", "32",
+        ["--pretrained_model_name", given.model, "--data_dir", given.data_dir, "--log_dir", str(log_dir),
+         "--batch_size", "32",
          "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
          "--verbose_step_count", "100000", *more, *words],
     )  # fmt: skip

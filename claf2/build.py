@@ -14,7 +14,7 @@ from claf2 import config
 from claf2.batch import Source
 from claf2.config import Experiment
 from claf2.data import Data, locate
-from claf2.errors import ConfigError, RunError
+from claf2.errors import Claf2Error, ConfigError, DataError, RunError
 from claf2.features import FeatureSet, featurize, key
 from claf2.loop import EvaluationData, Precision
 from claf2.loop import evaluate as judge
@@ -72,7 +72,10 @@ class Run:
         """Return the features of a data set, from the cache where they are there."""
         featurizer = self.experiment.featurizer
         folder = _cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, self.labels)
-        found = featurize(data.examples(), featurizer, self.tokenizer, self.labels, folder)
+        try:
+            found = featurize(data.examples(), featurizer, self.tokenizer, self.labels, folder)
+        except Claf2Error as error:
+            raise error if isinstance(error, DataError) else DataError(data.path, str(error)) from error
         lost = {name: count for name, count in found.counts.items() if name not in ("examples", "features") and count}
         logger.info(
             "%s: %d examples, %d features%s",
@@ -184,6 +187,8 @@ def reopen(folder: Path) -> Run:
     if not best.is_dir():
         raise RunError(f"{folder}: holds no best/ checkpoint; give the folder of a run (its trainer.log_dir)")
     check_digests(best)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: holds no config.json; it is not whole")
     experiment = config.load(str(folder / "config.json"))
     moved = experiment.trainer.model_copy(update={"log_dir": str(folder)})
     experiment = dataclasses.replace(experiment, trainer=moved)

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except (OSError, UnicodeError) as error:  # a full disk, a folder where a file is due, bytes that are no text
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -130,8 +133,8 @@ def _requests(lines: Any) -> Iterator[Mapping[str, Any]]:
             continue
         try:
             yield {"id": str(number), **json.loads(line)}
-        except json.JSONDecodeError as error:
-            raise RunError(f"request {number}: not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"request {number}: not JSON: {error}") from None
 
 
 @claf2.group("config")
@@ -348,7 +351,8 @@ def _seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise RunError(f"--seeds {text}: not numbers; write 1,2,3 or 1-3")
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and len(last) < 19 and int(first) <= int(last)):
+            raise RunError(f"--seeds {text[:40]}: not numbers; write 1,2,3 or 1-3")
+        seeds += range(int(first), int(last) + 1)
+    return list(dict.fromkeys(seeds))

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST = 1000
+"""How many characters a message may have: it may quote what a file holds."""
+
 
 class Claf2Error(Exception):
     """Base of every mistake that is the user's to mend. The command line prints it as one line and exits with 2."""
@@ -13,7 +16,8 @@ class Claf2Error(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} …")
 
 
 class ConfigError(Claf2Error):

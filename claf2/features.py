@@ -68,7 +68,7 @@ class FeatureSet:
     def require(self, targets: Iterable[str], path: Path) -> None:
         """Raise ``DataError`` where what the loss compares with is not there."""
         if not set(targets) <= set(self.table.column_names):
-            raise DataError(path, "has no labels, or hidden ones: no model can be trained on it")
+            raise DataError(path, "has no labels, or hidden ones: nothing can be learnt from it, or judged by it")
 
     def shared_rows(self, other: FeatureSet) -> int:
         """Count the examples whose texts are those of an example of ``other``."""

@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 def kernels() -> dict[str, bool | int]:
-    """Return what decides how fast and how exact PyTorch's kernels are: threads, TF32, the number of compiled graphs."""
+    """Return what decides how fast and exact PyTorch's kernels are: threads, TF32, the number of compiled graphs."""
     compiler = sys.modules.get("torch._dynamo.utils")  # there only where something was compiled
     graphs = 0 if compiler is None else int(compiler.counters["stats"]["unique_graphs"])
     return {

@@ -93,6 +93,8 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
     )
     plan = _plan(experiment, stream.steps_per_epoch)
     valid = run.sets(data)
+    for split, (features, _) in valid.items():
+        features.require(experiment.head.targets, data[split].path)
     lock = {**lock, "counts": _counts(train_features, valid)}
     optimizer = experiment.update.build(model, plan.learning_rate)
     store = Store(folder, model, run.tokenizer, optimizer, precision.scaler)
@@ -188,7 +190,12 @@ def predict(folder: Path, requests: Iterable[Mapping[str, Any]]) -> Iterator[Pre
     run = reopen(folder)
     model = run.model()
     for request in requests:
-        example = run.experiment.head.request(request)
+        try:
+            example = run.experiment.head.request(request)
+            for text in (example.id, *example.texts()):
+                text.encode()
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise RunError(f"request {str(request)[:80]!r}: not of this form: {error}") from error
         with tempfile.TemporaryDirectory() as scratch:
             features = featurize([example], run.experiment.featurizer, run.tokenizer, run.labels, Path(scratch) / "f")
             yield from run.judge(model, {"predict": (features, [example])}).tasks[run.name].predictions
@@ -265,6 +272,8 @@ def _metric_logs(plan: Plan, state: State) -> dict[str, Any]:
 def _finished(run: Run) -> Report:
     """Say what a finished run found, and return it."""
     logs = read_json(run.folder / "metrics.json")
+    if not isinstance(logs.get("best"), dict):
+        raise RunError(f"{run.folder / 'metrics.json'}: damaged: it names no best evaluation")
     logger.info("Metric Logs %s", json.dumps(logs, indent=2))
     scores = {name.removeprefix("valid/"): value for name, value in logs["best"].items() if name.startswith("valid/")}
     predictions = read_predictions(run.folder / "predictions" / f"{run.name}-valid.jsonl")

@@ -143,8 +143,16 @@ def prediction_line(prediction: Prediction) -> str:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a predictions file."""
-    return [Prediction(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Read a predictions file.
+
+    Raises:
+        RunError: when it is not there or is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # no other line break ends a line
+        return [Prediction(**json.loads(line)) for line in lines]
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
+        raise RunError(f"{path}: missing or damaged: {error}") from error
 
 
 def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -258,11 +266,13 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: when the file is not there or is not JSON.
     """
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path}: no such file; is {path.parent} the folder of a run?") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, dict) or not value:
+        raise RunError(f"{path}: damaged: an object with values is due")
     return value
 
 

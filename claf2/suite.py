@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import statistics
 import zipfile
@@ -14,12 +15,16 @@ from typing import Any
 from claf2 import config, run
 from claf2.build import data_root
 from claf2.config import Experiment
-from claf2.errors import Claf2Error, RunError
+from claf2.errors import Claf2Error, Interrupted, RunError
 from claf2.metrics import Prediction
+from claf2.overrides import parse_arguments
 from claf2.store import read_json, write_json, write_text
 from claf2.task import Published, Suite
 
 __all__ = ["Cell", "measure", "submit", "table"]
+
+GIVEN = {"seed_num": "--seeds", "pretrained_model_name": "--model", "log_dir": "--out"}
+"""Fields that a suite sets itself, and the option that says them."""
 
 LEGEND = """Measured scores are of the development sets, mean ± standard deviation over seeds; rows in italics are
 published ones. †: not checked against its source."""
@@ -35,6 +40,8 @@ class Cell:
     task: str
     seed: int
     folder: str
+    variant: str = ""
+    """The recipe, and what was set besides: cells of one variant make one row."""
     scores: tuple[float | None, ...] = ()
     recipe: str = ""
     failure: str = ""
@@ -63,13 +70,20 @@ def measure(
     Raises:
         Claf2Error: when there is no such task or recipe, or a BaseConfig is wrong.
     """
-    wanted = list(tasks or suite.columns)
+    wanted = list(dict.fromkeys(tasks or suite.columns))
     unknown = [task for task in wanted if task not in suite.columns]
     if unknown or recipe not in suite.recipes:
         known = list(suite.columns) if unknown else list(suite.recipes)
         raise RunError(f"suite {suite.name!r} has no {(unknown or [recipe])[0]!r}; it has {', '.join(known)}")
-    cells = _kept(folder, {(model, task, seed) for model in models for task in wanted for seed in seeds})
-    for model in models:
+    for each in parse_arguments(overrides):
+        if each.key.rsplit(".", 1)[-1] in GIVEN:
+            raise RunError(f"--{each.key} is set for each cell: say {GIVEN[each.key.rsplit('.', 1)[-1]]}")
+    variant = " ".join([recipe, *overrides])
+    replaced = {(model, task, seed, variant) for model in models for task in wanted for seed in seeds}
+    cells = [
+        cell for cell in _stored(suite, folder) if (cell.model, cell.task, cell.seed, cell.variant) not in replaced
+    ]
+    for model in dict.fromkeys(models):
         for task in wanted:
             for seed in seeds:
                 words = ["--pretrained_model_name", model, "--seed_num", str(seed), *overrides]
@@ -77,37 +91,55 @@ def measure(
                 name = f"{task}-{seed}-{experiment.digest()[:12]}"
                 place = folder / re.sub(r"[^\w.-]+", "_", model.strip("/")) / name
                 experiment = config.load(experiment.name, [*words, "--log_dir", str(place)])
-                cells.append(_cell(suite, model, task, seed, experiment, place))
+                identity = {"model": model, "task": task, "seed": seed, "folder": str(place), "variant": variant}
+                cells.append(_cell(suite, identity, experiment, place))
                 write_json(folder / "suite.json", _record(suite, cells))
                 write_text(folder / "suite.md", table(suite, cells))
     return cells
 
 
-def _kept(folder: Path, replaced: set[tuple[str, str, int]]) -> list[Cell]:
-    """Return the cells that were measured in the folder before and are not measured again."""
-    if not (folder / "suite.json").is_file():
+def _stored(suite: Suite, folder: Path) -> list[Cell]:
+    """Return the cells that were measured in the folder before.
+
+    Raises:
+        RunError: when they are another suite's, or what is there is damaged.
+    """
+    path = folder / "suite.json"
+    if not path.is_file():
         return []
-    cells = [Cell(**{**each, "scores": tuple(each["scores"])}) for each in read_json(folder / "suite.json")["cells"]]
-    return [cell for cell in cells if (cell.model, cell.task, cell.seed) not in replaced]
+    record = read_json(path)
+    if record.get("suite") != suite.name:
+        raise RunError(
+            f"{path} is of suite {record.get('suite')!r}: give {suite.name!r} a folder of its own with --out"
+        )
+    try:
+        cells = [Cell(**{**each, "scores": tuple(each["scores"])}) for each in record["cells"]]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged: {error!r}") from error
+    for cell in cells:
+        whole = cell.failure or len(cell.scores) == len(suite.columns.get(cell.task, ()))
+        if not whole or any(not isinstance(score, float | None) for score in cell.scores):
+            raise RunError(f"{path}: damaged: the scores of {cell.task!r} are {cell.scores}")
+    return cells
 
 
-def _cell(suite: Suite, model: str, task: str, seed: int, experiment: Experiment, place: Path) -> Cell:
-    logger.info("suite %s: %s, seed %d, %s", suite.name, task, seed, model)
-    identity: dict[str, Any] = {"model": model, "task": task, "seed": seed, "folder": str(place)}
+def _cell(suite: Suite, identity: dict[str, Any], experiment: Experiment, place: Path) -> Cell:
+    task = identity["task"]
+    logger.info("suite %s: %s, seed %d, %s", suite.name, task, identity["seed"], identity["model"])
     try:
         run.train(experiment, resume=True)
-    except Claf2Error as error:
-        if error.exit_code == 130:
+        best = read_json(place / "metrics.json")["best"]
+    except (Claf2Error, OSError) as error:
+        if isinstance(error, Interrupted):
             raise
         logger.warning("suite %s: %s failed: %s", suite.name, task, error)
         return Cell(**identity, failure=str(error))
-    best = read_json(place / "metrics.json")["best"]
     scores = tuple(best.get(key) for key in suite.columns[task])
     return Cell(**identity, scores=scores, recipe=experiment.recipe_digest())
 
 
 def _record(suite: Suite, cells: Sequence[Cell]) -> dict[str, Any]:
-    averages = {model: _average(suite, own) for model, own in _by_model(cells).items()}
+    averages = {name: _average(suite, own) for name, own in _rows(cells).items()}
     return {"suite": suite.name, "averages": averages, "cells": [asdict(cell) for cell in cells]}
 
 
@@ -121,9 +153,9 @@ def table(suite: Suite, cells: Sequence[Cell]) -> str:
         "average",
     ]
     rows = []
-    for model, own in _by_model(cells).items():
+    for name, own in _rows(cells).items():
         seeds = len({cell.seed for cell in own})
-        row = [f"{model} ({seeds} seed{'s' * (seeds > 1)})"]
+        row = [f"{name} ({seeds} seed{'s' * (seeds > 1)})"]
         row += [_measured([cell for cell in own if cell.task == task]) for task in tasks]
         rows.append([*row, _number(_average(suite, own))])
     for each in suite.published:
@@ -146,11 +178,12 @@ def _short(key: str) -> str:
     return name if split == "valid" else f"{name} {split.removeprefix('valid_')}"
 
 
-def _by_model(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    models: dict[str, list[Cell]] = {}
+def _rows(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return the cells of each row: those of one model and one variant."""
+    rows: dict[str, list[Cell]] = {}
     for cell in cells:
-        models.setdefault(cell.model, []).append(cell)
-    return models
+        rows.setdefault(f"{cell.model}, {cell.variant}" if cell.variant else cell.model, []).append(cell)
+    return rows
 
 
 def _columns(cells: Sequence[Cell]) -> Iterator[list[float | None]]:
@@ -193,23 +226,29 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
     """
     if not suite.submission:
         raise RunError(f"suite {suite.name!r} takes no submissions")
-    cells = _kept(folder, set())
+    cells = _stored(suite, folder)
     if not cells:
         raise RunError(f"{folder} holds no suite.json: nothing was measured there; see claf2 suite run")
-    missing = []
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, (task, file) in suite.submission.items():
-            own = [cell for cell in cells if cell.task == task and not cell.failure and None not in cell.scores]
-            if not own:
-                missing.append(f"{name}: {task} was not trained")
-                continue
-            best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
+    missing, answers = [], {}
+    for name, (task, file) in suite.submission.items():
+        own = [cell for cell in cells if cell.task == task and not cell.failure and None not in cell.scores]
+        if not own:
+            missing.append(f"{name}: {task} was not trained")
+            continue
+        best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
+        try:
             path = data_root(config.load(str(best / "config.json"))) / file
-            if not path.is_file():
-                missing.append(f"{name}: {path}: no such file")
-                continue
-            target.writestr(zipfile.ZipInfo(name), _answers(run.answer(best, path), _written(task)))
+            answers[name] = _answers(run.answer(best, path), _written(task))
+        except (Claf2Error, OSError) as error:
+            missing.append(f"{name}: {error}")
+    if not answers:
+        raise RunError(f"nothing to submit: {'; '.join(missing)}")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    scratch = archive.with_name(f".{archive.name}.new")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, text in answers.items():
+            target.writestr(zipfile.ZipInfo(name), text)
+    os.replace(scratch, archive)
     return missing
 
 

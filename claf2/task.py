@@ -3,7 +3,10 @@ Suite: tasks that are reported together, and what was published of them."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import inspect
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -18,6 +21,9 @@ from claf2.registry import Component, Registry, digest, load_plugin
 __all__ = ["Published", "Suite", "Task", "register_suite", "register_task", "suites", "tasks"]
 
 T = TypeVar("T")
+
+DAMAGE = (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, RecursionError)
+"""What a file raises that is cut short, garbled, in another encoding, or holds half a character."""
 
 HIDDEN = "-1"
 """What some publishers write for the label of a test row."""
@@ -79,7 +85,7 @@ class Task(Component):
         self.require(path)
         known = frozenset(self.labels)
         empty = True
-        for example in self.reader.read(path):
+        for example in self._examples(path):
             empty = False
             if known:
                 for label in example.label_names():
@@ -98,11 +104,23 @@ class Task(Component):
         if empty:
             raise DataError(path, "holds no example")
 
+    def _examples(self, path: Path) -> Iterator[Example]:
+        """Stream what the reader reads, and refuse what is no text."""
+        try:
+            for example in self.reader.read(path):
+                for text in (example.id, *example.texts()):
+                    text.encode()
+                yield example
+        except DAMAGE as error:
+            raise DataError(path, f"damaged, or not in UTF-8: {type(error).__name__}: {error}") from error
+
     def require(self, path: Path) -> None:
         """Raise ``DataError`` where there is no such file."""
         if not path.is_file():
             raise DataError(
-                path, "no such file", hint=f"{self.name} is to be had from {self.source or 'its publisher'}"
+                path,
+                "no such file" if not path.exists() else "no file",
+                hint=f"{self.name} is to be had from {self.source or 'its publisher'}",
             )
 
     def identity(self) -> str:

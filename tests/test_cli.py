@@ -384,7 +384,7 @@ def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path)
 def test_a_suite_from_the_command_line(workplace: Path) -> None:
     words = ["suite", "run", "jlue", "--model", "X", "--tasks", "jcola,jcommonsenseqa", "--seeds", "1-2", "--sample"]
     done = claf2(*words, "--num_steps", "2", cwd=workplace)
-    assert "| X (2 seeds) |" in done.stdout
+    assert "| X, bert --num_steps 2 --data_reader.source sample (2 seeds) |" in done.stdout
     assert "*Waseda RoBERTa large s512*" in done.stdout
     again = claf2(*words, "--num_steps", "2", cwd=workplace)
     assert again.stdout == done.stdout

@@ -77,7 +77,16 @@ def test_cells_are_kept_resumed_and_reported(model_folder: Callable[..., Path], 
     assert changed[-1].folder != first[0].folder
     assert changed[-1].recipe != first[0].recipe
     record = json.loads((tmp_path / "suite.json").read_text())
-    assert len(record["cells"]) == 4
+    assert len(record["cells"]) == 5
+    assert len(record["averages"]) == 2  # another recipe is another row
+    with pytest.raises(RunError, match="--seed_num is set for each cell: say --seeds"):
+        measure("cola", words=("--seed_num", "7"))
+    with pytest.raises(RunError, match="is of suite 'glue': give 'klue' a folder of its own"):
+        suite.measure(suites.get("klue"), [model], tasks=["ynat"], seeds=[1], recipe="bert", folder=tmp_path)
+    for damaged in ("[]", '{"suite": "glue", "cells": [null]}', '{"suite": "glue", "cells": [{"foo": 1}]}', "\\x00"):
+        (tmp_path / "suite.json").write_text(damaged)
+        with pytest.raises(RunError, match=r"suite\.json: (damaged|not JSON)"):
+            measure("cola")
     assert "*roberta-large*" in (tmp_path / "suite.md").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -196,3 +197,81 @@ def test_identity_changes_with_what_is_measured_only() -> None:
     assert a_task("t").identity() == same.identity()
     assert a_task("t").identity() != a_task("t", version=2).identity()
     assert a_task("t").identity() != a_task("t", metrics=("macro_f1",)).identity()
+
+
+RELATION = {
+    "guid": "r", "sentence": "나는 너", "label": "no_relation",
+    "subject_entity": {"word": "나", "start_idx": 0, "end_idx": 0},
+    "object_entity": {"word": "너", "start_idx": 3, "end_idx": 3},
+}  # fmt: skip
+DIALOGUE = {"guid": "w", "dialogue": [{"role": "user", "text": "a", "state": ["관광-이름-탑"]}]}
+TREE = "## t\t나는 간다\n1\t나는\t\tNP\t2\tNP_SBJ\n2\t간다\t\tVV\t0\tVP\n"
+
+
+def entity(**changes: object) -> str:
+    return json.dumps([{**RELATION, "object_entity": {"word": "너", "start_idx": 3, "end_idx": 3, **changes}}])
+
+
+def turns(*rows: object) -> str:
+    return json.dumps([{"guid": "w", "dialogue": list(rows)}])
+
+
+MALFORMED: list[tuple[str, str | bytes, str]] = [
+    ("klue_re", json.dumps([RELATION], ensure_ascii=False).encode("cp949"), "damaged, or not in UTF-8"),
+    ("klue_re", json.dumps([RELATION]).replace("no_relation", "\\ud800"), "damaged, or not in UTF-8|is not one of task"),
+    ("klue_re", entity(start_idx=9, end_idx=9), "its sentence has no '너' at 9"),
+    ("klue_re", entity(word="나", start_idx=0, end_idx=0), "its entities overlap"),
+    ("klue_re", entity(start_idx=3, end_idx=1), "not a row of this form"),
+    ("klue_re", json.dumps([{**RELATION, "sentence": None}]), "sentence is null, not a text"),
+    ("klue_re", json.dumps([{**RELATION, "label": "per:boss"}]), "label 'per:boss' of example 'r' is not one"),
+    ("klue_re", "[" * 100_000, "damaged, or not in UTF-8|not JSON"),
+    ("klue_dp", TREE.replace("\t2\t", "\t3\t"), "word 1 with head 3: no place in it"),
+    ("klue_dp", TREE.replace("\t2\t", f"\t{'9' * 5000}\t"), "no place in it"),
+    ("klue_dp", TREE.replace("\tNP_SBJ", ""), "5 columns where 6 are due"),
+    ("klue_dp", TREE.replace("2\t간다", "3\t간다"), "word 3 with head 0: no place in it"),
+    ("wos", turns({"role": "sys", "text": "a"}), "a turn of 'sys' out of turn"),
+    ("wos", turns({"role": "user", "text": None, "state": []}), "text is null, not a text"),
+    ("wos", turns({"role": "user", "text": "a", "state": [5]}), "not a dialogue of this form"),
+    ("wos", turns({"role": "user", "text": "a", "state": ["a-b"]}), "not a dialogue of this form"),
+    ("wos", turns({"role": "user", "text": "a", "state": ["달-이름-탑"]}), "label '달-이름' of example 'w-0' is not one"),
+    ("jcommonsenseqa", '{"q_id": 1, "question": "q", "choice0": "a", "label": 0}', "no 'choice1' in the row"),
+    ("jcommonsenseqa", '{"q_id": 1, "question": null}', "'question' is null, not a text"),
+    ("jcola", '{"uid": 1, "sentence": ["a"], "label": 0}', "'sentence' is list, not a text or a number"),
+    ("jcola", '{"uid": 1, "sentence": "a", "label": 7}', "label '7' of example '1' is not one"),
+    ("jsquad", '{"data": [{"paragraphs": [{"context": "abc", "qas": [{"id": "1", "question": "q", "answers": '
+               '[{"text": "c", "answer_start": -1}]}]}]}]}', "its context has no 'c' at -1"),
+    ("jsquad", '{"data": [{"paragraphs": [{"context": "abc", "qas": [{"id": "1", "question": "q", "answers": '
+               '[{"text": "c", "answer_start": "x"}]}]}]}]}', "is not of SQuAD's form"),
+    ("naver_ner", "a b\tO\n", "2 words and 1 tags"),
+    ("cola", "x\n", "1 columns, so there is no text_a at 3"),
+    ("question_pair", "question1,question2,is_duplicate\n\"a,b,0\n", "damaged|columns where"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "message"), MALFORMED)
+def test_malformed_files_are_one_line_with_file_and_reason(
+    name: str, content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message) as caught:
+        list(tasks.get(name).read(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_well_formed_ones_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "good.txt"
+    for name, content in (("klue_re", json.dumps([RELATION])), ("klue_dp", TREE), ("wos", json.dumps(DIALOGUE))):
+        path.write_text(content, encoding="utf-8")
+        assert len(list(tasks.get(name).read(path))) == 1
+    path.write_text("a\u2028b c\tO O\n\n", encoding="utf-8")  # no line break, and a blank line at the end
+    (example,) = tasks.get("naver_ner").read(path)
+    assert list(example.texts()) == ["a\u2028b c"]
+
+
+def test_a_cut_archive_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(json.dumps([RELATION] * 500).encode())[:-20])
+    with pytest.raises(DataError, match="damaged, or not in UTF-8"):
+        list(tasks.get("klue_re").read(path))

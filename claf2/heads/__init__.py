@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from pydantic import Field
+
 from claf2.errors import Claf2Error
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample
@@ -30,12 +32,16 @@ Feature: TypeAlias = dict[str, Any]
 ``input_ids`` are padded in a batch), and ``example``: the position of its example among those given."""
 
 
+SHORTEST = 8
+"""The least that an input may be limited to, in tokens."""
+
+
 class Featurizer(Component, ABC):
     """The data half: examples → features. Fields, class and ``version`` are part of the key of cached features."""
 
     version: ClassVar[int] = 1
 
-    max_seq_length: int = 128
+    max_seq_length: int = Field(128, ge=SHORTEST)
     """The longest model input in tokens, special tokens included."""
     lang_code: str | None = None
     """The language of the texts when it is not the task's own (ISO 639-1)."""
@@ -87,7 +93,7 @@ class TextFeaturizer(Featurizer, ABC):
 def text_request(values: Mapping[str, Any]) -> TextExample:
     """Make an unlabelled example of ``text_a`` (or ``text``) and, for pairs, ``text_b``."""
     known = {"id": "0", **values}
-    text = known.pop("text_a", None) or known.pop("text", None)
+    text = known.pop("text_a", known.pop("text", None))
     pair = known.pop("text_b", None)
     if text is None or set(known) - {"id", "label"}:
         raise Claf2Error(f"a request has text_a and, for pairs, text_b; got: {', '.join(values) or 'nothing'}")

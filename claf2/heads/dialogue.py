@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Head, register_head
+from claf2.heads import SHORTEST, Feature, Featurizer, Head, register_head
 from claf2.metrics import Prediction
 from claf2.readers import DialogueExample, Example
 from claf2.tokenizers import Tokenizer
@@ -32,7 +32,7 @@ class DialogueFeaturizer(Featurizer):
     tokens.
     """
 
-    max_seq_length: int = 510
+    max_seq_length: int = Field(510, ge=SHORTEST)
 
     def features(
         self, examples: Sequence[DialogueExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -137,7 +137,7 @@ class Dialogue(Head):
         turns = known.pop("turns", None) or known.pop("text", None)
         if not turns or set(known) - {"id", "state"}:
             raise Claf2Error(f"a request has turns, the user's first and last; got: {', '.join(values) or 'nothing'}")
-        listed = turns.split("|") if isinstance(turns, str) else list(map(str, turns))
+        listed = turns.split("|") if isinstance(turns, str) else [str(each) for each in turns]
         if len(listed) % 2 == 0:
             raise Claf2Error("turns begin and end with the user's, so there is an odd number of them")
         return DialogueExample(id=str(known["id"]), turns=tuple(listed))

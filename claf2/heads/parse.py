@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+MISSING = -1
+"""The head that is told for a word that did not fit into the input: no word's."""
+
 IGNORED = -100
 """The target of words without one."""
+
+POS_ROWS = 64
+"""Rows of the table of parts of speech, the unknown one's among them."""
 
 SEJONG = tuple(
     "NNG NNP NNB NP NR VV VA VX VCP VCN MMA MMD MMN MAG MAJ JC IC JKS JKC JKG JKO JKB JKV JKQ JX EP EF EC ETN ETM XPN "
@@ -33,7 +39,7 @@ class ParseFeaturizer(Featurizer):
     """``[CLS] words [SEP]`` with the position of each word's first and last piece, its part of speech, its head and its
     relation. Words that do not fit are left out of the input, and a head among them is no target."""
 
-    pos_tags: tuple[str, ...] = SEJONG
+    pos_tags: tuple[str, ...] = Field(SEJONG, max_length=POS_ROWS - 1)
     """The parts of speech, by which they are numbered from 1; 0 is any other."""
 
     def features(
@@ -48,7 +54,9 @@ class ParseFeaturizer(Featurizer):
             shown = len(pieces)
             counts["truncated"] += shown < len(example.words)
             if not shown:
-                raise Claf2Error(f"example {example.id!r}: no word of it fits in {self.max_seq_length} tokens")
+                raise Claf2Error(
+                    f"example {example.id!r} has no word that the tokenizer sees in {self.max_seq_length} tokens"
+                )
             feature: Feature = {
                 "input_ids": encoding.ids,
                 "token_type_ids": encoding.type_ids,
@@ -73,7 +81,7 @@ def _pieces(words: Sequence[str], offsets: Sequence[tuple[int, int]], sequence: 
     for word in words:
         end = start + len(word)
         mine = [index for index in places if offsets[index][0] < end and offsets[index][1] > start]
-        if not mine and covered < end:
+        if not places or (not mine and covered < end):
             break
         if mine and offsets[mine[-1]][1] < end and mine[-1] == places[-1]:
             break  # cut inside the word
@@ -91,8 +99,6 @@ class Parse(Head):
     inputs: ClassVar[Mapping[str, int]] = {"first": 0, "last": 0, "pos": 0}
     targets: ClassVar[Mapping[str, int]] = {"heads": IGNORED, "relations": IGNORED}
 
-    pos_count: int = Field(64, ge=1)
-    """Rows of the table of parts of speech: more than `pos_tags` has."""
     pos_size: int = Field(256, ge=1)
     """The width of a part of speech."""
     hidden_size: int = Field(768, ge=1)
@@ -105,7 +111,7 @@ class Parse(Head):
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        config.parser_pos, config.parser_pos_size = self.pos_count, self.pos_size
+        config.parser_pos, config.parser_pos_size = POS_ROWS, self.pos_size
         config.parser_hidden = self.hidden_size
         config.parser_head_size, config.parser_relation_size = self.head_size, self.relation_size
 
@@ -153,7 +159,7 @@ class Parse(Head):
                     id=example.id,
                     gold=gold,
                     prediction={
-                        "heads": [int(each) for each in row["heads"][:shown]] + [0] * missing,
+                        "heads": [int(each) for each in row["heads"][:shown]] + [MISSING] * missing,
                         "relations": [labels[int(each)] for each in row["relations"][:shown]] + [labels[0]] * missing,
                     },
                     score=float(row["chances"][:shown].mean()),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Head, register_head
+from claf2.heads import SHORTEST, Feature, Featurizer, Head, register_head
 from claf2.metrics import Prediction
 from claf2.readers import Answer, Example, SpanExample
 from claf2.tokenizers import Encoding, Tokenizer
@@ -30,7 +30,7 @@ class SpanFeaturizer(Featurizer):
     """``[CLS] question [SEP] context [SEP]`` in windows over the context, as BERT's SQuAD code lays them out. The
     target of a window without the whole answer is its first position."""
 
-    max_seq_length: int = 384
+    max_seq_length: int = Field(384, ge=SHORTEST)
     context_stride: int = Field(128, ge=1)
     """How many tokens after a window the next one starts (BERT's ``doc_stride``)."""
     max_question_length: int = Field(64, ge=1)

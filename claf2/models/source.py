@@ -46,8 +46,12 @@ def resolve(name: str, *, cache: Path) -> Path | str:
     if name.startswith(("http://", "https://")):
         return _unpacked(_downloaded(name, cache), name, cache)
     path = Path(name).expanduser()
-    if path.is_dir():
-        return _with_config(path, name)
+    if not name or path.is_dir():
+        if name and (path / "config.json").is_file():
+            return path
+        inside = sorted(each.parent.name for each in path.glob("*/config.json")) if name else []
+        hint = f"; there is one in {', '.join(inside[:5])}" if inside else ""
+        raise ModelError(f"model {name!r}: no config.json in it; a model is stored as save_pretrained writes it{hint}")
     if path.is_file():
         return _unpacked(path, name, cache)
     if name.endswith(ARCHIVES) or name.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ __all__ = [
     "read_json",
     "readers",
     "register_reader",
+    "text_of",
 ]
 
 
@@ -196,8 +198,21 @@ def read_json(path: Path) -> Any:
             return json.load(file)
     except json.JSONDecodeError as error:
         raise DataError(path, f"not JSON: {error.msg}", line=error.lineno) from error
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise DataError(path, f"damaged: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, RecursionError) as error:
+        raise DataError(path, f"damaged, or not in UTF-8: {error}") from error
+
+
+def text_of(row: Mapping[str, Any], key: str) -> str:
+    """Return a text of a JSON row.
+
+    Raises:
+        KeyError: when there is none.
+        TypeError: when it is something else.
+    """
+    value = row[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {json.dumps(value, ensure_ascii=False)[:80]}, not a text")
+    return value
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -217,8 +232,8 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
                 continue
             try:
                 yield line, json.loads(text)
-            except json.JSONDecodeError as error:
-                raise DataError(path, f"not JSON: {error.msg}", line=line) from error
+            except ValueError as error:
+                raise DataError(path, f"not JSON: {error}", line=line) from error
 
 
 class Reader(Component, ABC):

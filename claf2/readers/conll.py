@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ class Conll(Reader):
     """Columns of tokens and tags. With ``unit`` "character" a line is one character, a blank among them."""
 
     delimiter: str | None = "\t"
-    """What stands between columns; `null`: any run of blanks."""
+    """What stands between columns; `null`: any run of blanks and tabs."""
     token: int = 0
     """The column of the token."""
     tag: int = -1
@@ -52,7 +53,8 @@ class Conll(Reader):
         return self.comment is not None and text.startswith(self.comment)
 
     def _columns(self, path: Path, line: int, text: str) -> tuple[str, str]:
-        cells = text.split(self.delimiter)
+        # Not str.split's blanks: other separators of Unicode occur inside tokens.
+        cells = re.split("[ \t]+", text.strip(" \t")) if self.delimiter is None else text.split(self.delimiter)
         try:
             token, tag = cells[self.token], cells[self.tag]
         except IndexError:

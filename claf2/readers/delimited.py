@@ -41,8 +41,12 @@ class Delimited(Reader):
             names = next(rows, (0, []))[1] if self.header else []
             places = self._places(path, names)
             width = len(names)
+            if names:
+                self._check_width(path, places, width)
             for line, cells in rows:
-                width = width or len(cells)
+                if not width:
+                    width = len(cells)
+                    self._check_width(path, places, width)
                 if len(cells) == width:
                     example = self._example(cells, places, line)
                     if self.placeholder is not None and self.placeholder in (example.text_a, example.text_b):
@@ -60,6 +64,7 @@ class Delimited(Reader):
 
     def _cells(self, file: Iterable[str]) -> Iterator[list[str]]:
         if self.quoted:
+            csv.field_size_limit(1 << 30)
             yield from csv.reader(file, delimiter=self.delimiter)
             return
         for line in file:
@@ -76,6 +81,11 @@ class Delimited(Reader):
             elif field != "label":
                 raise DataError(path, f"no column {column!r} in its header", line=1, hint=nearest(column, names))
         return places
+
+    def _check_width(self, path: Path, places: Mapping[str, int], width: int) -> None:
+        short = [field for field, place in places.items() if not -width <= place < width]
+        if short:
+            raise DataError(path, f"{width} columns, so there is no {short[0]} at {places[short[0]]}", line=1)
 
     def _example(self, cells: list[str], places: Mapping[str, int], line: int) -> TextExample:
         values = {field: cells[place] for field, place in places.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from claf2.errors import DataError
-from claf2.readers import DialogueExample, Example, Reader, json_rows, open_text, register_reader
+from claf2.readers import DialogueExample, Example, Reader, json_rows, open_text, register_reader, text_of
 
 
 @register_reader("dialogues")
@@ -25,15 +25,17 @@ class Dialogues(Reader):
             number = 0
             try:
                 for turn in row["dialogue"]:
-                    role, text = turn["role"], str(turn["text"])
+                    role, text = turn["role"], text_of(turn, "text")
                     if role not in ("user", "sys") or (role == "user") != (len(turns) % 2 == 0):
                         raise DataError(path, f"{row['guid']}: a turn of {role!r} out of turn", line=line)
                     turns.append(text)
                     if role == "user":
                         state = None if turn.get("state") is None else dict(map(_slot, turn["state"]))
-                        yield DialogueExample(id=f"{row['guid']}-{number}", line=line, turns=tuple(turns), state=state)
+                        yield DialogueExample(
+                            id=f"{text_of(row, 'guid')}-{number}", line=line, turns=tuple(turns), state=state
+                        )
                         number += 1
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(path, f"not a dialogue of this form: {error!r}", line=line) from error
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
@@ -52,6 +54,7 @@ class Dialogues(Reader):
 
 def _slot(text: str) -> tuple[str, str]:
     """Take "domain-slot-value" apart; a value may hold further hyphens."""
+    text.encode()  # half a character is refused here
     domain, slot, value = text.split("-", 2)
     return f"{domain}-{slot}", value
 

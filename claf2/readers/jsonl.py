@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from claf2.errors import DataError, nearest
 from claf2.readers import ChoiceExample, Example, Reader, TextExample, json_rows, open_text, register_reader
 
+TEXTS = ("text_a", "text_b")
+
 
 @register_reader("jsonl")
 class Jsonl(Reader):
@@ -31,6 +33,9 @@ class Jsonl(Reader):
             values = {field: self._value(path, line, row, field, key) for field, key in self.columns.items()}
             label = values.get("label")
             label = label if label is None else self.label_map.get(label, label)
+            absent = [self.columns[field] for field in TEXTS if values.get(field, "") is None]
+            if absent:
+                raise DataError(path, f"{absent[0]!r} is null, not a text", line=line)
             identity, text = values.get("id") or str(line), values["text_a"] or ""
             if self.choices:
                 choices = tuple(self._value(path, line, row, "choice", key) or "" for key in self.choices)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from claf2.errors import DataError
-from claf2.readers import Example, Reader, TextExample, json_rows, open_text, register_reader
+from claf2.readers import Example, Reader, TextExample, json_rows, open_text, register_reader, text_of
 
 ENTITIES = {"subject_entity": ("<subj>", "</subj>"), "object_entity": ("<obj>", "</obj>")}
 """Key of an entity → the marks that are put around it, KLUE-baseline's."""
@@ -25,10 +25,10 @@ class Relations(Reader):
     def read(self, path: Path) -> Iterator[Example]:
         for line, row in json_rows(path):
             try:
-                identity, sentence = str(row["guid"]), str(row["sentence"])
+                identity, sentence = text_of(row, "guid"), text_of(row, "sentence")
                 spans = sorted((*_span(row[key]), *marks) for key, marks in ENTITIES.items())
-                words = {key: str(row[key]["word"]) for key in ENTITIES}
-            except (KeyError, TypeError, ValueError) as error:
+                words = {key: text_of(row[key], "word") for key in ENTITIES}
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise DataError(path, f"not a row of this form: {error!r}", line=line) from error
             for key, word in words.items():
                 start, end = _span(row[key])

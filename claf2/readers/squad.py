@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from claf2.errors import DataError
-from claf2.readers import Answer, Example, Reader, SpanExample, open_text, read_json, register_reader
+from claf2.readers import Answer, Example, Reader, SpanExample, open_text, read_json, register_reader, text_of
 
 logger = logging.getLogger("claf2")
 
@@ -34,14 +34,18 @@ class Squad(Reader):
         for title, context, question in self._questions(path, document["data"]):
             try:
                 identity = str(question[self.id_key])
-                text = str(question["question"])
+                text = text_of(question, "question")
                 answers = _answers(question)
-            except (KeyError, TypeError) as error:
-                raise DataError(path, f"question {question!r:.80} lacks {error}") from error
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DataError(path, f"question {question!r:.80} is not of SQuAD's form: {error!r}") from error
             if identity in seen:
                 raise DataError(path, f"two questions have the id {identity!r}, by which scores are counted")
             seen.add(identity)
-            wrong = [a for a in answers or () if context[a.start : a.start + len(a.text)] != a.text]
+            wrong = [
+                a
+                for a in answers or ()
+                if a.start < 0 or not context.startswith(a.text, a.start) or a.start > len(context)
+            ]
             if wrong and self.on_malformed == "fail":
                 raise DataError(
                     path, f"question {identity!r}: its context has no {wrong[0].text!r} at {wrong[0].start}"
@@ -63,7 +67,7 @@ class Squad(Reader):
             try:
                 for paragraph in article["paragraphs"]:
                     for question in paragraph["qas"]:
-                        yield str(article.get("title", "")), str(paragraph["context"]), question
+                        yield str(article.get("title", "")), text_of(paragraph, "context"), question
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(path, f"article {number} is not of SQuAD's form: {error}") from error
 
@@ -88,4 +92,4 @@ class Squad(Reader):
 def _answers(question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
     if "answers" not in question:
         return () if question.get("is_impossible") else None
-    return tuple(Answer(str(each["text"]), int(each["answer_start"])) for each in question["answers"])
+    return tuple(Answer(text_of(each, "text"), int(each["answer_start"])) for each in question["answers"])

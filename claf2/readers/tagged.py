@@ -17,6 +17,8 @@ class Tagged(Reader):
         with open_text(path) as file:
             for line, text in enumerate(file, start=1):
                 cells = text.rstrip("\r\n").split("\t")
+                if cells == [""]:
+                    continue
                 tokens = tuple(cells[0].split(" "))
                 tags = tuple(map(_iob2, cells[1].split(" "))) if len(cells) > 1 else None
                 if len(cells) > 2 or (tags is not None and len(tags) != len(tokens)):

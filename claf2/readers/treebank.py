@@ -42,9 +42,10 @@ class Treebank(Reader):
     def _sentence(self, path: Path, identity: str, rows: list[list[str]], line: int) -> ParseExample:
         heads = []
         for number, cells in enumerate(rows, start=1):
-            if cells[0] != str(number) or not cells[4].isdecimal() or int(cells[4]) > len(rows):
+            head = int(cells[4]) if cells[4].isdecimal() and len(cells[4]) < len(str(len(rows))) + 1 else -1
+            if cells[0] != str(number) or not 0 <= head <= len(rows):
                 raise DataError(path, f"word {cells[0]} with head {cells[4]}: no place in it", line=line + number - 1)
-            heads.append(int(cells[4]))
+            heads.append(head)
         return ParseExample(
             id=identity or str(line),
             line=line,
