@@ -218,7 +218,7 @@ def turns(*rows: object) -> str:
 
 MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("klue_re", json.dumps([RELATION], ensure_ascii=False).encode("cp949"), "damaged, or not in UTF-8"),
-    ("klue_re", json.dumps([RELATION]).replace("no_relation", "\\ud800"), "damaged, or not in UTF-8|is not one of task"),
+    ("klue_re", json.dumps([RELATION]).replace('"r"', '"\\ud800"'), "damaged, or not in UTF-8"),
     ("klue_re", entity(start_idx=9, end_idx=9), "its sentence has no '너' at 9"),
     ("klue_re", entity(word="나", start_idx=0, end_idx=0), "its entities overlap"),
     ("klue_re", entity(start_idx=3, end_idx=1), "not a row of this form"),
@@ -233,8 +233,9 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("wos", turns({"role": "user", "text": None, "state": []}), "text is null, not a text"),
     ("wos", turns({"role": "user", "text": "a", "state": [5]}), "not a dialogue of this form"),
     ("wos", turns({"role": "user", "text": "a", "state": ["a-b"]}), "not a dialogue of this form"),
-    ("wos", turns({"role": "user", "text": "a", "state": ["달-이름-탑"]}), "label '달-이름' of example 'w-0' is not one"),
-    ("jcommonsenseqa", '{"q_id": 1, "question": "q", "choice0": "a", "label": 0}', "no 'choice1' in the row"),
+    ("wos", turns({"role": "user", "text": "a", "state": ["달-이름-탑"]}),
+     "label '달-이름' of example 'w-0' is not one"),
+    ("jcommonsenseqa", '{"q_id": 1, "question": "q", "choice0": "a"}', "no 'choice1' in the row"),
     ("jcommonsenseqa", '{"q_id": 1, "question": null}', "'question' is null, not a text"),
     ("jcola", '{"uid": 1, "sentence": ["a"], "label": 0}', "'sentence' is list, not a text or a number"),
     ("jcola", '{"uid": 1, "sentence": "a", "label": 7}', "label '7' of example '1' is not one"),

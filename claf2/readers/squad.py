@@ -36,7 +36,9 @@ class Squad(Reader):
                 identity = str(question[self.id_key])
                 text = text_of(question, "question")
                 answers = _answers(question)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+            except KeyError as error:
+                raise DataError(path, f"question {question!r:.80} lacks {error}") from error
+            except (TypeError, ValueError, OverflowError) as error:
                 raise DataError(path, f"question {question!r:.80} is not of SQuAD's form: {error!r}") from error
             if identity in seen:
                 raise DataError(path, f"two questions have the id {identity!r}, by which scores are counted")

@@ -44,7 +44,9 @@ class Treebank(Reader):
         for number, cells in enumerate(rows, start=1):
             head = int(cells[4]) if cells[4].isdecimal() and len(cells[4]) < len(str(len(rows))) + 1 else -1
             if cells[0] != str(number) or not 0 <= head <= len(rows):
-                raise DataError(path, f"word {cells[0]} with head {cells[4]}: no place in it", line=line + number - 1)
+                raise DataError(
+                    path, f"word {cells[0]:.20} with head {cells[4]:.20}: no place in it", line=line + number - 1
+                )
             heads.append(head)
         return ParseExample(
             id=identity or str(line),
