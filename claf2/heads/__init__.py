@@ -32,7 +32,7 @@ Feature: TypeAlias = dict[str, Any]
 ``input_ids`` are padded in a batch), and ``example``: the position of its example among those given."""
 
 
-SHORTEST = 8
+SHORTEST = 4
 """The least that an input may be limited to, in tokens."""
 
 

@@ -177,10 +177,11 @@ class Span(Head):
         shape = (len(features), length)
         start, end = np.full(shape, -np.inf, np.float32), np.full(shape, -np.inf, np.float32)
         for index, (feature, row, central) in enumerate(zip(features, collected, centrals, strict=True)):
-            context = np.flatnonzero(np.asarray(feature["ends"]) >= 0)
-            end[index, context] = row["end"][context]
-            begins = context if central is None else context[central[context]]
-            start[index, begins] = row["start"][begins]
+            context = np.asarray(feature["ends"]) >= 0
+            size = len(context)
+            end[index, :size] = np.where(context, row["end"][:size], -np.inf)
+            begins = context if central is None else context & central
+            start[index, :size] = np.where(begins, row["start"][:size], -np.inf)
         starts, ends = _best(start, self.n_best_size), _best(end, self.n_best_size)
         scores = np.take_along_axis(start, starts, 1)[:, :, None] + np.take_along_axis(end, ends, 1)[:, None, :]
         width = ends[:, None, :] - starts[:, :, None]
@@ -213,10 +214,10 @@ def _best(values: np.ndarray, count: int) -> np.ndarray:
     count = min(count, values.shape[1])
     # Equals at the edge are told apart by their place: the lowest value kept, and as many of it as there is room for.
     edge = np.partition(values, -count, axis=1)[:, -count, None]
-    above = values > edge
-    room = count - above.sum(1, keepdims=True)
-    equal = values == edge
-    kept = above | (equal & (equal.cumsum(1) <= room))
+    kept = values >= edge
+    if np.count_nonzero(kept) > count * len(values):
+        above, equal = values > edge, values == edge
+        kept = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdims=True)))
     places = np.nonzero(kept)[1].reshape(len(values), count)
     order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
     best: np.ndarray = np.take_along_axis(places, order, 1)
