@@ -122,7 +122,7 @@ class Run:
         for name in model.names:
             module: Any = model.head(name)
             if runtime.activation_checkpointing:
-                module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+                module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
             if runtime.compile:
                 module.compile(dynamic=True)
         return model.to(device(runtime.device))
