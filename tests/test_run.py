@@ -22,7 +22,7 @@ from claf2.errors import ConfigError, DataError
         ("klue_ner", "entity_macro_f1", 80, ["--num_steps", "60"]),
         ("klue_re", "micro_f1", 30, ["--num_steps", "94"]),
         ("klue_dp", "las", 80, ["--num_steps", "40"]),
-        ("jcommonsenseqa", "accuracy", 60, ["--num_steps", "235", "--learning_rate", "5e-4"]),
+        ("jcommonsenseqa", "accuracy", 60, ["--num_steps", "200", "--learning_rate", "5e-4"]),
     ],
 )
 def test_a_fresh_encoder_learns_the_sample(name: str, key: str, floor: float, words: list[str], tmp_path: Path) -> None:

