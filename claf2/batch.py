@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Source", "Stream", "by_length"]
 
+GROWTH = 4
+"""How many times the rows of the first batch of an evaluation a later one may have."""
+
 ABSENT = -1
 """An id that no tokenizer gives."""
 
@@ -174,7 +177,8 @@ def _result(ahead: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Ba
 
 def by_length(lengths: np.ndarray, size: int) -> Sequence[np.ndarray]:
     """Cut all rows into batches with the longest features first, so that little of a batch is padding. The first one
-    has ``size`` rows, and later ones as many as make no more tokens than it has."""
+    has ``size`` rows, and later ones as many as make no more tokens than it has, but at most ``GROWTH`` times its rows,
+    since some outputs grow with the rows and not with the tokens."""
     import numpy as np
 
     order = np.argsort(-lengths, kind="stable")
@@ -182,7 +186,7 @@ def by_length(lengths: np.ndarray, size: int) -> Sequence[np.ndarray]:
     start = 0
     budget = size * int(lengths.max(initial=1))
     while start < len(order):
-        rows = max(size, budget // max(1, int(lengths[order[start]])))
+        rows = min(GROWTH * size, max(size, budget // max(1, int(lengths[order[start]]))))
         batches.append(order[start : start + rows])
         start += rows
     return batches

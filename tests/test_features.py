@@ -128,3 +128,12 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
         for size in ("2000", "22000")
     )
     assert large - small < 40
+
+
+def test_short_rows_go_into_larger_batches() -> None:
+    lengths = np.array([3, 40, 4, 20, 5, 20, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    batches = by_length(lengths, 2)
+    assert sorted(int(row) for batch in batches for row in batch) == list(range(16))
+    assert batches[0].tolist() == [1, 3]
+    assert max(len(batch) for batch in batches) == 8  # four times two
+    assert all(len(batch) * lengths[batch].max() <= 80 for batch in batches)
