@@ -106,3 +106,72 @@ def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_
     assert losses.pop("--precision") == pytest.approx(exact, abs=0.02)
     assert list(losses.values()) == pytest.approx([exact] * 3, abs=1e-5)
     assert len(recipes) == 2  # what moves scores is of the recipe
+
+
+def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
+    """Without dropout: whole batches, micro-batches, small memory, activations made again."""
+    model = str(model_folder(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    words = ["--pretrained_model_name", model, "--source", "sample", "--num_steps", "6", "--batch_size", "16"]
+    losses, recipes = {}, set()
+    for knob in (
+        ("--micro_batches", "off"),
+        ("--micro_batch_overhead", "2"),
+        ("--max_tokens_per_micro_batch", "40"),
+        ("--activation_checkpointing", "true"),
+        ("--precision", "bf16"),
+    ):
+        experiment = config.load("klue/nsmc_bert", [*words, *knob, "--log_dir", str(tmp_path / knob[0])])
+        losses[knob[0]] = next(iter(run.train(experiment).tasks.values())).loss
+        recipes.add(experiment.recipe_digest())
+        report = json.loads((tmp_path / knob[0] / "run.json").read_text())
+        assert {"threads", "tf32", "peak_memory_mib", "rows_per_second"} <= report.keys()
+    exact = losses.pop("--micro_batches")
+    assert losses.pop("--precision") == pytest.approx(exact, abs=0.02)
+    assert list(losses.values()) == pytest.approx([exact] * 3, abs=1e-5)
+    assert len(recipes) == 2  # what moves scores is of the recipe
+
+
+def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
+    """Without dropout: whole batches, micro-batches, small memory, activations made again."""
+    model = str(model_folder(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    words = ["--pretrained_model_name", model, "--source", "sample", "--num_steps", "6", "--batch_size", "16"]
+    losses, recipes = {}, set()
+    for knob in (
+        ("--micro_batches", "off"),
+        ("--micro_batch_overhead", "2"),
+        ("--max_tokens_per_micro_batch", "40"),
+        ("--activation_checkpointing", "true"),
+        ("--precision", "bf16"),
+    ):
+        experiment = config.load("klue/nsmc_bert", [*words, *knob, "--log_dir", str(tmp_path / knob[0])])
+        losses[knob[0]] = next(iter(run.train(experiment).tasks.values())).loss
+        recipes.add(experiment.recipe_digest())
+        report = json.loads((tmp_path / knob[0] / "run.json").read_text())
+        assert {"threads", "tf32", "peak_memory_mib", "rows_per_second"} <= report.keys()
+    exact = losses.pop("--micro_batches")
+    assert losses.pop("--precision") == pytest.approx(exact, abs=0.02)
+    assert list(losses.values()) == pytest.approx([exact] * 3, abs=1e-5)
+    assert len(recipes) == 2  # what moves scores is of the recipe
+
+
+def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
+    """Without dropout: whole batches, micro-batches, small memory, activations made again."""
+    model = str(model_folder(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    words = ["--pretrained_model_name", model, "--source", "sample", "--num_steps", "6", "--batch_size", "16"]
+    losses, recipes = {}, set()
+    for knob in (
+        ("--micro_batches", "off"),
+        ("--micro_batch_overhead", "2"),
+        ("--max_tokens_per_micro_batch", "40"),
+        ("--activation_checkpointing", "true"),
+        ("--precision", "bf16"),
+    ):
+        experiment = config.load("klue/nsmc_bert", [*words, *knob, "--log_dir", str(tmp_path / knob[0])])
+        losses[knob[0]] = next(iter(run.train(experiment).tasks.values())).loss
+        recipes.add(experiment.recipe_digest())
+        report = json.loads((tmp_path / knob[0] / "run.json").read_text())
+        assert {"threads", "tf32", "peak_memory_mib", "rows_per_second"} <= report.keys()
+    exact = losses.pop("--micro_batches")
+    assert losses.pop("--precision") == pytest.approx(exact, abs=0.02)
+    assert list(losses.values()) == pytest.approx([exact] * 3, abs=1e-5)
+    assert len(recipes) == 2  # what moves scores is of the recipe
