@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Feature", "Featurizer", "Head", "TextFeaturizer", "heads", "register_head", "text_request"]
+__all__ = ["Feature", "Featurizer", "Head", "OneLabel", "TextFeaturizer", "heads", "register_head", "text_request"]
 
 Feature: TypeAlias = dict[str, Any]
 """One model input: ``input_ids``, ``token_type_ids``, ``labels`` … as plain numbers or lists of them (lists as long as
@@ -113,7 +113,11 @@ class Head(Component, ABC):
     """The feature fields that a ``network`` reads besides ids, mask and segments, and what fills them."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
-        """Write what the head needs into the encoder's configuration: label names, number of outputs."""
+        """Write what the head needs into the encoder's configuration: the label names, and with them the number of
+        outputs."""
+        if labels:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: index for index, label in enumerate(labels)}
 
     def network(self) -> type[PreTrainedModel]:
         """Return the class of a head that `transformers` has none for (no ``auto_class``): made from a configuration,
@@ -157,6 +161,44 @@ class Head(Component, ABC):
     def request(self, values: Mapping[str, Any]) -> Example:
         """Make an unlabelled example of what a user asks ``predict`` about, e.g. ``{"text_a": …}``."""
         raise NotImplementedError(f"{type(self).__name__} does not answer single requests")
+
+
+class OneLabel(Head, ABC):
+    """Heads that give each example one of the labels: softmax over ``logits`` (B, labels), cross-entropy."""
+
+    def weight(self, batch: Mapping[str, np.ndarray]) -> float:
+        return float(len(batch["labels"]))
+
+    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(outputs.logits.float(), batch["labels"], reduction="sum")
+
+    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+        return {"probabilities": outputs.logits.float().softmax(-1)}
+
+    def predict(
+        self,
+        examples: Sequence[Any],
+        features: Sequence[Feature],
+        collected: Sequence[Mapping[str, np.ndarray]],
+        labels: Sequence[str],
+        tokenizer: Tokenizer,
+    ) -> list[Prediction]:
+        predictions = []
+        for example, row in zip(examples, collected, strict=True):
+            probabilities = [float(each) for each in row["probabilities"]]
+            best = int(row["probabilities"].argmax())
+            predictions.append(
+                Prediction(
+                    id=example.id,
+                    gold=example.label,
+                    prediction=labels[best],
+                    score=probabilities[best],
+                    details={"probabilities": probabilities},
+                )
+            )
+        return predictions
 
 
 heads: Registry[type[Head]] = Registry("head", home="claf2.heads")

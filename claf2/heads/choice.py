@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Head, register_head
-from claf2.metrics import Prediction
+from claf2.heads import Feature, Featurizer, OneLabel, register_head
 from claf2.readers import ChoiceExample, Example
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from transformers import PreTrainedConfig
+    pass
 
 
 class ChoiceFeaturizer(Featurizer):
@@ -47,52 +44,12 @@ class ChoiceFeaturizer(Featurizer):
 
 
 @register_head("choice")
-class Choice(Head):
+class Choice(OneLabel):
     """One score a choice, from the summary of question and choice; softmax over the choices, cross-entropy (as BERT
     does SWAG, Devlin et al., 2019, section 4.4)."""
 
     featurizer: ClassVar[type[Featurizer]] = ChoiceFeaturizer
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
-
-    def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
-
-    def weight(self, batch: Mapping[str, np.ndarray]) -> float:
-        return float(len(batch["labels"]))
-
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(outputs.logits.float(), batch["labels"], reduction="sum")
-
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
-        return {"probabilities": outputs.logits.float().softmax(-1)}
-
-    def predict(
-        self,
-        examples: Sequence[ChoiceExample],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
-        predictions = []
-        for example, row in zip(examples, collected, strict=True):
-            best = int(row["probabilities"].argmax())
-            predictions.append(
-                Prediction(
-                    id=example.id,
-                    gold=example.label,
-                    prediction=labels[best],
-                    score=float(row["probabilities"][best]),
-                    details={
-                        "choice": example.choices[best],
-                        "probabilities": [float(each) for each in row["probabilities"]],
-                    },
-                )
-            )
-        return predictions
 
     def request(self, values: Mapping[str, Any]) -> Example:
         known = {"id": "0", **values}

@@ -85,8 +85,7 @@ class Dialogue(Head):
     """The longest value, in tokens."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
+        super().configure(config, labels)
         config.slot_gates = len(GATES)
         config.slot_value_maxlen, config.slot_teacher_forcing = self.value_maxlen, self.teacher_forcing
 

@@ -109,8 +109,7 @@ class Parse(Head):
     """The width in which relations are scored (KLUE-baseline's type space)."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
+        super().configure(config, labels)
         config.parser_pos, config.parser_pos_size = POS_ROWS, self.pos_size
         config.parser_hidden = self.hidden_size
         config.parser_head_size, config.parser_relation_size = self.head_size, self.relation_size

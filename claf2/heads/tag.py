@@ -15,7 +15,6 @@ from claf2.tokenizers import Encoding, Tokenizer
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedConfig
 
 IGNORED = -100
 """The target of positions without one, as `torch.nn.functional.cross_entropy` expects it."""
@@ -121,10 +120,6 @@ class Tag(Head):
     featurizer: ClassVar[type[Featurizer]] = TagFeaturizer
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     targets: ClassVar[Mapping[str, int]] = {"labels": IGNORED}
-
-    def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
 
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:
         return float((batch["labels"] != IGNORED).sum())
