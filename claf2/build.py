@@ -20,7 +20,7 @@ from claf2.loop import EvaluationData, Precision
 from claf2.loop import evaluate as judge
 from claf2.models import SCRATCH
 from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
-from claf2.models.source import cache_dir, resolve
+from claf2.models.source import cache_dir, resolve, weights_digest
 from claf2.process import device, settle, versions
 from claf2.readers import Example
 from claf2.report import Report
@@ -156,6 +156,7 @@ class Run:
             "experiment": self.experiment.digest(),
             "data": {split: each.sha256() for split, each in data.items()},
             "tokenizer": self.tokenizer.digest,
+            "weights": weights_digest(self.source),
             "seed": self.experiment.seed,
             "device": str(device(self.experiment.runtime.device)),
             "versions": versions(),

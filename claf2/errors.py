@@ -69,6 +69,10 @@ class RunError(Claf2Error):
     """A run folder is in the wrong state for what was asked of it."""
 
 
+class ChangedError(RunError):
+    """What a run depends on is not what it was when the run began."""
+
+
 class Interrupted(Claf2Error):
     """The user stopped the run; it can be resumed."""
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from claf2.errors import RunError
+from claf2.errors import ChangedError, RunError
 from claf2.loop import State
 from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
@@ -176,12 +176,12 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare what two locks say of experiment, data and tokenizer.
+    """Compare what two locks say of experiment, data, tokenizer and weights.
 
     Raises:
-        RunError: naming the first thing that is not what it was.
+        ChangedError: naming the first thing that is not what it was.
     """
-    for name in ("experiment", "data", "tokenizer"):
+    for name in ("experiment", "data", "tokenizer", "weights"):
         was, is_now = before.get(name), now[name]
         if isinstance(is_now, Mapping) and isinstance(was, Mapping):
             name, was, is_now = next(
@@ -189,7 +189,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                 (name, None, None),
             )
         if was != is_now:
-            raise RunError(
+            raise ChangedError(
                 f"{name} is not what it was when the run began: it cannot be resumed; start again with --overwrite"
             )
 

@@ -7,7 +7,7 @@ import os
 import re
 import statistics
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from claf2 import config, run
 from claf2.build import data_root
 from claf2.config import Experiment
-from claf2.errors import Claf2Error, Interrupted, RunError
+from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError
 from claf2.metrics import Prediction
 from claf2.overrides import parse_arguments
 from claf2.store import read_json, write_json, write_text
@@ -127,7 +127,11 @@ def _cell(suite: Suite, identity: dict[str, Any], experiment: Experiment, place:
     task = identity["task"]
     logger.info("suite %s: %s, seed %d, %s", suite.name, task, identity["seed"], identity["model"])
     try:
-        run.train(experiment, resume=True)
+        try:
+            run.train(experiment, resume=True)
+        except ChangedError as error:
+            logger.warning("suite %s: %s is trained again: %s", suite.name, task, error)
+            run.train(experiment, overwrite=True)
         best = read_json(place / "metrics.json")["best"]
     except (Claf2Error, OSError) as error:
         if isinstance(error, Interrupted):
@@ -238,7 +242,7 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
         best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
         try:
             path = data_root(config.load(str(best / "config.json"))) / file
-            answers[name] = _answers(run.answer(best, path), _written(task))
+            answers[name] = _answers(run.answer(best, path))
         except (Claf2Error, OSError) as error:
             missing.append(f"{name}: {error}")
     if not answers:
@@ -252,10 +256,9 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
     return missing
 
 
-def _answers(predictions: Sequence[Prediction], written: Callable[[Any], str]) -> str:
-    lines = ["index\tprediction", *(f"{each.id}\t{written(each.prediction)}" for each in predictions)]
-    return "\n".join(lines) + "\n"
-
-
-def _written(task: str) -> Callable[[Any], str]:
-    return (lambda value: f"{min(5.0, max(0.0, value)):.3f}") if task == "stsb" else str
+def _answers(predictions: Sequence[Prediction]) -> str:
+    """Return the lines of a submission, numbers to three places as GLUE's own examples have them."""
+    said = [each.prediction for each in predictions]
+    shown = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in said]
+    lines = [f"{each.id}\t{value}" for each, value in zip(predictions, shown, strict=True)]
+    return "\n".join(["index\tprediction", *lines]) + "\n"

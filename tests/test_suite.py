@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from claf2 import overrides, suite
 from claf2.errors import RunError
@@ -90,6 +92,26 @@ def test_cells_are_kept_resumed_and_reported(model_folder: Callable[..., Path], 
     assert "*roberta-large*" in (tmp_path / "suite.md").read_text()
 
 
+def test_other_weights_in_the_same_folder_are_measured_anew(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Checkpoints are often written over each other: an old score must not stand for new weights."""
+    model = tmp_path / "model"
+    shutil.copytree(model_folder(), model)
+
+    def stamp() -> int:
+        (cell,) = suite.measure(
+            suites.get("glue"), [str(model)], tasks=["cola"], seeds=[1], recipe="bert", folder=tmp_path / "out",
+            overrides=SHORT,
+        )  # fmt: skip
+        assert not cell.failure
+        return (Path(cell.folder) / "metrics.json").stat().st_mtime_ns
+
+    first = stamp()
+    assert stamp() == first
+    weights = load_file(model / "model.safetensors")
+    save_file({name: each * 1.01 for name, each in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    assert stamp() > first
+
+
 def test_a_cell_that_fails_does_not_stop_the_others(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     words = ["--num_steps", "2", "--data_dir", str(tmp_path)]
     (tmp_path / "glue_data/CoLA").mkdir(parents=True)
@@ -127,7 +149,8 @@ def test_a_submission_is_in_the_official_form(model_folder: Callable[..., Path],
     assert lines["CoLA.tsv"][0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines["CoLA.tsv"][1:]] == ["0", "1"]
     assert lines["CoLA.tsv"][1].split("\t")[1] in ("0", "1")
-    assert 0 <= float(lines["STS-B.tsv"][1].split("\t")[1]) <= 5
+    number = lines["STS-B.tsv"][1].split("\t")[1]
+    assert f"{float(number):.3f}" == number
     assert lines["AX.tsv"][1].split("\t")[1] in ("entailment", "neutral", "contradiction")
     with pytest.raises(RunError, match="takes no submissions"):
         suite.submit(suites.get("klue"), tmp_path / "out", tmp_path / "x.zip")

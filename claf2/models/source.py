@@ -19,7 +19,7 @@ from typing import IO
 
 from claf2.errors import ModelError, nearest
 
-__all__ = ["cache_dir", "resolve"]
+__all__ = ["cache_dir", "resolve", "weights_digest"]
 
 logger = logging.getLogger("claf2")
 
@@ -58,6 +58,18 @@ def resolve(name: str, *, cache: Path) -> Path | str:
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ModelError(f"model {name}: no such file or folder; {nearest(path.name, siblings)}")
     return name
+
+
+def weights_digest(source: Path | str) -> str:
+    """Return the digest of the configuration and weights in a folder; a hub id or ``scratch`` stands for itself."""
+    if not isinstance(source, Path):
+        return source
+    digest = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _with_config(folder: Path, name: str) -> Path:
