@@ -39,11 +39,11 @@ class Batch:
         return len(self.arrays["input_ids"])
 
     def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """Return the arrays as tensors on ``device``, without waiting for it; whole numbers as int64, others as
-        float32."""
+        """Return the arrays as tensors on ``device``, without waiting for it, whole numbers as int64, others as
+        float32; and the rows' ``lengths`` in tokens, (B,), on the host."""
         import torch
 
-        tensors = {}
+        tensors = {"lengths": torch.from_numpy(self.arrays["attention_mask"].sum(-1))}
         for name, each in self.arrays.items():
             tensor = torch.from_numpy(each).to(torch.int64 if each.dtype.kind == "i" else torch.float32)
             if device.type == "cuda":

@@ -97,11 +97,12 @@ class Run:
     def costs(self, model: EncoderWithHeads) -> Costs | None:
         """Say how batches are cut into micro-batches; ``None``: not at all."""
         runtime, iterator = self.experiment.runtime, self.experiment.iterator
-        if runtime.micro_batches == "off" and runtime.max_tokens_per_micro_batch is None:
+        whole = model.packing is not None or runtime.padding == "keep"
+        if whole and runtime.max_tokens_per_micro_batch is None:
             return None
         usual = OVERHEAD.get(next(model.parameters()).device.type, OVERHEAD["cuda"])
         overhead: float = usual if runtime.micro_batch_overhead is None else runtime.micro_batch_overhead
-        if runtime.micro_batches == "off":
+        if whole:
             overhead = NEVER
         config: Any = getattr(model.head(self.name), "config", None)
         width = getattr(config, "hidden_size", None) or 768
@@ -119,6 +120,7 @@ class Run:
             added=self.added,
         )
         runtime = self.experiment.runtime
+        self._pad(model)
         for name in model.names:
             module: Any = model.head(name)
             if runtime.activation_checkpointing:
@@ -126,6 +128,19 @@ class Run:
             if runtime.compile:
                 module.compile(dynamic=True)
         return model.to(device(runtime.device))
+
+    def _pad(self, model: EncoderWithHeads) -> None:
+        """Pack the encoder where that is asked for, and say what becomes of padding."""
+        runtime = self.experiment.runtime
+        wanted = runtime.padding
+        if wanted == "pack" and runtime.compile:
+            raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="split")
+        if wanted in ("auto", "pack") and not runtime.compile and model.pack():
+            logger.info("padding: none, the encoder's layers see the real tokens of a batch as one row")
+        elif wanted == "pack":
+            raise ConfigError("runtime.padding", "this architecture cannot be packed", hint="split")
+        elif wanted != "keep":
+            logger.info("padding: little, batches are cut by length into micro-batches")
 
     def precision(self) -> Precision:
         """Say in what numbers passes are made."""

@@ -135,8 +135,10 @@ class Runtime(Component):
     """Threads that prepare batches ahead."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """In what numbers passes are made; weights and optimizer stay in fp32. It moves scores, so it is of the recipe."""
-    micro_batches: Literal["auto", "off"] = varies("auto")
-    """Whether a batch is cut by length into micro-batches whose gradients add up, so that little of it is padding."""
+    padding: Literal["auto", "pack", "split", "keep"] = varies("auto")
+    """What becomes of padding: `pack` computes nothing for it, `split` cuts a batch by length into micro-batches whose
+    gradients add up, `keep` leaves it; `auto`: `pack` where the architecture allows and nothing is compiled, else
+    `split`."""
     micro_batch_overhead: int | None = varies(None, ge=0)
     """What a micro-batch costs besides its tokens, in tokens; `null`: 256 on a CPU, 8192 on a GPU."""
     max_tokens_per_micro_batch: int | None = varies(None, ge=1)

@@ -111,11 +111,16 @@ class Span(Head):
         return float(len(batch["start_positions"]))
 
     def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        import torch
         from torch.nn.functional import cross_entropy
 
-        start = cross_entropy(outputs.start_logits.float(), batch["start_positions"], reduction="sum")
-        end = cross_entropy(outputs.end_logits.float(), batch["end_positions"], reduction="sum")
-        return (start + end) / 2
+        # Padding takes no part: a loss must not depend on what a row happens to stand beside.
+        absent = batch["attention_mask"] == 0
+        start = outputs.start_logits.float().masked_fill(absent, -torch.inf)
+        end = outputs.end_logits.float().masked_fill(absent, -torch.inf)
+        first = cross_entropy(start, batch["start_positions"], reduction="sum")
+        last = cross_entropy(end, batch["end_positions"], reduction="sum")
+        return (first + last) / 2
 
     def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
         return {"start": outputs.start_logits.float(), "end": outputs.end_logits.float()}

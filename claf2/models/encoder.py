@@ -17,6 +17,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
+from claf2.models.packing import Packing, packable
 from claf2.seed import seeded
 
 __all__ = ["EncoderWithHeads", "Part", "build", "label_order", "position_limit"]
@@ -64,16 +65,30 @@ class EncoderWithHeads(nn.Module):
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
+        self.packing: Packing | None = None
+
+    def pack(self) -> bool:
+        """Compute nothing for padding from now on, where the encoder's architecture allows; say whether it does."""
+        first: Any = self.heads[0]
+        if packable(first):
+            self.packing = Packing(first)
+        return self.packing is not None
 
     def head(self, task: str) -> nn.Module:
         """Return the module of a task, encoder included."""
         return self.heads[self.names.index(task)]
 
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
-        """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L)."""
+        """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
+        encoder needs the rows' ``lengths`` as well, (B,), on the host."""
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
         names += [name for name in self.reads[task] if name in inputs]
-        return self.head(task)(**{name: inputs[name] for name in names})
+        given = {name: inputs[name] for name in names}
+        if self.packing is None:
+            return self.head(task)(**given)
+        ids = inputs["input_ids"]
+        with self.packing.of(inputs["lengths"], ids.shape[-1], ids.device):
+            return self.head(task)(**given)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return every parameter and buffer once, by name: what a checkpoint stores."""

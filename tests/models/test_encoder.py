@@ -8,10 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from claf2.batch import Batch
@@ -19,6 +23,7 @@ from claf2.errors import Claf2Error, ModelError
 from claf2.heads import heads
 from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
 from claf2.models.names import AnyHead
+from claf2.models.packing import GROUP_OVERHEAD, STACKS, Layout
 from claf2.store import save_task
 from claf2.tokenizers.build import load_tokenizer
 
@@ -82,6 +87,48 @@ def test_steps_and_reloads(model_type: str, kind: str, model_folder: Callable[..
         torch.testing.assert_close(getattr(mine, name), getattr(theirs, name))
     if LABELS[kind]:
         assert list(again.config.id2label.values()) == LABELS[kind]
+
+
+@pytest.mark.parametrize("kind", sorted(LABELS))
+@pytest.mark.parametrize("model_type", sorted({*STACKS} - {"xlm-roberta-xl"}))
+def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_folder: Callable[..., Path]) -> None:
+    """The same loss and the same gradient of every weight, padded or packed; saved, it is a model like any other."""
+    folder = model_folder(model_type)
+    head = heads.get(kind)()
+    batch = tensors(kind)
+    padded, packed = make(folder, kind).eval(), make(folder, kind).eval()
+    assert packed.pack()
+    results = []
+    for model in (padded, packed):
+        loss = head.loss(model("t", batch | {"lengths": batch["attention_mask"].sum(-1)}), batch).sum()
+        loss.backward()
+        results.append((loss, {name: each.grad for name, each in model.named_parameters() if each.grad is not None}))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
+    assert results[0][1].keys() == results[1][1].keys()
+    for name, each in results[0][1].items():
+        torch.testing.assert_close(each, results[1][1][name], atol=1e-5, rtol=1e-5)
+    assert "packed" not in packed.head("t").config.to_json_string()
+
+
+@pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])
+def test_an_architecture_that_cannot_be_packed_says_so(model_type: str, model_folder: Callable[..., Path]) -> None:
+    assert not make(model_folder(model_type), "classify").pack()
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12), overhead=st.sampled_from([0, 30, 10**6]))
+def test_what_is_packed_is_unpacked(lengths: list[int], overhead: int) -> None:
+    """Every real token comes back to its place, whatever the groups."""
+    width = max(1, *lengths)
+    with patch.dict(GROUP_OVERHEAD, cpu=overhead):
+        layout = Layout(np.array(lengths), width, torch.device("cpu"))
+    hidden = torch.arange(1.0, len(lengths) * width + 1).view(len(lengths), width, 1)
+    packed = layout.pack(hidden)
+    assert packed.shape[1] == sum(group.tokens for group in layout.groups) == sum(max(1, each) for each in lengths)
+    back = layout.unpack(packed, len(lengths), width)
+    for row, length in enumerate(lengths):
+        assert torch.equal(back[row, :length], hidden[row, :length])
+        assert not back[row, max(1, length) :].any()
 
 
 def test_one_segment_type_gets_no_segment_ids(model_folder: Callable[..., Path]) -> None:
@@ -174,8 +221,10 @@ def test_best_works_in_a_pipeline_without_claf2(model_folder: Callable[..., Path
 
 
 def test_a_batch_becomes_tensors() -> None:
-    import numpy as np
 
-    made = Batch({"input_ids": np.array([[1]], dtype=np.int32), "labels": np.array([0.5])}).tensors(torch.device("cpu"))
+    ids = np.array([[1, 0]], dtype=np.int32)
+    batch = Batch({"input_ids": ids, "attention_mask": ids, "labels": np.array([0.5])})
+    made = batch.tensors(torch.device("cpu"))
+    assert made["lengths"].tolist() == [1]
     assert made["input_ids"].dtype == torch.int64
     assert made["labels"].dtype == torch.float32
