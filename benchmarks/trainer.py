@@ -29,29 +29,22 @@ def rows(experiment: Experiment, tokenizer: Any, split: str, padding: bool | str
 
 
 def trainer(
-    experiment: Experiment, model_folder: str, folder: Path, *, padded: bool = False, **settings: Any
-) -> tuple[Any, Any]:
-    """Return a Trainer ready to train, and its tokenizer.
+    experiment: Experiment, model_folder: str, folder: Path, *, train: list[dict[str, Any]], **settings: Any
+) -> Any:
+    """Return a Trainer ready to train on encoded rows, which it pads to the longest of each batch.
 
     Args:
-        padded: whether every row is padded to the longest input, as run_glue does unless told otherwise.
+        train: the rows; rows of one length are padded already.
         settings: what ``TrainingArguments`` takes besides the recipe.
     """
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        default_data_collator,
-        set_seed,
-    )
+    import transformers
 
-    set_seed(experiment.seed)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        model_folder, num_labels=len(experiment.task.labels) or 1, dtype="float32"
-    )
+    transformers.set_seed(experiment.seed)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    config = transformers.AutoConfig.from_pretrained(model_folder)
+    experiment.head.configure(config, experiment.task.labels)
+    kind = getattr(transformers, str(experiment.head.auto_class))
+    model = kind.from_pretrained(model_folder, config=config, dtype="float32")
     given: Mapping[str, Any] = {
         "output_dir": str(folder),
         "per_device_train_batch_size": experiment.iterator.batch_size,
@@ -69,10 +62,13 @@ def trainer(
         "disable_tqdm": True,
         **settings,
     }
-    made = Trainer(
+    tagged = isinstance(train[0].get("labels"), list)
+    collator = transformers.DataCollatorForTokenClassification if tagged else transformers.DataCollatorWithPadding
+    made = transformers.Trainer(
         model=model,
-        args=TrainingArguments(**given),
-        train_dataset=rows(experiment, tokenizer, "train", "max_length" if padded else False),
-        data_collator=default_data_collator if padded else DataCollatorWithPadding(tokenizer),
+        args=transformers.TrainingArguments(**given),
+        train_dataset=train,
+        data_collator=collator(tokenizer),
     )
-    return made, tokenizer
+    made.remove_callback(transformers.PrinterCallback)
+    return made

@@ -178,31 +178,29 @@ class Span(Head):
         infinity where there is none."""
         import numpy as np
 
-        length = max(len(feature["starts"]) for feature in features)
-        shape = (len(features), length)
-        start, end = np.full(shape, -np.inf, np.float32), np.full(shape, -np.inf, np.float32)
-        for index, (feature, row, central) in enumerate(zip(features, collected, centrals, strict=True)):
-            context = np.asarray(feature["ends"]) >= 0
-            size = len(context)
-            end[index, :size] = np.where(context, row["end"][:size], -np.inf)
-            begins = context if central is None else context & central
-            start[index, :size] = np.where(begins, row["start"][:size], -np.inf)
+        sizes = np.array([len(feature["ends"]) for feature in features])
+        begins = np.cumsum(sizes) - sizes
+        characters = [np.concatenate([feature[name] for feature in features]) for name in ("starts", "ends")]
+        context = characters[1] >= 0
+        central = np.concatenate(
+            [np.ones(size, bool) if own is None else own for size, own in zip(sizes, centrals, strict=True)]
+        )
+        present = np.arange(sizes.max())[None, :] < sizes[:, None]
+        start, end = (np.full(present.shape, -np.inf, np.float32) for _ in range(2))
+        for logits, name, allowed in ((start, "start", context & central), (end, "end", context)):
+            given = np.concatenate([row[name][:size] for row, size in zip(collected, sizes, strict=True)])
+            logits[present] = np.where(allowed, given, -np.inf)
         starts, ends = _best(start, self.n_best_size), _best(end, self.n_best_size)
         scores = np.take_along_axis(start, starts, 1)[:, :, None] + np.take_along_axis(end, ends, 1)[:, None, :]
         width = ends[:, None, :] - starts[:, :, None]
         scores[(width < 0) | (width >= self.answer_maxlen)] = -np.inf
         flat = scores.reshape(len(features), -1)
-        chosen = flat.argmax(1)
-        found = []
-        for index, place in enumerate(chosen.tolist()):
-            first, last = starts[index, place // ends.shape[1]], ends[index, place % ends.shape[1]]
-            score = float(flat[index, place])
-            feature = features[index]
-            inside = score > -np.inf
-            found.append(
-                (score, int(feature["starts"][first]), int(feature["ends"][last])) if inside else (score, 0, 0)
-            )
-        return found
+        rows, chosen = np.arange(len(features)), flat.argmax(1)
+        best = flat[rows, chosen]
+        found = best > -np.inf
+        first = characters[0][found * (begins + starts[rows, chosen // ends.shape[1]])]
+        last = characters[1][found * (begins + ends[rows, chosen % ends.shape[1]])]
+        return list(zip(best.tolist(), (first * found).tolist(), (last * found).tolist(), strict=True))
 
     def request(self, values: Mapping[str, Any]) -> Example:
         known = {"id": "0", **values}
