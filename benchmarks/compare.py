@@ -135,16 +135,17 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
         made.train()
         return time.perf_counter() - started
 
-    model = EncoderWithHeads({run.name: made.model}, takes_segments=True, reads={run.name: ()})
+    (task,) = run.experiment.parts
+    model = EncoderWithHeads({task: made.model}, takes_segments=True, reads={task: ()})
     return block, lambda: _score(run, model)
 
 
 def _prepared(experiment: Any) -> tuple[Any, Any]:
     from claf2.build import find, splits
 
-    data = splits(experiment)
+    ((task, data),) = splits(experiment).items()
     run = find(experiment, data["train"].texts)
-    return run, run.features(data["train"])
+    return run, run.features(task, data["train"])
 
 
 def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:
@@ -166,8 +167,8 @@ def _score(run: Any, model: Any) -> float:
     """Return the task's deciding score on its validation rows."""
     from claf2.build import splits
 
-    valid = splits(run.experiment)["valid"]
-    report = run.judge(model, {"valid": (run.features(valid), list(valid.examples()))})
+    ((task, data),) = splits(run.experiment).items()
+    report = run.judge(model, run.sets({task: {"valid": data["valid"]}}))
     return float(report.value(run.experiment.task.metrics[0].selects) or 0.0)
 
 
@@ -177,7 +178,7 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
     from claf2.observe import Observers
 
     run, features = _prepared(experiment)
-    model = run.model()
+    (task,), model = experiment.parts, run.model()
     seeds = iter(range(10_000))
 
     def stop() -> Any:
@@ -185,7 +186,7 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
 
     def block() -> float:
         stream = Stream(
-            {run.name: run.batches(features)}, batch_size=experiment.iterator.batch_size, seed=next(seeds),
+            {task: run.batches(task, features)}, batch_sizes={task: experiment.iterator.batch_size}, seed=next(seeds),
             costs=run.costs(model), workers=1,
         )  # fmt: skip
         steps = experiment.trainer.num_steps
@@ -193,7 +194,7 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
             steps, steps + 1, False, "loss", True, None, 1.0, experiment.optimizer.learning_rate, look_every=10**6
         )
         job = Job(
-            model=model, heads={run.name: experiment.head}, stream=stream,
+            model=model, heads={task: experiment.head}, stream=stream,
             optimizer=experiment.update.build(model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
             state=State(), judge=stop, keeper=_Nothing(), observer=Observers([]), interrupted=lambda: False,
             precision=run.precision(),

@@ -98,9 +98,9 @@ def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Calla
 
     words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / task)]
     experiment = config.load(f"glue/{task}_bert", words)
-    sets = splits(experiment)
+    sets = splits(experiment)[experiment.task.name]
     run = find(experiment, sets["train"].texts)
-    valid, network = run.sets({"valid": sets["valid"]}), run.model()
+    valid, network = run.sets({experiment.task.name: {"valid": sets["valid"]}}), run.model()
     # run_glue's defaults: rows padded to the longest input, batches of 8.
     padded = rows(experiment, AutoTokenizer.from_pretrained(model), "valid", "max_length")
     made = trainer(experiment, model, scratch / "trainer", train=padded, use_cpu=True, per_device_eval_batch_size=8)

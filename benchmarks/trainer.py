@@ -15,7 +15,9 @@ from claf2.readers import TextExample
 def rows(experiment: Experiment, tokenizer: Any, split: str, padding: bool | str = False) -> list[dict[str, Any]]:
     """Return a split's rows, encoded as `transformers`' own examples do it."""
     labels = list(experiment.task.labels)
-    examples = [each for each in splits(experiment)[split].examples() if isinstance(each, TextExample)]
+    examples = [
+        each for each in splits(experiment)[experiment.task.name][split].examples() if isinstance(each, TextExample)
+    ]
     pairs = [each.text_b for each in examples]
     encoded = tokenizer(
         [each.text_a for each in examples],

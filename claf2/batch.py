@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING
 
 from claf2.features import FeatureSet
+from claf2.samplers import MtDnn, Sampler
 from claf2.seed import generator
 from claf2.split import Costs, cut
 
@@ -98,45 +100,54 @@ class Source:
 class Stream:
     """The training data of one or more tasks as an endless, seeded sequence of (task, parts of one batch).
 
-    Every epoch shuffles each task's rows anew by (seed, task, epoch), cuts them into batches, the last one partial, and
-    shuffles the batches of all tasks among each other by (seed, epoch): MT-DNN's order, and plain shuffling where there
-    is one task. Nothing else is drawn from, so a position in it is two numbers: the epoch and the step within.
+    Every epoch shuffles each task's rows anew by (seed, task, epoch) and cuts them into batches, the last one partial;
+    where there are several tasks a sampler says which one each step is of, by (seed, epoch). Nothing else is drawn
+    from, so a position in it is two numbers: the epoch and the step within.
 
     Args:
         sources: the data of each task.
-        batch_size: the rows of a part.
+        batch_sizes: the rows of a part, for each task.
         parts: how many parts an optimizer step takes: a step has ``batch_size * parts`` rows.
         seed: the run's seed.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
         costs: how a step's rows are cut into parts by their length; ``None``: into ``parts`` as they come.
+        sampler: how tasks are mixed.
+        epochs: how many epochs are planned, for samplers that change from the first to the last.
     """
 
     def __init__(
         self,
         sources: Mapping[str, Source],
         *,
-        batch_size: int,
+        batch_sizes: Mapping[str, int],
         parts: int = 1,
         seed: int,
         workers: int = 1,
         costs: Costs | None = None,
+        sampler: Sampler | None = None,
+        epochs: int = 1,
     ) -> None:
         self._sources = dict(sources)
-        self._batch_size = batch_size
+        self._batch_sizes = batch_sizes
         self._parts = parts
         self._seed = seed
         self._workers = workers
         self._costs = costs
+        self._sampler = sampler or MtDnn()
+        self._epochs = epochs
+        self._sizes = {
+            task: -(-len(source.features) // (batch_sizes[task] * parts)) for task, source in self._sources.items()
+        }
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of optimizer steps of an epoch."""
-        step = self._batch_size * self._parts
-        return sum(-(-len(source.features) // step) for source in self._sources.values())
+        """The number of optimizer steps of an epoch: as many as all tasks have batches."""
+        return sum(self._sizes.values())
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[str, list[Batch]]]:
-        """Yield (task, parts) of an epoch, counted from 0, from its step ``start`` on."""
-        steps = self._order(epoch)[start:]
+    def epoch(self, epoch: int, start: int = 0, resting: Collection[str] = ()) -> Iterator[tuple[str, list[Batch]]]:
+        """Yield (task, parts) of an epoch, counted from 0, from its step ``start`` on; the steps of tasks that rest go
+        to the others."""
+        steps = self._order(epoch, resting)[start:]
         if self._workers == 0:
             yield from ((task, self._load(task, rows)) for task, rows in steps)
             return
@@ -153,21 +164,28 @@ class Stream:
                 for _, future in ahead:
                     future.cancel()
 
-    def _order(self, epoch: int) -> list[tuple[str, np.ndarray]]:
-        step = self._batch_size * self._parts
-        batches: list[tuple[str, np.ndarray]] = []
-        for task, source in self._sources.items():
-            rows = generator(self._seed, "order", task, epoch).permutation(len(source.features))
-            batches += [(task, rows[start : start + step]) for start in range(0, len(rows), step)]
-        if len(self._sources) > 1:
-            batches = [batches[index] for index in generator(self._seed, "mix", epoch).permutation(len(batches))]
-        return batches
+    def _order(self, epoch: int, resting: Collection[str]) -> list[tuple[str, np.ndarray]]:
+        sizes = {task: size for task, size in self._sizes.items() if task not in resting} or self._sizes
+        batches = {task: self._batches(task, epoch) for task in sizes}
+        names = list(sizes) * self.steps_per_epoch
+        if len(sizes) > 1:
+            progress = min(1.0, epoch / (self._epochs - 1)) if self._epochs > 1 else 0.0
+            names = self._sampler.order(sizes, self.steps_per_epoch, progress, generator(self._seed, "mix", epoch))
+        return [(task, next(batches[task])) for task in names]
+
+    def _batches(self, task: str, epoch: int) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after another, shuffled anew after each pass over the task."""
+        step = self._batch_sizes[task] * self._parts
+        for again in count():
+            names = (task, epoch, again) if again else (task, epoch)
+            rows = generator(self._seed, "order", *names).permutation(len(self._sources[task].features))
+            yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
     def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
-        source, size = self._sources[task], self._batch_size
+        source, size = self._sources[task], self._batch_sizes[task]
         if self._costs is None:
             return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
-        return [source.batch(rows[part]) for part in cut(source.lengths[rows], self._costs)]
+        return [source.batch(rows[part]) for part in cut(source.lengths[rows], replace(self._costs, max_rows=size))]
 
 
 def _result(ahead: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Batch]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from claf2 import config
 from claf2.batch import Source
@@ -23,15 +23,16 @@ from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, pos
 from claf2.models.source import cache_dir, resolve, weights_digest
 from claf2.process import device, settle, versions
 from claf2.readers import Example
-from claf2.report import Report
+from claf2.report import Report, TaskReport
+from claf2.schema import DataReader
 from claf2.split import Costs
-from claf2.store import check_digests
+from claf2.store import best_folder, check_digests
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import compose, load_tokenizer
 from claf2.tokenizers.subword import WordPiece
 from claf2.tokenizers.word import BertBasic
 
-__all__ = ["Run", "data_root", "find", "reopen", "splits"]
+__all__ = ["Run", "Sets", "data_root", "find", "joined", "reopen", "split_name", "splits"]
 
 logger = logging.getLogger("claf2")
 
@@ -46,6 +47,10 @@ COMPILED_MULTIPLE = 32
 """Compiled models see lengths that are multiples of this many tokens."""
 
 
+Sets: TypeAlias = Mapping[str, Mapping[str, tuple[FeatureSet, list[Example]]]]
+"""Split → task → features and examples to be judged."""
+
+
 @dataclass(frozen=True)
 class Run:
     """An experiment with everything it names found: the model's source, the tokenizer, the labels in their order."""
@@ -54,26 +59,22 @@ class Run:
     source: Path | str
     """Where the weights come from: a folder, a hub id, or ``scratch``."""
     tokenizer: Tokenizer
-    labels: list[str]
+    labels: Mapping[str, list[str]]
+    """The labels of each task."""
     added: int = 0
-    """How many tokens the task has added to the tokenizer."""
+    """How many tokens the tasks have added to the tokenizer."""
 
     @property
     def folder(self) -> Path:
         """Where the run lives."""
         return Path(self.experiment.trainer.log_dir)
 
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.experiment.task.name
-
-    def features(self, data: Data) -> FeatureSet:
-        """Return the features of a data set, from the cache where they are there."""
-        featurizer = self.experiment.featurizer
-        folder = _cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, self.labels)
+    def features(self, task: str, data: Data) -> FeatureSet:
+        """Return the features of a data set of a task, from the cache where they are there."""
+        featurizer, labels = self.experiment.parts[task].featurizer, self.labels[task]
+        folder = _cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, labels)
         try:
-            found = featurize(data.examples(), featurizer, self.tokenizer, self.labels, folder)
+            found = featurize(data.examples(), featurizer, self.tokenizer, labels, folder)
         except Claf2Error as error:
             raise error if isinstance(error, DataError) else DataError(data.path, str(error)) from error
         lost = {name: count for name, count in found.counts.items() if name not in ("examples", "features") and count}
@@ -83,20 +84,25 @@ class Run:
         )  # fmt: skip
         return found
 
-    def sets(self, data: Mapping[str, Data]) -> dict[str, tuple[FeatureSet, list[Example]]]:
-        """Return features and examples of all splits to be judged: all but ``train``."""
-        return {split: (self.features(each), list(each.examples())) for split, each in data.items() if split != "train"}
+    def sets(self, data: Mapping[str, Mapping[str, Data]]) -> Sets:
+        """Return features and examples of all splits to be judged, given by task: all but ``train``."""
+        found: dict[str, dict[str, tuple[FeatureSet, list[Example]]]] = {}
+        for task, own in data.items():
+            for split, each in own.items():
+                if split != "train":
+                    found.setdefault(split, {})[task] = (self.features(task, each), list(each.examples()))
+        return found
 
-    def batches(self, features: FeatureSet) -> Source:
-        """Say how features become batches."""
-        head = self.experiment.head
+    def batches(self, task: str, features: FeatureSet) -> Source:
+        """Say how a task's features become batches."""
+        head = self.experiment.parts[task].head
         multiple = COMPILED_MULTIPLE if self.experiment.runtime.compile else 1
         fields = {**head.inputs, **head.targets}
         return Source(features, pad_id=self.tokenizer.pad_id, fields=fields, multiple=multiple)
 
     def costs(self, model: EncoderWithHeads) -> Costs | None:
         """Say how batches are cut into micro-batches; ``None``: not at all."""
-        runtime, iterator = self.experiment.runtime, self.experiment.iterator
+        runtime = self.experiment.runtime
         whole = model.packing is not None or runtime.padding == "keep"
         if whole and runtime.max_tokens_per_micro_batch is None:
             return None
@@ -104,16 +110,16 @@ class Run:
         overhead: float = usual if runtime.micro_batch_overhead is None else runtime.micro_batch_overhead
         if whole:
             overhead = NEVER
-        config: Any = getattr(model.head(self.name), "config", None)
+        config: Any = getattr(model.head(model.names[0]), "config", None)
         width = getattr(config, "hidden_size", None) or 768
-        return Costs(overhead, 1 / (6 * width), runtime.max_tokens_per_micro_batch, iterator.batch_size)
+        return Costs(overhead, 1 / (6 * width), runtime.max_tokens_per_micro_batch)
 
     def model(self) -> EncoderWithHeads:
         """Load or make the model, on its device."""
         model = build(
             self.experiment.model,
             self.source,
-            {self.name: Part(self.experiment.head, self.labels)},
+            {task: Part(part.head, self.labels[task], part.dropout) for task, part in self.experiment.parts.items()},
             vocab_size=self.tokenizer.vocab_size,
             pad_id=self.tokenizer.pad_id,
             seed=self.experiment.seed,
@@ -146,30 +152,37 @@ class Run:
         """Say in what numbers passes are made."""
         return Precision(self.experiment.runtime.precision, device(self.experiment.runtime.device))
 
-    def judge(self, model: EncoderWithHeads, sets: Mapping[str, tuple[FeatureSet, list[Example]]]) -> Report:
-        """Evaluate a model on one data set or more, given by split; the first one is what the report is of."""
+    def judge(self, model: EncoderWithHeads, sets: Sets) -> Report:
+        """Evaluate a model on one split or more; the first one is what the report is of."""
         reports = []
-        for split, (features, examples) in sets.items():
-            data = EvaluationData(
-                self.batches(features),
-                examples,
-                self.experiment.head,
-                self.labels,
-                self.experiment.task.metrics,
-                self.tokenizer,
-            )
-            size = self.experiment.iterator.eval_batch_size
-            reports.append(judge(model, {self.name: data}, split=split, batch_size=size, precision=self.precision()))
-        return dataclasses.replace(reports[0], others=reports[1:])
+        for split, own in sets.items():
+            data, sizes = {}, {}
+            for task, (features, examples) in own.items():
+                part = self.experiment.parts[task]
+                data[task] = EvaluationData(
+                    self.batches(task, features),
+                    examples,
+                    part.head,
+                    self.labels[task],
+                    part.task.metrics,
+                    self.tokenizer,
+                )
+                sizes[task] = part.iterator.eval_batch_size
+            reports.append(judge(model, data, split=split, batch_sizes=sizes, precision=self.precision()))
+        return joined(self.experiment, reports)
 
-    def lock(self, data: Mapping[str, Data]) -> dict[str, Any]:
+    def lock(self, data: Mapping[str, Mapping[str, Data]]) -> dict[str, Any]:
         """Return what the run's scores depend on, for ``run.json``."""
         return {
             "base_config": self.experiment.name,
             "overrides": list(self.experiment.overrides),
             "recipe": self.experiment.recipe_digest(),
             "experiment": self.experiment.digest(),
-            "data": {split: each.sha256() for split, each in data.items()},
+            "data": {
+                split_name(data, task, split): each.sha256()
+                for task, own in data.items()
+                for split, each in own.items()
+            },
             "tokenizer": self.tokenizer.digest,
             "weights": weights_digest(self.source),
             "seed": self.experiment.seed,
@@ -178,46 +191,78 @@ class Run:
         }
 
 
+def split_name(tasks: Collection[str], task: str, split: str) -> str:
+    """Return what a split of a task is called: by itself, or behind the task's name where there are several."""
+    return f"{task}/{split}" if len(tasks) > 1 else split
+
+
+def joined(experiment: Experiment, reports: Sequence[Report]) -> Report:
+    """Join reports of splits, or of tasks, into one of the first one's split with the others beside it."""
+    splits: dict[str, dict[str, TaskReport]] = {}
+    for each in (each for report in reports for each in (report, *report.others)):
+        splits.setdefault(each.split, {}).update(each.tasks)
+    first, *others = (Report(split, tasks) for split, tasks in splits.items())
+    total = weights = 0.0
+    for task, found in first.tasks.items():
+        part = experiment.parts[task]
+        # What is undefined, as the correlation of a constant answer is, counts as 0.
+        total += part.mix.average_weight * (found.scores.get(part.task.metrics[0].selects) or 0.0)
+        weights += part.mix.average_weight
+    return dataclasses.replace(first, others=others, average=total / weights if weights else None)
+
+
 def find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
     """Find the weights and the tokenizer that an experiment names."""
     name = experiment.model.pretrained_model_name
     source: Path | str = SCRATCH if name == SCRATCH else resolve(name, cache=_cache(experiment))
-    longest, limit = experiment.featurizer.max_seq_length, position_limit(experiment.model, source)
-    if limit is not None and longest > limit:
-        path = f"data_reader.{experiment.data.dataset}.max_seq_length"
-        raise ConfigError(
-            path, f"{longest} is more than the {limit} positions of {name}", origin=experiment.origins.get(path)
-        )
+    limit = position_limit(experiment.model, source)
+    longest = max(part.featurizer.max_seq_length for part in experiment.parts.values())
+    for task, part in experiment.parts.items():
+        if limit is not None and part.featurizer.max_seq_length > limit:
+            path = f"data_reader.{part.data.dataset}.max_seq_length"
+            path = path if part.alone is None else f"tasks.{task}.{path}"
+            problem = f"{part.featurizer.max_seq_length} is more than the {limit} positions of {name}"
+            raise ConfigError(path, problem, origin=experiment.origins.get(path))
     if experiment.token is None and source != SCRATCH:
         tokenizer = load_tokenizer(source, revision=experiment.model.revision)
     else:
         word, subword = experiment.token or (BertBasic(), WordPiece())
         tokenizer = compose(word, subword, texts, longest)
-    labels = label_order(experiment.model, source, experiment.task.labels)
-    return Run(experiment, source, tokenizer, labels, tokenizer.mark(experiment.task.markers))
+    return _run(experiment, source, tokenizer)
 
 
-def reopen(folder: Path) -> Run:
-    """Return the run of a folder with its best checkpoint as the model."""
-    best = folder / "best"
-    if not best.is_dir():
+def _run(experiment: Experiment, source: Path | str, tokenizer: Tokenizer) -> Run:
+    labels = {task: label_order(experiment.model, source, part.task.labels) for task, part in experiment.parts.items()}
+    marks = dict.fromkeys(mark for part in experiment.parts.values() for mark in part.task.markers)
+    return Run(experiment, source, tokenizer, labels, tokenizer.mark(tuple(marks)))
+
+
+def reopen(folder: Path, task: str | None = None) -> Run:
+    """Return the run of a folder with its best checkpoint as the model; of several tasks, the one that is named."""
+    if not (folder / "best").is_dir():
         raise RunError(f"{folder}: holds no best/ checkpoint; give the folder of a run (its trainer.log_dir)")
-    check_digests(best)
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder}: holds no config.json; it is not whole")
     experiment = config.load(str(folder / "config.json"))
+    several = len(experiment.parts) > 1
+    experiment = experiment if task is None else experiment.only(task)
+    name = next(each for each, part in experiment.parts.items() if part is experiment.part)
+    best = best_folder(folder, name if several else None)
+    check_digests(best)
     moved = experiment.trainer.model_copy(update={"log_dir": str(folder)})
     experiment = dataclasses.replace(experiment, trainer=moved)
     settle(deterministic=experiment.runtime.deterministic)
-    labels = label_order(experiment.model, best, experiment.task.labels)
-    tokenizer = load_tokenizer(best)
-    return Run(experiment, best, tokenizer, labels, tokenizer.mark(experiment.task.markers))
+    return _run(experiment, best, load_tokenizer(best))
 
 
-def splits(experiment: Experiment) -> dict[str, Data]:
-    """Return where the training and the validation examples come from."""
-    reader, task = experiment.data, experiment.task
-    root = data_root(experiment)
+def splits(experiment: Experiment) -> dict[str, dict[str, Data]]:
+    """Return where the training and the validation examples of each task come from."""
+    return {task: _splits(experiment, task) for task in experiment.parts}
+
+
+def _splits(experiment: Experiment, name: str) -> dict[str, Data]:
+    reader, task = experiment.parts[name].data, experiment.parts[name].task
+    root = data_root(reader)
 
     def file_of(split: str, given: str | None) -> Path | None:
         return locate(task, split, origin=reader.source, given=given, root=root, cache=_cache(experiment))
@@ -244,9 +289,9 @@ def splits(experiment: Experiment) -> dict[str, Data]:
     return found
 
 
-def data_root(experiment: Experiment) -> Path:
+def data_root(reader: DataReader) -> Path:
     """Return the folder that relative data files are in."""
-    return Path(experiment.data.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
+    return Path(reader.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
 
 
 def _cache(experiment: Experiment) -> Path:

@@ -70,20 +70,29 @@ def claf2() -> None:
 
 
 @claf2.command("train", context_settings=FREE)
-@click.option("--base_config", required=True, metavar="NAME", help="A BaseConfig by name (klue/korquad_bert) or path.")
+@click.option("--base_config", metavar="NAME", help="A BaseConfig by name (klue/korquad_bert) or path.")
+@click.option("--tasks", metavar="A,B,…", help="BaseConfigs to be trained together: glue/rte_bert,glue/mrpc_bert.")
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Components of your own.")
 @click.option("--sample", is_flag=True, help="Train on a small generated sample of the task instead of its data.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder, if there is one.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def train_command(
-    base_config: str, plugins: tuple[str, ...], sample: bool, resume: bool, overwrite: bool, overrides: tuple[str, ...]
-) -> None:
+    base_config: str | None, tasks: str | None, plugins: tuple[str, ...], sample: bool, resume: bool, overwrite: bool,
+    overrides: tuple[str, ...],
+) -> None:  # fmt: skip
     """Train an experiment; any field of it can be set: --section.field VALUE, or a unique end of that path."""
+    if base_config is None and tasks is None:
+        raise ConfigError("base_config", "is missing", hint="--base_config NAME; see claf2 config list")
+
     from claf2 import config
 
-    words = [*overrides, *(["--data_reader.source", "sample"] if sample else [])]
-    experiment = config.load(base_config, words, plugins)
+    words = [
+        *overrides,
+        *(["--tasks", tasks] if tasks else []),
+        *(["--data_reader.source", "sample"] if sample else []),
+    ]
+    experiment = config.load(base_config or "multi_task/mtdnn", words, plugins)
 
     from claf2 import run
 
@@ -94,7 +103,7 @@ def train_command(
 @claf2.command("evaluate")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("data_file", required=False, type=click.Path(path_type=Path))
-@click.option("--task", metavar="NAME", help="The task that DATA_FILE is of, if it is not the run's own.")
+@click.option("--task", metavar="NAME", help="Which of several tasks, or the task that DATA_FILE is of.")
 def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> None:
     """Judge the best checkpoint of a run on its validation data, or on DATA_FILE, and write the predictions."""
     from claf2 import run
@@ -106,15 +115,16 @@ def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> 
 @claf2.command("predict", context_settings=FREE)
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--input", "file", type=click.File(encoding="utf-8"), help="Requests, a line each; - is standard input.")
+@click.option("--task", metavar="NAME", help="Which of the run's several tasks.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
-def predict_command(folder: Path, file: Any, fields: tuple[str, ...]) -> None:
+def predict_command(folder: Path, file: Any, task: str | None, fields: tuple[str, ...]) -> None:
     """Answer one request (--text "…", --text_a … --text_b …, --question … --context …), or one a line, as JSON objects
     or plain texts, from a file or standard input. A line of JSON comes back for each."""
     from claf2 import run
     from claf2.store import prediction_line
 
     requests = [_request(fields)] if fields else _requests(file or sys.stdin)
-    for prediction in run.predict(folder, requests):
+    for prediction in run.predict(folder, requests, task):
         click.echo(prediction_line(prediction))
 
 
@@ -249,6 +259,8 @@ def tasks_handbook() -> None:
 
     configs: dict[str, list[str]] = {}
     for name in overrides.names():
+        if name.startswith("multi_task/"):
+            continue
         dataset = config.fill(name).values["data_reader"]["dataset"]
         configs.setdefault(tasks.get(dataset).name, []).append(name)
     found = {id(suites.get(name)): suites.get(name) for name in suites.names()}

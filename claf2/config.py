@@ -4,52 +4,57 @@ from __future__ import annotations
 
 import json
 import logging
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_jsonable_python
 
 from claf2 import overrides as source
-from claf2.errors import ConfigError, RegistryError
+from claf2.errors import ConfigError, RunError, nearest
+from claf2.fill import Filled, complete, diff, fill, within
 from claf2.heads import Featurizer, Head, heads
 from claf2.models import ModelSpec, models
 from claf2.optim import Optimizer, Schedule
-from claf2.registry import digest, load_plugin
+from claf2.registry import digest
+from claf2.samplers import MtDnn, Sampler
 from claf2.schema import (
+    DATASET,
     SELECTORS,
+    SHARED,
     BatchSection,
     DataReader,
+    Mix,
     OptimizerSection,
     Runtime,
-    Selector,
     TrainerSection,
     experiment_type,
     fields,
-    options,
     section_of,
 )
 from claf2.task import Task, tasks
 from claf2.tokenizers import Subword, Word
 from claf2.trainers import Trainer
 
-__all__ = ["Experiment", "Filled", "diff", "fill", "json_schema", "load", "validate"]
+__all__ = ["Experiment", "Filled", "Part", "diff", "fill", "json_schema", "load", "validate"]
 
 logger = logging.getLogger("claf2")
 
 
 @dataclass(frozen=True)
-class Filled:
-    """The first pass: a complete dictionary, every default in it, and where each value came from."""
+class Part:
+    """One task of an experiment: its data, and what answers."""
 
-    name: str
-    values: dict[str, Any]
-    origins: dict[str, str]
-    selected: dict[str, str]
-    """Selector path → the name that it selects."""
-    overrides: tuple[str, ...] = ()
+    task: Task
+    data: DataReader
+    featurizer: Featurizer
+    iterator: BatchSection
+    head: Head
+    mix: Mix
+    dropout: float | None
+    """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
+    alone: Experiment | None = None
+    """The task as an experiment of its own, by its own recipe; ``None`` where that is the one at hand."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,16 @@ class Experiment:
     """The second pass: one experiment, typed and checked, ready to be built."""
 
     name: str
-    task: Task
-    data: DataReader
-    featurizer: Featurizer
-    iterator: BatchSection
+    parts: Mapping[str, Part]
+    """Its tasks by name; mostly one."""
     token: tuple[Word, Subword] | None
     model: ModelSpec
-    head: Head
     trainer: TrainerSection
     stage: Trainer
     optimizer: OptimizerSection
     update: Optimizer
     schedule: Schedule
+    sampler: Sampler
     seed: int
     runtime: Runtime
     values: dict[str, Any]
@@ -78,15 +81,71 @@ class Experiment:
     """The values without what a comparison may vary."""
     overrides: tuple[str, ...] = ()
 
+    @property
+    def part(self) -> Part:
+        """The one task.
+
+        Raises:
+            RunError: when there are several.
+        """
+        if len(self.parts) > 1:
+            raise RunError(f"this run has several tasks: name one of {', '.join(self.parts)} with --task")
+        return next(iter(self.parts.values()))
+
+    @property
+    def task(self) -> Task:
+        """The one task's row."""
+        return self.part.task
+
+    @property
+    def data(self) -> DataReader:
+        """Where the one task's data is."""
+        return self.part.data
+
+    @property
+    def featurizer(self) -> Featurizer:
+        """How the one task's examples become features."""
+        return self.part.featurizer
+
+    @property
+    def iterator(self) -> BatchSection:
+        """The one task's batches."""
+        return self.part.iterator
+
+    @property
+    def head(self) -> Head:
+        """What answers the one task."""
+        return self.part.head
+
+    def only(self, task: str) -> Experiment:
+        """Return the experiment as if it had one of its tasks only.
+
+        Raises:
+            RunError: when it has no task of that name.
+        """
+        if task not in self.parts:
+            raise RunError(f"this run has no task {task!r}: {nearest(task, self.parts)}")
+        return replace(self, parts={task: self.parts[task]})
+
+    def varied(self, values: Mapping[str, Any]) -> Experiment:
+        """Return the experiment with other values at some paths."""
+        changed = json.loads(json.dumps(self.values))
+        for path, value in values.items():
+            source.put(changed, path, value)
+        return validate(complete(self.name, changed, dict(self.origins), [], self.overrides))
+
     def digest(self) -> str:
         """Return the digest of all that the run's numbers depend on: everything but paths and runtime."""
         free = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         free["trainer"] = {**free["trainer"], "log_dir": None, "verbose_step_count": None}
+        if "tasks" in free:
+            free["tasks"] = {name: part.alone and part.alone.digest() for name, part in self.parts.items()}
         return digest([free, self.runtime.precision])
 
     def recipe_digest(self) -> str:
         """Return the digest by which scores may stand in one table: without model, seed, paths and runtime."""
-        return digest([self.recipe, self.runtime.precision, self.task.identity()])
+        identities = [part.task.identity() for part in self.parts.values()]
+        return digest([self.recipe, self.runtime.precision, *identities])
 
 
 def load(name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Experiment:
@@ -103,146 +162,90 @@ def load(name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) 
     return validate(fill(name, overrides, plugins))
 
 
-def fill(name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Filled:
-    """Read a BaseConfig, apply the command line, and add every default."""
-    path = source.find(name)
-    values, origins = source.read(path)
-    given = list(dict.fromkeys([*(values.get("plugins") or []), *plugins]))
-    for plugin in given:
-        load_plugin(plugin)
-    values["plugins"] = given
-    rest = []
-    for override in source.parse_arguments(overrides):
-        chosen = [s.path for s in SELECTORS if s.path == override.key or s.path.endswith(f".{override.key}")]
-        if len(chosen) == 1 and override.text is not None and override.key != "name":
-            source.put(values, chosen[0], override.text)
-            origins[chosen[0]] = override.origin
-        else:
-            rest.append(override)
-    selected = {selector.path: _selection(values, selector, origins) for selector in SELECTORS}
-    kind = experiment_type(selected)
-    known = dict(fields(kind))
-    for override in rest:
-        target = source.resolve(override, known)
-        text = "true" if override.text is None else override.text
-        source.put(values, target, _typed(text, known[target]))
-        origins[target] = override.origin
-    _drop_unselected(values, selected)
-    if "log_dir" not in (values.get("trainer") or {}):
-        source.put(values, "trainer.log_dir", f"logs/{path.stem if name.endswith(source.SUFFIXES) else name}")
-    _add_defaults(values, kind)
-    return Filled(name, values, {**dict.fromkeys(known, "default"), **origins}, selected, tuple(overrides))
-
-
 def validate(filled: Filled) -> Experiment:
     """Check a filled config and take it apart into typed parts."""
     kind = experiment_type(filled.selected)
+    own = {key: value for key, value in filled.values.items() if key != "tasks"}
     try:
-        whole: Any = kind.model_validate_json(json.dumps(filled.values), strict=True)
+        whole: Any = kind.model_validate_json(json.dumps(own), strict=True)
     except ValidationError as error:
         raise _config_error(error, filled, kind) from None
-    dataset, name = filled.selected["data_reader.dataset"], filled.selected["model.name"]
-    task = tasks.get(dataset)
-    model_type, head_type = models.get(name), heads.get(task.head)
-    block = filled.values["model"][name]
-    featurizer = getattr(whole.data_reader, dataset)
-    _check_head(name, model_type, task, filled)
+    model_type = models.get(filled.selected["model.name"])
+    block = filled.values["model"][filled.selected["model.name"]]
     _check_legacy(filled)
+    if filled.parts:
+        parts = {task: _alone(task, each) for task, each in filled.parts.items()}
+        recipe = {
+            **_recipe(own, kind),
+            "tasks": {task: each.alone and each.alone.recipe for task, each in parts.items()},
+        }
+        sampler = getattr(whole.sampler, whole.sampler.name)
+    else:
+        parts = _one_part(whole, filled)
+        recipe, sampler = _recipe(own, kind), MtDnn()
     optimizer = whole.optimizer
     return Experiment(
         name=filled.name,
-        task=_in_language(task, featurizer.lang_code),
-        data=whole.data_reader,
-        featurizer=featurizer,
-        iterator=whole.iterator,
+        parts=parts,
         token=_tokenizer(whole.token, filled),
         model=model_type(**{key: block[key] for key in model_type.model_fields}),
-        head=head_type(**{key: block[key] for key in head_type.model_fields}),
         trainer=whole.trainer,
         stage=getattr(whole.trainer, whole.trainer.name),
         optimizer=optimizer,
         update=getattr(optimizer, optimizer.op_type),
         schedule=getattr(optimizer, optimizer.lr_scheduler_type),
+        sampler=sampler,
         seed=whole.seed_num,
         runtime=whole.runtime,
         values=filled.values,
         origins=filled.origins,
-        recipe=_recipe(filled.values, kind),
+        recipe=recipe,
         overrides=filled.overrides,
     )
 
 
-def diff(first: Filled, second: Filled) -> list[tuple[str, Any, Any]]:
-    """Return (path, value here, value there) of every field in which two filled configs differ; absent is ``None``."""
-    here, there = dict(source.leaves(first.values)), dict(source.leaves(second.values))
-    paths = sorted(here.keys() | there.keys())
-    return [(path, here.get(path), there.get(path)) for path in paths if here.get(path) != there.get(path)]
+def _one_part(whole: Any, filled: Filled) -> dict[str, Part]:
+    """Return the one task of an experiment."""
+    dataset, name = filled.selected[DATASET.path], filled.selected["model.name"]
+    task = tasks.get(dataset)
+    model_type, head_type = models.get(name), heads.get(task.head)
+    block = filled.values["model"][name]
+    featurizer = getattr(whole.data_reader, dataset)
+    _check_head(name, model_type, task, filled)
+    part = Part(
+        task=_in_language(task, featurizer.lang_code),
+        data=whole.data_reader,
+        featurizer=featurizer,
+        iterator=whole.iterator,
+        head=head_type(**{key: block[key] for key in head_type.model_fields}),
+        mix=whole.mix,
+        dropout=block["dropout"],
+    )
+    return {task.name: part}
+
+
+def _alone(name: str, filled: Filled) -> Part:
+    """Return one task of several, which is an experiment of its own as well."""
+    with within(f"tasks.{name}"):
+        alone = validate(filled)
+    return replace(alone.part, alone=alone)
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a BaseConfig with the blocks of everything registered, for editors."""
-    every = {selector.path: selector.registry.names() for selector in SELECTORS}
-    return experiment_type(every).model_json_schema()
-
-
-def _selection(values: Mapping[str, Any], selector: Selector, origins: Mapping[str, str]) -> str:
-    here: Any = values
-    for key in selector.path.split("."):
-        here = here.get(key) if isinstance(here, dict) else None
-    chosen = selector.default if here is None else here
-    origin = origins.get(selector.path)
-    if chosen == "":
-        raise ConfigError(selector.path, "is missing: it names the task", hint="see claf2 tasks list")
-    if not isinstance(chosen, str):
-        raise ConfigError(selector.path, f"{chosen!r} is not a name", origin=origin)
-    try:
-        selector.registry.get(chosen)
-    except RegistryError as error:
-        raise ConfigError(selector.path, str(error), origin=origin) from None
-    return chosen
-
-
-def _typed(text: str, annotation: Any) -> Any:
-    """Read a value from the command line as its field wants it: as it stands for texts, else as JSON."""
-    wanted = options(annotation)
-    if text == "null" and type(None) in wanted:
-        return None
-    is_text = [each is str or typing.get_origin(each) is Literal for each in wanted if each is not type(None)]
-    if all(is_text) and typing.get_args(wanted[0]) != (False,):
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _drop_unselected(values: dict[str, Any], selected: Mapping[str, str]) -> None:
-    """Leave out the blocks of alternatives that are not selected, and say so."""
-    for selector in SELECTORS:
-        *way, last = selector.path.split(".")
-        here: Any = values
-        for key in way:
-            here = here.get(key) if isinstance(here, dict) else None
-        if isinstance(here, dict):
-            kept = {name for path, name in selected.items() if path.rsplit(".", 1)[0] == ".".join(way)} | {*way, last}
-            for name in [each for each in here if each in selector.registry.names() and each not in kept]:
-                del here[name]
-                logger.warning(
-                    "%s.%s is not used: %s is %r", ".".join(way), name, selector.path, selected[selector.path]
-                )
-
-
-def _add_defaults(values: dict[str, Any], kind: type[BaseModel]) -> None:
-    for name, field in kind.model_fields.items():
-        inner = section_of(field.annotation)
-        if inner is None or (values.get(name) is None and field.default is None):
-            if name not in values and not field.is_required():
-                values[name] = to_jsonable_python(field.get_default(call_default_factory=True))
-        else:
-            if values.get(name) is None:
-                values[name] = {}
-            if isinstance(values[name], dict):
-                _add_defaults(values[name], inner)
+    one = experiment_type({each.path: each.registry.names() for each in SELECTORS}).model_json_schema()
+    several = experiment_type({each.path: each.registry.names() for each in SHARED}).model_json_schema()
+    entries = {
+        "type": "object",
+        "description": "BaseConfigs by name; `base_config` names one that an entry is laid over.",
+    }
+    return {
+        **one,
+        "$defs": {**several["$defs"], **one["$defs"]},
+        "properties": {**one["properties"], "sampler": several["properties"]["sampler"], "tasks": entries},
+        "required": [],
+        "anyOf": [{"required": ["data_reader"]}, {"required": ["tasks"]}],
+    }
 
 
 def _recipe(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -28,9 +28,17 @@ from claf2.report import Report, TaskReport, score
 from claf2.seed import undisturbed
 from claf2.tokenizers import Tokenizer
 
-__all__ = ["EvaluationData", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "evaluate", "fit"]
+__all__ = ["Decides", "EvaluationData", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "evaluate", "fit"]
 
 logger = logging.getLogger("claf2")
+
+
+@dataclass(frozen=True)
+class Decides:
+    """The score that decides on one task of several."""
+
+    metric_key: str
+    lower_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Plan:
 
     ``interval`` is the number of steps between evaluations, counted from the start of each epoch when
     ``per_epoch``; the last step is always evaluated. ``patience`` evaluations without a better score end the run.
+    Where there are several tasks, ``tasks`` names the score that decides on each of them, and
+    ``task_patience`` evaluations without a better one let a task rest from the next epoch on.
     """
 
     total_steps: int
@@ -51,17 +61,22 @@ class Plan:
     learning_rate: float
     look_every: int = 1
     """Steps between two looks at the loss on a device that would have to be waited for."""
+    tasks: Mapping[str, Decides] = field(default_factory=dict)
+    task_patience: int | None = None
+    each: bool = False
+    """Keep the best checkpoint of each task instead of the best one by ``metric_key``."""
 
     def due(self, state: State) -> bool:
         """Say whether the model is to be evaluated after the step that ``state`` has just taken."""
         counted = state.position if self.per_epoch else state.step
         return counted % self.interval == 0 or state.step == self.total_steps
 
-    def better(self, value: float | None, best: float | None) -> bool:
-        """Say whether ``value`` beats ``best``; an undefined score beats nothing, and a first one always counts."""
-        if best is None or value is None:
-            return best is None
-        return value < best if self.lower_is_better else value > best
+
+def better(value: float | None, best: float | None, *, lower_is_better: bool) -> bool:
+    """Say whether ``value`` beats ``best``; an undefined score beats nothing, and a first one always counts."""
+    if best is None or value is None:
+        return best is None
+    return value < best if lower_is_better else value > best
 
 
 @dataclass
@@ -87,6 +102,12 @@ class State:
     """How many they are."""
     halvings: int = 0
     """How often parts are halved before they are taken, since larger ones did not fit into memory."""
+    rows: int = 0
+    """The rows trained on in all, each as often as it was seen."""
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each of several tasks: its best ``score``, at which ``step``, and the evaluations ``unimproved`` since."""
+    resting: list[str] = field(default_factory=list)
+    """The tasks that take no part in this epoch."""
     finished: bool = False
 
 
@@ -125,8 +146,8 @@ class Precision:
 class Keeper(Protocol):
     """Stores what a run must not lose."""
 
-    def keep_best(self, report: Report) -> None:
-        """Store the weights and predictions of the best evaluation so far."""
+    def keep_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
+        """Store the weights and predictions of the best evaluation so far; of some tasks only, where they are given."""
 
     def keep_last(self, state: State) -> None:
         """Store all that a resume needs."""
@@ -164,6 +185,8 @@ class Job:
     observer: Observer
     interrupted: Callable[[], bool]
     precision: Precision = field(default_factory=lambda: Precision("fp32", torch.device("cpu")))
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """What the loss of a task is multiplied by; 1 where it is not named."""
 
 
 def fit(job: Job) -> None:
@@ -178,7 +201,7 @@ def fit(job: Job) -> None:
     unread = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while not state.finished:
-        for task, parts in job.stream.epoch(state.epoch, start=state.position):
+        for task, parts in job.stream.epoch(state.epoch, start=state.position, resting=state.resting):
             head = job.heads[task]
 
             # A pure function of the step: nothing to save, and never a step behind (warm-up starts at 0).
@@ -197,6 +220,7 @@ def fit(job: Job) -> None:
             state.step += 1
             state.position += 1
             state.losses += 1
+            state.rows += sum(len(part) for part in parts)
             unread += loss
             due, asked = plan.due(state), job.interrupted()
             if due or asked or device.type == "cpu" or state.step % plan.look_every == 0:
@@ -213,6 +237,9 @@ def fit(job: Job) -> None:
                 return
         state.epoch += 1
         state.position = 0
+        if plan.task_patience is not None:
+            tired = [task for task, each in state.tasks.items() if each["unimproved"] >= plan.task_patience]
+            state.resting = tired if len(tired) < len(state.tasks) else []
 
 
 def _gradients(job: Job, task: str, head: Head, parts: Sequence[Batch], device: torch.device) -> torch.Tensor:
@@ -225,7 +252,7 @@ def _gradients(job: Job, task: str, head: Head, parts: Sequence[Batch], device: 
     for _ in range(job.state.halvings):
         parts = [half for part in parts for half in part.halves()]
     targets = np.maximum(1.0, sum(head.weight(part.arrays) for part in parts))
-    shares = torch.as_tensor(1.0 / targets, dtype=torch.float32, device=device)
+    shares = torch.as_tensor(job.weights.get(task, 1.0) / targets, dtype=torch.float32, device=device)
     while True:
         loss = torch.zeros((), device=device)
         try:
@@ -268,16 +295,35 @@ def _judge(job: Job) -> None:
     logs = {"train/loss": state.loss / state.losses, **report.logs()}
     state.loss, state.losses = 0.0, 0
     value = report.value(plan.metric_key)
-    if plan.better(value, state.best_score):
+    improved = better(value, state.best_score, lower_is_better=plan.lower_is_better)
+    if improved:
         state.best_score, state.best_step, state.best_epoch = value, state.step, state.epoch + 1
         state.best, state.unimproved = logs, 0
-        job.keeper.keep_best(report)
     else:
         state.unimproved += 1
+    risen = _note_tasks(plan, state, report)
+    if plan.each and risen:
+        job.keeper.keep_best(report, risen)
+    elif improved and not plan.each:
+        job.keeper.keep_best(report)
     tired = plan.patience is not None and state.unimproved >= plan.patience
     state.finished = tired or state.step == plan.total_steps
     job.observer.on_report(state, report, logs)
     job.keeper.keep_last(state)
+
+
+def _note_tasks(plan: Plan, state: State, report: Report) -> list[str]:
+    """Note where each of several tasks stands, and return those that have a best score now."""
+    risen = []
+    for task, decides in plan.tasks.items():
+        value = report.value(f"{task}/{decides.metric_key}")
+        own = state.tasks.setdefault(task, {"score": None, "step": None, "unimproved": 0})
+        if better(value, own["score"], lower_is_better=decides.lower_is_better):
+            own |= {"score": value, "step": state.step, "unimproved": 0}
+            risen.append(task)
+        else:
+            own["unimproved"] += 1
+    return risen
 
 
 def evaluate(
@@ -285,14 +331,14 @@ def evaluate(
     data: Mapping[str, EvaluationData],
     *,
     split: str,
-    batch_size: int,
+    batch_sizes: Mapping[str, int],
     precision: Precision | None = None,
 ) -> Report:
     """Judge ``model`` on the examples of each task. Draws from no generator, so judging more often changes nothing."""
     was_training = model.training
     model.eval()
     with undisturbed(), torch.inference_mode(), nullcontext() if precision is None else precision.forward():
-        tasks = {task: _evaluate(model, task, each, batch_size) for task, each in data.items()}
+        tasks = {task: _evaluate(model, task, each, batch_sizes[task]) for task, each in data.items()}
     model.train(was_training)
     return Report(split=split, tasks=tasks)
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from claf2.errors import ConfigError, nearest
 from claf2.task import shipped
 
-__all__ = ["Override", "find", "names", "parse_arguments", "put", "read", "resolve"]
+__all__ = ["Override", "find", "fitting", "merge", "names", "parse_arguments", "put", "read", "resolve"]
 
 SUFFIXES = (".json", ".jsonnet")
 
@@ -68,21 +68,26 @@ def parse_arguments(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
+def fitting(override: Override, paths: Iterable[str]) -> list[str]:
+    """Return the full paths that an override's key, a full path or the end of one, may stand for."""
+    known = sorted(paths)
+    key = ALIASES.get(override.key, override.key)
+    return [key] if key in known else [path for path in known if path.endswith(f".{key}")]
+
+
 def resolve(override: Override, paths: Iterable[str]) -> str:
-    """Return the full path that an override's key, a full path or the end of one, stands for.
+    """Return the full path that an override's key stands for.
 
     Raises:
         ConfigError: when it fits none, or more than one.
     """
     known = sorted(paths)
+    fits = fitting(override, known)
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise ConfigError(override.key, "fits more than one field", origin="command line", hint=" or ".join(fits))
     key = ALIASES.get(override.key, override.key)
-    if key in known:
-        return key
-    fitting = [path for path in known if path.endswith(f".{key}")]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise ConfigError(override.key, "fits more than one field", origin="command line", hint=" or ".join(fitting))
     raise ConfigError(override.key, "no such field", origin="command line", hint=suggest(key, known))
 
 
@@ -108,6 +113,15 @@ def put(values: dict[str, Any], path: str, value: Any) -> None:
             values[key] = {}
         values = values[key]
     values[last] = value
+
+
+def merge(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with ``more`` laid over it, objects within objects."""
+    merged = dict(values)
+    for key, value in more.items():
+        here = merged.get(key)
+        merged[key] = merge(here, value) if isinstance(here, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

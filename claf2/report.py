@@ -30,17 +30,22 @@ class Report:
     tasks: Mapping[str, TaskReport]
     others: Sequence[Report] = ()
     """What was found on further splits at the same time."""
+    average: float | None = None
+    """The weighted mean of the deciding scores of several tasks."""
 
     def logs(self) -> dict[str, float | None]:
-        """Return every score as ``split/key``, or as ``split/task/key`` where there is more than one task."""
+        """Return every score as ``split/key``, or as ``split/task/key`` and ``split/average`` where there is more than
+        one task."""
+        several = len(self.tasks) > 1
         logs: dict[str, float | None] = {}
-        for name, task in self.tasks.items():
-            prefix = self.split if len(self.tasks) == 1 else f"{self.split}/{name}"
-            logs |= {f"{prefix}/{key}": value for key, value in task.scores.items()}
-            if task.loss is not None:
-                logs[f"{prefix}/loss"] = task.loss
-        for other in self.others:
-            logs |= other.logs()
+        for report in (self, *self.others):
+            for name, task in report.tasks.items():
+                prefix = f"{report.split}/{name}" if several else report.split
+                logs |= {f"{prefix}/{key}": value for key, value in task.scores.items()}
+                if task.loss is not None:
+                    logs[f"{prefix}/loss"] = task.loss
+        if several and self.average is not None:
+            logs[f"{self.split}/average"] = self.average
         return logs
 
     def value(self, key: str) -> float | None:
@@ -62,7 +67,7 @@ class Report:
         )
 
 
-def card(task: Task, lock: Mapping[str, Any], logs: Mapping[str, Any]) -> str:
+def card(tasks: Sequence[Task], lock: Mapping[str, Any], logs: Mapping[str, Any]) -> str:
     """Return a model card: what was measured, on what, by which recipe, with which scores; one seed's scores have no
     band, and the card says so."""
     scores = "\n".join(f"| {name} | {value} |" for name, value in logs["best"].items())
@@ -71,12 +76,19 @@ def card(task: Task, lock: Mapping[str, Any], logs: Mapping[str, Any]) -> str:
         for split, each in lock["counts"].items()
     )
     data = "\n".join(f"- {split}: `{digest}`" for split, digest in lock["data"].items())
+    sources = "\n".join(
+        f"Data of {each.name}: {each.source or 'see its publisher'}; licence: {each.licence or 'not stated'}."
+        for each in tasks
+    )
+    languages = "\n".join(dict.fromkeys(f"- {each.language}" for each in tasks))
+    where = "best/" if len(tasks) == 1 else "best/<task>/"
     return f"""---
-language: {task.language}
+language:
+{languages}
 library_name: transformers
 ---
 
-# {task.name}
+# {", ".join(each.name for each in tasks)}
 
 Fine-tuned by claf2 from the BaseConfig `{lock["base_config"]}`, seed {lock["seed"]}; best of the run's evaluations by
 `{logs["metric_key"]}`, at step {logs["best_global_step"]}. They are one seed's and say nothing of the spread.
@@ -93,8 +105,9 @@ Recipe digest `{lock["recipe"]}`: scores of runs with another recipe are not com
 
 {data}
 
-Data: {task.source or "see its publisher"}; licence: {task.licence or "not stated"}. `config.json` repeats the run, and
-`best/` loads with `transformers`, by label name.
+{sources}
+
+`config.json` repeats the run, and `{where}` loads with `transformers`, by label name.
 """
 
 

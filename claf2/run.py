@@ -9,29 +9,32 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from claf2 import config
 from claf2.batch import Stream
-from claf2.build import Run, find, reopen, splits
+from claf2.build import Run, Sets, find, joined, reopen, split_name, splits
 from claf2.config import Experiment
 from claf2.data import Data
-from claf2.errors import Interrupted, RunError
+from claf2.errors import ConfigError, Interrupted, RunError
 from claf2.features import FeatureSet, featurize
-from claf2.loop import Job, Observer, Plan, State
+from claf2.loop import Decides, Job, Observer, Plan, State
 from claf2.metrics import Prediction
+from claf2.models.encoder import EncoderWithHeads
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
 from claf2.process import Stopwatch, interruptible, kernels, log_file, peak_memory_mib, settle
-from claf2.readers import Example
 from claf2.report import Report, TaskReport, card, lower_is_better
+from claf2.schema import MixedTrainerSection
 from claf2.seed import derive
 from claf2.store import (
     Store,
+    best_folder,
     claim,
     read_json,
     read_predictions,
@@ -41,8 +44,9 @@ from claf2.store import (
     write_predictions,
     write_text,
 )
-from claf2.task import tasks
+from claf2.task import Task, tasks
 from claf2.tokenizers import language_warning
+from claf2.trainers import Later
 
 __all__ = ["answer", "evaluate", "predict", "train"]
 
@@ -67,34 +71,60 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
     with log_file(folder / "train.log"):
         settle(deterministic=experiment.runtime.deterministic)
         data = splits(experiment)
-        run = find(experiment, data["train"].texts)
-        _warn_of_language(run, data["train"])
+        run = find(experiment, lambda: chain.from_iterable(own["train"].texts() for own in data.values()))
+        for task, own in data.items():
+            _warn_of_language(run, task, own["train"])
         lock = run.lock(data)
         if (folder / "run.json").exists():
             refuse_changes(read_json(folder / "run.json"), lock)
         if not (folder / "metrics.json").exists():
             _fit(run, data, lock, started)
-        return _finished(run)
+        report = _finished(run)
+    later = experiment.stage.later(experiment.parts)
+    if later:
+        _later(run, report, later)
+    return report
 
 
-def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: float) -> None:
+def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
+    """Train what comes after a run on several tasks, and write the scores of all stages side by side."""
+    parts = run.experiment.parts
+    rows: dict[str, dict[str, float | None]] = {task: {} for task in parts}
+    for each in later:
+        alone, start = parts[each.task].alone, run.experiment.model.pretrained_model_name
+        if alone is None:
+            raise RunError("a run of one task has no later stages: name several in section tasks")
+        changes = {
+            f"model.{alone.values['model']['name']}.pretrained_model_name":
+                str(best_folder(run.folder, each.task)) if each.refined else start,
+            "trainer.log_dir": str(run.folder / each.stage / each.task),
+        }  # fmt: skip
+        (found,) = train(alone.varied(changes), resume=True).tasks.values()
+        rows[each.task][each.stage] = found.scores.get(parts[each.task].task.metrics[0].selects)
+    for task, part in parts.items():
+        rows[task]["refined"] = report.tasks[task].scores.get(part.task.metrics[0].selects)
+    columns = sorted({name for row in rows.values() for name in row}, key=["single", "refined", "fine_tuned"].index)
+    lines = ["| task | score | " + " | ".join(columns) + " |", "| --- " * (2 + len(columns)) + "|"]
+    for task, part in parts.items():
+        shown = ["–" if (value := rows[task].get(name)) is None else f"{value:.1f}" for name in columns]
+        lines.append(f"| {task} | {part.task.metrics[0].selects} | " + " | ".join(shown) + " |")
+    write_json(run.folder / "stages.json", rows)
+    write_text(run.folder / "stages.md", "\n".join(lines) + "\n")
+    logger.info("%s", "\n".join(lines))
+
+
+def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, Any], started: float) -> None:
     """Train from where the folder stands to the end, and write what a finished run leaves behind."""
     experiment, folder = run.experiment, run.folder
-    train_features = run.features(data["train"])
-    train_features.require(experiment.head.targets, data["train"].path)
+    parts = experiment.parts
+    train_features = {task: run.features(task, own["train"]) for task, own in data.items()}
     model, precision = run.model(), run.precision()
-    stream = Stream(
-        {run.name: run.batches(train_features)},
-        batch_size=experiment.iterator.batch_size,
-        parts=experiment.trainer.gradient_accumulation_steps,
-        seed=experiment.seed,
-        workers=experiment.runtime.workers,
-        costs=run.costs(model),
-    )
+    stream = _stream(run, train_features, model)
     plan = _plan(experiment, stream.steps_per_epoch)
     valid = run.sets(data)
-    for split, (features, _) in valid.items():
-        features.require(experiment.head.targets, data[split].path)
+    for split, own in (("train", {task: (each, None) for task, each in train_features.items()}), *valid.items()):
+        for task, (features, _) in own.items():
+            features.require(parts[task].head.targets, data[task][split].path)
     lock = {**lock, "counts": _counts(train_features, valid)}
     optimizer = experiment.update.build(model, plan.learning_rate)
     store = Store(folder, model, run.tokenizer, optimizer, precision.scaler)
@@ -102,7 +132,7 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
     write_json(folder / "run.json", lock)
     torch.manual_seed(derive(experiment.seed, "train"))
     state = store.resume() if (folder / "last").exists() else State()
-    before, judging = state.step, Stopwatch()
+    before, judging = state.rows, Stopwatch()
 
     def judge_valid() -> Report:
         with judging:
@@ -116,7 +146,7 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
     ):
         job = Job(
             model=model,
-            heads={run.name: experiment.head},
+            heads={task: part.head for task, part in parts.items()},
             stream=stream,
             optimizer=optimizer,
             schedule=experiment.schedule,
@@ -127,15 +157,34 @@ def _fit(run: Run, data: Mapping[str, Data], lock: Mapping[str, Any], started: f
             observer=observer,
             interrupted=interrupted,
             precision=precision,
+            weights={task: part.mix.loss_weight for task, part in parts.items()},
         )
         experiment.stage.run(job)
     if not state.finished:
         raise Interrupted(f"stopped after step {state.step}, all saved in {folder}; add --resume to go on")
-    rows = (state.step - before) * experiment.iterator.batch_size * experiment.trainer.gradient_accumulation_steps
-    write_json(folder / "run.json", {**lock, **_costs(started, training.seconds - judging.seconds, rows)})
+    seconds = training.seconds - judging.seconds
+    write_json(folder / "run.json", {**lock, **_costs(started, seconds, state.rows - before)})
     logs = _metric_logs(plan, state)
-    write_text(folder / "README.md", card(experiment.task, lock, logs))
+    write_text(folder / "README.md", card([part.task for part in parts.values()], lock, logs))
     write_json(folder / "metrics.json", logs)
+
+
+def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> Stream:
+    """Return the order of batches; a task without weight is judged only, and takes no step from the others."""
+    experiment = run.experiment
+    parts = {task: part for task, part in experiment.parts.items() if part.mix.loss_weight}
+    if not parts:
+        raise ConfigError("mix.loss_weight", "is 0 for all tasks: nothing would be trained on")
+    return Stream(
+        {task: run.batches(task, features[task]) for task in parts},
+        batch_sizes={task: part.iterator.batch_size for task, part in parts.items()},
+        parts=experiment.trainer.gradient_accumulation_steps,
+        seed=experiment.seed,
+        workers=experiment.runtime.workers,
+        costs=run.costs(model),
+        sampler=experiment.sampler,
+        epochs=math.ceil(experiment.trainer.num_epochs),
+    )
 
 
 def evaluate(folder: Path, data_file: Path | None = None, task: str | None = None) -> Report:
@@ -144,21 +193,43 @@ def evaluate(folder: Path, data_file: Path | None = None, task: str | None = Non
     Args:
         folder: the run.
         data_file: another file; ``None``: the run's own validation data.
-        task: the task whose format and metrics the file has, where it is not the run's own: one with the same head and
-            labels.
+        task: one of the run's several tasks, or the task whose format and metrics the file has, where it is not the
+            run's own: one with the same head and labels.
 
     Raises:
         Claf2Error: when there is no such run, or the task does not fit it.
     """
     recover(folder)
-    run = reopen(folder)
-    if task is not None:
-        run = dataclasses.replace(run, experiment=_for_task(run.experiment, task))
-    data = splits(run.experiment) if data_file is None else {"eval": Data(run.experiment.task, data_file)}
-    report = run.judge(run.model(), run.sets(data))
+    experiment = config.load(str(folder / "config.json"))
+    names = list(experiment.parts) if task is None and data_file is None else [_fitting(experiment, task)]
+    reports = []
+    for name in names:
+        run = reopen(folder, name)
+        if task is not None:
+            run = dataclasses.replace(run, experiment=_for_task(run.experiment, name, task))
+        data = splits(run.experiment)[name] if data_file is None else {"eval": Data(run.experiment.task, data_file)}
+        reports.append(run.judge(run.model(), run.sets({name: data})))
+    report = joined(experiment, reports)
     write_predictions(folder / "predictions", report)
     write_json(folder / ("evaluation.json" if data_file is None else "evaluation-file.json"), report.logs())
     return report
+
+
+def _fitting(experiment: Experiment, task: str | None) -> str:
+    """Return which of a run's tasks is meant: the one of that name, the only one, or the only one of its kind."""
+    if task is not None and task in experiment.parts:
+        return task
+    if task is not None and len(experiment.parts) > 1:
+        like = tasks.get(task)
+        parts = experiment.parts.items()
+        fitting = [name for name, part in parts if _kind(part.task) == _kind(like)]
+        if len(fitting) == 1:
+            return fitting[0]
+    return next(name for name, part in experiment.parts.items() if part is experiment.part)
+
+
+def _kind(task: Task) -> tuple[str, frozenset[str]]:
+    return task.head, frozenset(task.labels)
 
 
 def answer(folder: Path, test_file: Path) -> list[Prediction]:
@@ -166,39 +237,42 @@ def answer(folder: Path, test_file: Path) -> list[Prediction]:
     run = reopen(folder)
     task = run.experiment.task
     data = Data(task.model_copy(update={"reader": task.test_reader or task.reader}), test_file)
-    report = run.judge(run.model(), run.sets({"test": data}))
-    return list(report.tasks[run.name].predictions)
+    report = run.judge(run.model(), run.sets({task.name: {"test": data}}))
+    return list(report.tasks[task.name].predictions)
 
 
-def _for_task(experiment: Experiment, name: str) -> Experiment:
+def _for_task(experiment: Experiment, name: str, other_name: str) -> Experiment:
     """Return the experiment as it stands, but for another task's files, reader and metrics."""
-    other, own = tasks.get(name), experiment.task
-    if other.head != own.head or set(other.labels) != set(own.labels):
+    if name == other_name:
+        return experiment
+    other, own = tasks.get(other_name), experiment.task
+    if _kind(other) != _kind(own):
         raise RunError(
-            f"task {name!r} cannot be judged by a run of {own.name!r}: it has head {other.head!r} and labels "
+            f"task {other_name!r} cannot be judged by a run of {own.name!r}: it has head {other.head!r} and labels "
             f"{list(other.labels)}, the run {own.head!r} and {list(own.labels)}"
         )
-    return dataclasses.replace(experiment, task=other)
+    return dataclasses.replace(experiment, parts={name: dataclasses.replace(experiment.part, task=other)})
 
 
-def predict(folder: Path, requests: Iterable[Mapping[str, Any]]) -> Iterator[Prediction]:
-    """Answer requests with a run's best checkpoint, one prediction each, in order.
+def predict(folder: Path, requests: Iterable[Mapping[str, Any]], task: str | None = None) -> Iterator[Prediction]:
+    """Answer requests with a run's best checkpoint, of several tasks the one that is named, one prediction each, in
+    order.
 
     A request names what its kind of task asks about: ``text_a`` (and ``text_b``), ``text``, or ``question`` and
     ``context``; an ``id`` is given back.
     """
-    run = reopen(folder)
-    model = run.model()
+    run = reopen(folder, task)
+    (name,), part, model = run.experiment.parts, run.experiment.part, run.model()
     for request in requests:
         try:
-            example = run.experiment.head.request(request)
+            example = part.head.request(request)
             for text in (example.id, *example.texts()):
                 text.encode()
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RunError(f"request {str(request)[:80]!r}: not of this form: {error}") from error
         with tempfile.TemporaryDirectory() as scratch:
-            features = featurize([example], run.experiment.featurizer, run.tokenizer, run.labels, Path(scratch) / "f")
-            yield from run.judge(model, {"predict": (features, [example])}).tasks[run.name].predictions
+            features = featurize([example], part.featurizer, run.tokenizer, run.labels[name], Path(scratch) / "f")
+            yield from run.judge(model, {"predict": {name: (features, [example])}}).tasks[name].predictions
 
 
 def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]:
@@ -211,19 +285,24 @@ def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]
     }
 
 
-def _counts(train: FeatureSet, valid: Mapping[str, tuple[FeatureSet, list[Example]]]) -> dict[str, dict[str, int]]:
+def _counts(train: Mapping[str, FeatureSet], valid: Sets) -> dict[str, dict[str, int]]:
     """Return what was counted in each split on the way to its features, and the rows that stand in train as well."""
-    counts = {"train": dict(train.counts)}
-    for split, (features, _) in valid.items():
-        shared = features.shared_rows(train)
-        counts[split] = {**features.counts, "in_train": shared}
-        if shared:
-            logger.warning("%d of %d rows of %s stand in train as well", shared, counts[split]["examples"], split)
+    counts = {split_name(train, task, "train"): dict(each.counts) for task, each in train.items()}
+    for split, own in valid.items():
+        for task, (features, _) in own.items():
+            shared, name = features.shared_rows(train[task]), split_name(train, task, split)
+            counts[name] = {**features.counts, "in_train": shared}
+            if shared:
+                logger.warning("%d of %d rows of %s stand in train as well", shared, counts[name]["examples"], name)
     return counts
 
 
 def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
-    trainer, task = experiment.trainer, experiment.task
+    trainer, several = experiment.trainer, len(experiment.parts) > 1
+    decides = {
+        task: Decides(own := part.task.metrics[0].selects, lower_is_better(part.task.metrics, own))
+        for task, part in experiment.parts.items()
+    }
     total = trainer.num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
     experiment.schedule.warmup(total)
     every = trainer.eval_and_save_step_count
@@ -231,17 +310,23 @@ def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         interval, per_epoch = every, False
     else:
         interval, per_epoch = max(1, int(steps_per_epoch * (1.0 if every == "epoch" else float(every)))), True
-    metric_key = trainer.metric_key or task.metrics[0].selects
+    metric_key = trainer.metric_key or ("average" if several else next(iter(decides.values())).metric_key)
+    named, _, rest = metric_key.partition("/")
+    deciding = experiment.parts.get(named if rest else next(iter(experiment.parts)))
+    metrics = deciding.task.metrics if deciding is not None and metric_key != "average" else ()
     return Plan(
         total_steps=total,
         interval=interval,
         per_epoch=per_epoch,
         metric_key=metric_key,
-        lower_is_better=lower_is_better(task.metrics, metric_key),
+        lower_is_better=lower_is_better(metrics, metric_key),
         patience=trainer.early_stopping_threshold,
         max_norm=trainer.grad_max_norm,
         learning_rate=experiment.optimizer.learning_rate,
         look_every=trainer.verbose_step_count,
+        tasks=decides if several else {},
+        task_patience=trainer.task_early_stopping_threshold if isinstance(trainer, MixedTrainerSection) else None,
+        each=several and isinstance(trainer, MixedTrainerSection) and trainer.keep == "each",
     )
 
 
@@ -266,6 +351,7 @@ def _metric_logs(plan: Plan, state: State) -> dict[str, Any]:
         "best": state.best,
         "best_score": state.best_score,
         "metric_key": plan.metric_key,
+        **({"tasks": state.tasks} if state.tasks else {}),
     }
 
 
@@ -275,13 +361,17 @@ def _finished(run: Run) -> Report:
     if not isinstance(logs.get("best"), dict):
         raise RunError(f"{run.folder / 'metrics.json'}: damaged: it names no best evaluation")
     logger.info("Metric Logs %s", json.dumps(logs, indent=2))
-    scores = {name.removeprefix("valid/"): value for name, value in logs["best"].items() if name.startswith("valid/")}
-    predictions = read_predictions(run.folder / "predictions" / f"{run.name}-valid.jsonl")
-    return Report("valid", {run.name: TaskReport(scores, scores.pop("loss", None), predictions)})
+    names, reports = run.experiment.parts, {}
+    for task in names:
+        prefix = f"valid/{task}/" if len(names) > 1 else "valid/"
+        found = {key.removeprefix(prefix): each for key, each in logs["best"].items() if key.startswith(prefix)}
+        predictions = read_predictions(run.folder / "predictions" / f"{task}-valid.jsonl")
+        reports[task] = TaskReport(found, found.pop("loss", None), predictions)
+    return Report("valid", reports, average=logs["best"].get("valid/average"))
 
 
-def _warn_of_language(run: Run, data: Data) -> None:
-    language = run.experiment.task.language
+def _warn_of_language(run: Run, task: str, data: Data) -> None:
+    language = run.experiment.parts[task].task.language
     warning = language_warning(run.tokenizer, language, islice(data.texts(), 100))
     if warning:
         logger.warning("%s", warning)

@@ -14,11 +14,23 @@ from claf2.heads import heads
 from claf2.models import models
 from claf2.optim import optimizers, schedules
 from claf2.registry import Component, Registry, varies
+from claf2.samplers import samplers
 from claf2.task import tasks
 from claf2.tokenizers import subwords, words
 from claf2.trainers import trainers
 
-__all__ = ["SELECTORS", "Selector", "experiment_type", "fields", "options", "section_of"]
+__all__ = [
+    "DATASET",
+    "SELECTORS",
+    "SHARED",
+    "Mix",
+    "MixedTrainerSection",
+    "Selector",
+    "experiment_type",
+    "fields",
+    "options",
+    "section_of",
+]
 
 
 class DataReader(Component):
@@ -36,6 +48,15 @@ class DataReader(Component):
     """`null`: the task's own file name."""
     valid_fraction: float | None = Field(None, gt=0, lt=1)
     """Cut this part of the training file off for validation, the same rows for every seed."""
+
+
+class Mix(Component):
+    """Section `mix`: how a task stands beside others; alone it says nothing."""
+
+    loss_weight: float = Field(1.0, ge=0)
+    """What its loss is multiplied by; with 0 it is judged and not trained on."""
+    average_weight: float = Field(1.0, ge=0)
+    """What its deciding score counts in the average."""
 
 
 class BatchSection(Component):
@@ -119,6 +140,22 @@ class TrainerSection(Component):
     """An optimizer step takes `batch_size` times this many rows, added up in as many parts."""
 
 
+class MixedTrainerSection(TrainerSection):
+    """Section `trainer` of several tasks."""
+
+    keep: Literal["metric_key", "each"] = "metric_key"
+    """Keep the checkpoint that is best by `metric_key`, or each task's own best one."""
+    task_early_stopping_threshold: int | None = Field(None, ge=1)
+    """After this many evaluations without a better score of its own a task rests and leaves its steps to the others;
+    `null`: never."""
+
+
+class SamplerSection(Component):
+    """Section `sampler`: how several tasks are mixed."""
+
+    name: str = "mtdnn"
+
+
 class OptimizerSection(Component):
     """Section `optimizer`."""
 
@@ -162,8 +199,10 @@ class Selector:
     registry: Registry[Any]
 
 
+DATASET = Selector("data_reader.dataset", "", tasks)
+
 SELECTORS = (
-    Selector("data_reader.dataset", "", tasks),
+    DATASET,
     Selector("model.name", "encoder", models),
     Selector("trainer.name", "finetune", trainers),
     Selector("optimizer.op_type", "adamw", optimizers),
@@ -171,6 +210,10 @@ SELECTORS = (
     Selector("token.tokenizer.word.name", "bert_basic", words),
     Selector("token.tokenizer.subword.name", "wordpiece", subwords),
 )
+"""The selectors of an experiment on one task."""
+
+SHARED = (*(each for each in SELECTORS if each is not DATASET), Selector("sampler.name", "mtdnn", samplers))
+"""Those of an experiment on several tasks, each of which is an experiment of its own in section `tasks`."""
 
 
 def experiment_type(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
@@ -206,14 +249,25 @@ def _make(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
         subword=with_default(section(SubwordSection, "token.tokenizer.subword.name")),
     )
     token: Any = create_model("Token", __base__=Token, tokenizer=with_default(tokenizer))
+    own: dict[str, Any]
+    if DATASET.path in selected:
+        own = {
+            "data_reader": section(DataReader, DATASET.path),
+            "iterator": with_default(BatchSection),
+            "mix": with_default(Mix),
+            "trainer": with_default(section(TrainerSection, "trainer.name")),
+        }
+    else:
+        own = {
+            "sampler": with_default(section(SamplerSection, "sampler.name")),
+            "trainer": with_default(section(MixedTrainerSection, "trainer.name")),
+        }
     return create_model(
         "BaseConfig",
         __base__=Component,
-        data_reader=section(DataReader, "data_reader.dataset"),
-        iterator=with_default(BatchSection),
+        **own,
         token=(token | None, varies(None)),
         model=with_default(section(Model, "model.name")),
-        trainer=with_default(section(TrainerSection, "trainer.name")),
         optimizer=with_default(section(OptimizerSection, "optimizer.op_type", "optimizer.lr_scheduler_type")),
         seed_num=(int, varies(42, ge=0)),
         runtime=(Runtime, Field(default_factory=Runtime, json_schema_extra={"recipe": False})),
@@ -231,13 +285,13 @@ def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> typ
         both = {**kind.model_fields, **(heads.get(answer).model_fields if answer else {})}
         typed: Any = {key: (field.annotation, field) for key, field in both.items()}
         return create_model(name, __base__=Component, **typed)
-    selector = next(each for each in SELECTORS if each.path == path)
+    selector = next(each for each in (*SELECTORS, *SHARED) if each.path == path)
     member: type[BaseModel] = selector.registry.get(name)
     return member
 
 
 def _chosen_head(selected: Mapping[str, str | list[str]]) -> str | None:
-    dataset = selected["data_reader.dataset"]
+    dataset = selected.get(DATASET.path)
     return tasks.get(dataset).head if isinstance(dataset, str) else None
 
 

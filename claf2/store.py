@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from claf2.tokenizers import Tokenizer
 
 __all__ = [
     "Store",
+    "best_folder",
     "check_digests",
     "claim",
     "prediction_line",
@@ -44,8 +46,8 @@ __all__ = [
 DIGESTS = "sha256.json"
 
 RUN_FILES = (
-    "best", "last", "predictions", "config.json", "run.json", "metrics.json", "metrics.jsonl", "evaluation*.json",
-    "events.out.tfevents.*", "train.log", "README.md",
+    "best", "last", "predictions", "single", "fine_tuned", "stages.*", "config.json", "run.json", "metrics.json",
+    "metrics.jsonl", "evaluation*.json", "events.out.tfevents.*", "train.log", "README.md",
 )  # fmt: skip
 """All that a run leaves in its folder, and so all that may be deleted from it."""
 
@@ -72,16 +74,14 @@ class Store:
         self._tokenizer = tokenizer
         self._optimizer = optimizer
 
-    def keep_best(self, report: Report) -> None:
-        """Store each task's model as `transformers` stores one, and its predictions."""
-        single = len(self._model.names) == 1
-
-        def fill(target: Path) -> None:
-            for task in self._model.names:
-                save_task(self._model, self._tokenizer, task, target if single else target / task)
-
-        swap_in(self._folder / "best", fill)
-        write_predictions(self._folder / "predictions", report)
+    def keep_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
+        """Store each task's model as `transformers` stores one, in `best/`, or in `best/<task>/` where there are
+        several; and its predictions."""
+        several = len(self._model.names) > 1
+        for task in self._model.names if tasks is None else tasks:
+            fill = partial(save_task, self._model, self._tokenizer, task)
+            swap_in(best_folder(self._folder, task if several else None), fill)
+        write_predictions(self._folder / "predictions", report, tasks)
 
     def keep_last(self, state: State) -> None:
         """Store weights, optimizer, generators and position."""
@@ -119,6 +119,11 @@ class Store:
         return State(**read_json(last / "state.json"))
 
 
+def best_folder(folder: Path, task: str | None) -> Path:
+    """Return where a run's best checkpoint is; ``task`` is given where the run has several."""
+    return folder / "best" if task is None else folder / "best" / task
+
+
 def save_task(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path) -> None:
     """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,14 +132,17 @@ def save_task(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: 
     tokenizer.save(folder)
 
 
-def write_predictions(folder: Path, report: Report) -> None:
-    """Write ``<task>-<split>.jsonl``: one line an example with id, gold, prediction, score and details."""
+def write_predictions(folder: Path, report: Report, tasks: Collection[str] | None = None) -> None:
+    """Write ``<task>-<split>.jsonl``, of some tasks only where they are given: one line an example with id, gold,
+    prediction, score and details."""
     folder.mkdir(parents=True, exist_ok=True)
     for task, each in report.tasks.items():
+        if tasks is not None and task not in tasks:
+            continue
         lines = [prediction_line(prediction) + "\n" for prediction in each.predictions]
         write_text(folder / f"{task}-{report.split}.jsonl", "".join(lines))
     for other in report.others:
-        write_predictions(folder, other)
+        write_predictions(folder, other, tasks)
 
 
 def prediction_line(prediction: Prediction) -> str:
@@ -196,14 +204,15 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def recover(folder: Path) -> None:
     """Finish a swap that a kill interrupted: where a folder is away, put the one back that it was to replace."""
-    for name in ("best", "last"):
-        final, old = folder / name, folder / f".{name}.old"
-        if old.exists():
+    for place in (folder, folder / "best"):
+        for old in place.glob(".*.old"):
+            final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
             if final.exists():
                 shutil.rmtree(old)
             else:
                 os.replace(old, final)
-        shutil.rmtree(folder / f".{name}.new", ignore_errors=True)
+        for new in place.glob(".*.new"):
+            shutil.rmtree(new) if new.is_dir() else new.unlink()
 
 
 def swap_in(final: Path, fill: Callable[[Path], None]) -> None:

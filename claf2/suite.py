@@ -241,7 +241,7 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
             continue
         best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
         try:
-            path = data_root(config.load(str(best / "config.json"))) / file
+            path = data_root(config.load(str(best / "config.json")).data) / file
             answers[name] = _answers(run.answer(best, path))
         except (Claf2Error, OSError) as error:
             missing.append(f"{name}: {error}")

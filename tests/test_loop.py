@@ -165,7 +165,7 @@ def test_every_loss_equals_a_plain_loop_around_transformers(
     settings: dict[str, float], features: FeatureSet, model_folder: Callable[..., Path]
 ) -> None:
     folder = model_folder(**settings)
-    stream = Stream({"t": source(features)}, batch_size=8, seed=3)
+    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     total = 3 * stream.steps_per_epoch
     recorder, _ = train(model_of(folder), stream, plan(total))
     expected = list(by_hand(folder, stream, 3, total))
@@ -179,8 +179,8 @@ def test_accumulated_parts_equal_one_batch(parts: int, features: FeatureSet, mod
     """43 rows: the last batch of 32, and in it the last part of 8, is short."""
     folder = model_folder(**NO_DROPOUT)
     size = 32 if parts == 4 else 24
-    whole = Stream({"t": source(features)}, batch_size=size, seed=3)
-    cut = Stream({"t": source(features)}, batch_size=8, parts=parts, seed=3)
+    whole = Stream({"t": source(features)}, batch_sizes={"t": size}, seed=3)
+    cut = Stream({"t": source(features)}, batch_sizes={"t": 8}, parts=parts, seed=3)
     results = []
     for stream in (whole, cut):
         model = model_of(folder)
@@ -203,7 +203,7 @@ def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable
     head = Tag()
     losses = []
     for size, parts in ((12, 1), (3, 4)):
-        stream = Stream({"t": source(features, head)}, batch_size=size, parts=parts, seed=3)
+        stream = Stream({"t": source(features, head)}, batch_sizes={"t": size}, parts=parts, seed=3)
         recorder, _ = train(
             model_of(model_folder(**NO_DROPOUT), head, tags), stream, plan(2 * stream.steps_per_epoch), head=head
         )
@@ -212,7 +212,7 @@ def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable
 
 
 def test_the_rate_changes_at_every_step(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
-    stream = Stream({"t": source(features)}, batch_size=8, seed=3)
+    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     recorder, _ = train(model_of(model_folder()), stream, plan(18))
     assert recorder.rates[0] == 0.0
     assert max(recorder.rates) == pytest.approx(1e-3)
@@ -225,7 +225,7 @@ def test_patience_direction_and_undefined_scores(features: FeatureSet, model_fol
     def judge() -> Report:
         return Report("valid", {"t": TaskReport({"accuracy": next(scores)}, 0.1, [])})
 
-    stream = Stream({"t": source(features)}, batch_size=8, seed=3)
+    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     the_plan = plan(100, interval=2, patience=2, lower_is_better=True)
     recorder, state = train(model_of(model_folder()), stream, the_plan, judge=judge)
     assert recorder.kept == [1, 2, 3]
@@ -247,7 +247,7 @@ def test_when_an_evaluation_is_due(
         seen.append(state.step)
         return Report("valid", {"t": TaskReport({"accuracy": 1.0}, 0.1, [])})
 
-    stream = Stream({"t": source(features)}, batch_size=8, seed=3)
+    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     train(model_of(model_folder()), stream, plan(12, interval=interval, per_epoch=per_epoch), judge=judge, state=state)
     assert seen == due
 
@@ -258,7 +258,7 @@ def test_a_loss_that_explodes_is_an_answer_not_a_number(
     model = model_of(model_folder())
     with torch.no_grad():
         model.head("t").classifier.weight.fill_(float("inf"))
-    stream = Stream({"t": source(features)}, batch_size=8, seed=3)
+    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     with pytest.raises(Claf2Error, match=r"became nan at step 1 .* try a lower optimizer.learning_rate"):
         train(model, stream, plan(4))
 
@@ -277,10 +277,10 @@ def test_evaluation_touches_no_generator_and_no_mode(features: FeatureSet, model
     data = EvaluationData(source(features), texts(43), Drawing(), LABELS, [Accuracy()], tokenizer)
     model.train()
     before = torch.get_rng_state()
-    first = evaluate(model, {"t": data}, split="valid", batch_size=8)
+    first = evaluate(model, {"t": data}, split="valid", batch_sizes={"t": 8})
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
-    second = evaluate(model, {"t": data}, split="valid", batch_size=43)
+    second = evaluate(model, {"t": data}, split="valid", batch_sizes={"t": 43})
     assert [each.id for each in first.tasks["t"].predictions] == [str(number) for number in range(43)]
     assert first.tasks["t"].scores == second.tasks["t"].scores
     assert first.tasks["t"].loss == pytest.approx(second.tasks["t"].loss, abs=1e-6)
@@ -311,7 +311,7 @@ def test_micro_batches_by_length_equal_the_whole_batch(features: FeatureSet, mod
     folder = model_folder(**NO_DROPOUT)
     results = []
     for costs in (None, Costs(overhead=3.0), Costs(overhead=0.0), Costs(overhead=1e9, max_tokens=30)):
-        stream = Stream({"t": source(features)}, batch_size=16, seed=3, costs=costs)
+        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=costs)
         if costs is not None:
             assert max(len(parts) for _, parts in stream.epoch(0)) > 1
         model = model_of(folder)
@@ -328,7 +328,7 @@ def test_gradients_of_micro_batches_equal_those_of_the_batch(
 ) -> None:
     gradients = []
     for costs in (None, Costs(overhead=2.0)):
-        stream = Stream({"t": source(features)}, batch_size=43, seed=3, costs=costs)
+        stream = Stream({"t": source(features)}, batch_sizes={"t": 43}, seed=3, costs=costs)
         model, head = model_of(model_folder(**NO_DROPOUT)), Classify()
         ((_, parts),) = stream.epoch(0)
         total = sum(head.weight(part.arrays) for part in parts)
@@ -361,7 +361,7 @@ def test_a_batch_that_does_not_fit_is_done_again_in_halves(
     folder = model_folder(**NO_DROPOUT)
     results = []
     for rows in (1000, 3):
-        stream = Stream({"t": source(features)}, batch_size=16, seed=3)
+        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3)
         inner = model_of(folder)
         model: Any = Small(inner, rows)
         recorder, _ = train(model, stream, plan(3))
@@ -372,7 +372,7 @@ def test_a_batch_that_does_not_fit_is_done_again_in_halves(
         torch.testing.assert_close(each, results[1][1][name], atol=2e-5, rtol=1e-4)
     nothing: Any = Small(model_of(folder), 0)
     with pytest.raises(torch.OutOfMemoryError):
-        train(nothing, Stream({"t": source(features)}, batch_size=4, seed=3), plan(3))
+        train(nothing, Stream({"t": source(features)}, batch_sizes={"t": 4}, seed=3), plan(3))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -383,7 +383,7 @@ def test_lower_precision_is_near_and_casts_weights_once_a_step(
     results = {}
     names: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", precision)
     for name in names:
-        stream = Stream({"t": source(features)}, batch_size=16, seed=3, costs=Costs(overhead=3.0))
+        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=Costs(overhead=3.0))
         model = model_of(folder)
         recorder, _ = train(model, stream, plan(12), precision=name)
         results[name] = recorder.losses

@@ -88,8 +88,8 @@ def test_interrupted_at_any_step_and_resumed(
     with monkeypatch.context() as patch:
         epoch = Stream.epoch
 
-        def interrupting(self: Stream, number: int, start: int = 0) -> Any:
-            for index, each in enumerate(epoch(self, number, start), start=1):
+        def interrupting(self: Stream, number: int, start: int = 0, resting: Any = ()) -> Any:
+            for index, each in enumerate(epoch(self, number, start, resting), start=1):
                 if index == step:
                     signal.raise_signal(signal.SIGINT)
                 yield each
@@ -202,7 +202,7 @@ def test_a_task_among_one_is_the_single_task(model_folder: Callable[..., Path]) 
 
     table = pa.table({"input_ids": [[2, n, 3] for n in range(4, 24)], "labels": [n % 2 for n in range(20)]})
     table = table.append_column("token_type_ids", pa.array([[0, 0, 0]] * 20))
-    stream = Stream({"t": Source(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})}, batch_size=8, seed=5)
+    stream = Stream({"t": Source(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})}, batch_sizes={"t": 8}, seed=5)
     seen = np.concatenate([parts[0].arrays["input_ids"][:, 1] for _, parts in stream.epoch(2)])
     assert (seen - 4 == generator(5, "order", "t", 2).permutation(20)).all()
     assert [task for task, _ in stream.epoch(2)] == ["t"] * 3
@@ -217,7 +217,7 @@ def test_a_mix_of_tasks_is_shuffled_by_seed_and_epoch_alone(model_folder: Callab
 
     table = pa.table({"input_ids": [[2, 3]] * 20, "token_type_ids": [[0, 0]] * 20, "labels": [0] * 20})
     source = Source(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})
-    stream = Stream({"a": source, "b": source}, batch_size=4, seed=5)
+    stream = Stream({"a": source, "b": source}, batch_sizes={"a": 4, "b": 4}, seed=5)
     first, second = ([task for task, _ in stream.epoch(epoch)] for epoch in (0, 1))
     assert sorted(first) == ["a"] * 5 + ["b"] * 5
     assert first != second

@@ -46,6 +46,8 @@ class Part:
 
     head: Head
     labels: Sequence[str]
+    dropout: float | None = None
+    """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
 
 
 class EncoderWithHeads(nn.Module):
@@ -197,8 +199,8 @@ def _head(
 ) -> PreTrainedModel:
     stored = _stored_labels(config)
     part.head.configure(config, part.labels)
-    if spec.dropout is not None:
-        _set_dropout(config, spec.dropout)
+    if part.dropout is not None:
+        _set_dropout(config, part.dropout)
     kind: Any = getattr(transformers, part.head.auto_class) if part.head.auto_class else part.head.network()
     if encoder is not None:
         module = _fresh(kind, config)

@@ -12,6 +12,11 @@ class AnyHead(ModelSpec):
     """An encoder with the head that the task asks for."""
 
 
+@register_model("bert_for_multi", "roberta_for_multi")
+class ForSeveralTasks(ModelSpec):
+    """An encoder shared by several tasks, each with the head that it asks for."""
+
+
 @register_model("bert_for_seq_cls", "roberta_for_seq_cls")
 class ForSequenceClassification(ModelSpec):
     """An encoder that classifies a text or a pair."""

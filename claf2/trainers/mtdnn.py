@@ -1,0 +1,31 @@
+"""MT-DNN: a mixed stage, then each task again from what it has made (Liu et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from claf2.trainers import Later, Trainer, register_trainer
+
+if TYPE_CHECKING:
+    from claf2.loop import Job
+
+
+@register_trainer("mtdnn")
+class MtDnn(Trainer):
+    """Refine the encoder on all tasks, then fine-tune it on each, by the task's own recipe. The runs of single tasks
+    are in `fine_tuned/<task>/` and `single/<task>/`, and their scores side by side in `stages.md`."""
+
+    fine_tune: bool = True
+    """Whether each task is fine-tuned from the refined encoder."""
+    single: bool = True
+    """Whether each task is also trained from the weights that the mixed stage began with, to compare."""
+
+    def run(self, job: Job) -> None:
+        from claf2.loop import fit
+
+        fit(job)
+
+    def later(self, tasks: Collection[str]) -> list[Later]:
+        single = [Later("single", task, refined=False) for task in tasks if self.single]
+        return single + [Later("fine_tuned", task, refined=True) for task in tasks if self.fine_tune]
