@@ -36,6 +36,13 @@ TASKS = {
 }
 """The BaseConfig of each, and in what it is to differ; batches have 32 rows of at most 128 tokens unless it says so."""
 
+FILES = {
+    "klue_ner": ["--train_file_path", "klue_benchmark/klue-ner-v1.1/klue-ner-v1.1_dev.tsv"],
+    "korquad": ["--train_file_path", "korquad/KorQuAD_v1.0_train_sample.json",
+                "--valid_file_path", "korquad/KorQuAD_v1.0_dev_first_half.json"],
+}  # fmt: skip
+"""Files that are taken where they are not the tasks' own: parts of the published ones."""
+
 SYSTEMS = ("trainer, run_glue's default", "trainer, best", "claf2")
 WITH_BF16 = (*SYSTEMS, "trainer, best, bf16", "claf2, bf16")
 
@@ -93,7 +100,7 @@ def _experiment(task: str, given: Any, log_dir: Path, steps: int, words: list[st
     return config.load(
         name,
         ["--pretrained_model_name", given.model, "--log_dir", str(log_dir),
-         *(["--data_dir", given.data_dir] if given.data_dir else ["--data_reader.source", "sample"]),
+         *(["--data_dir", given.data_dir, *FILES.get(task, [])] if given.data_dir else ["--data_reader.source", "sample"]),
          "--batch_size", "32", "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
          "--verbose_step_count", "100000", *more, *words],
     )  # fmt: skip

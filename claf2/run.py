@@ -66,6 +66,7 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
         Interrupted: after Ctrl-C, with everything saved.
     """
     started = time.monotonic()
+    later = experiment.stage.later(experiment.parts)
     folder = Path(experiment.trainer.log_dir)
     claim(folder, resume=resume, overwrite=overwrite)
     with log_file(folder / "train.log"):
@@ -80,7 +81,6 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
         if not (folder / "metrics.json").exists():
             _fit(run, data, lock, started)
         report = _finished(run)
-    later = experiment.stage.later(experiment.parts)
     if later:
         _later(run, report, later)
     return report

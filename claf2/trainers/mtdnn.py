@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from claf2.errors import ConfigError, nearest
 from claf2.trainers import Later, Trainer, register_trainer
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ class MtDnn(Trainer):
     """Whether each task is fine-tuned from the refined encoder."""
     single: bool = True
     """Whether each task is also trained from the weights that the mixed stage began with, to compare."""
+    alone: list[str] | None = None
+    """The tasks that are trained alone; `null`: all."""
 
     def run(self, job: Job) -> None:
         from claf2.loop import fit
@@ -27,5 +30,10 @@ class MtDnn(Trainer):
         fit(job)
 
     def later(self, tasks: Collection[str]) -> list[Later]:
-        single = [Later("single", task, refined=False) for task in tasks if self.single]
-        return single + [Later("fine_tuned", task, refined=True) for task in tasks if self.fine_tune]
+        unknown = set(self.alone or ()) - set(tasks)
+        if unknown:
+            path = "trainer.mtdnn.alone"
+            raise ConfigError(path, f"{min(unknown)!r} is no task of this run", hint=nearest(min(unknown), tasks))
+        chosen = [task for task in tasks if self.alone is None or task in self.alone]
+        single = [Later("single", task, refined=False) for task in chosen if self.single]
+        return single + [Later("fine_tuned", task, refined=True) for task in chosen if self.fine_tune]
