@@ -235,10 +235,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a BaseConfig with the blocks of everything registered, for editors."""
     one = experiment_type({each.path: each.registry.names() for each in SELECTORS}).model_json_schema()
     several = experiment_type({each.path: each.registry.names() for each in SHARED}).model_json_schema()
-    entries = {
-        "type": "object",
-        "description": "BaseConfigs by name; `base_config` names one that an entry is laid over.",
-    }
+    about = "BaseConfigs by name; `base_config` names one that an entry is laid over."
+    entries = {"type": "object", "description": about}
     return {
         **one,
         "$defs": {**several["$defs"], **one["$defs"]},

@@ -94,11 +94,13 @@ def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
         alone, start = parts[each.task].alone, run.experiment.model.pretrained_model_name
         if alone is None:
             raise RunError("a run of one task has no later stages: name several in section tasks")
-        changes = {
+        changes: dict[str, Any] = {
             f"model.{alone.values['model']['name']}.pretrained_model_name":
                 str(best_folder(run.folder, each.task)) if each.refined else start,
             "trainer.log_dir": str(run.folder / each.stage / each.task),
         }  # fmt: skip
+        if each.refined:
+            changes["token"] = None  # the tokenizer is that of the refined model
         (found,) = train(alone.varied(changes), resume=True).tasks.values()
         rows[each.task][each.stage] = found.scores.get(parts[each.task].task.metrics[0].selects)
     for task, part in parts.items():
