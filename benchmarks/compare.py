@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from claf2.process import peak_memory_mib
@@ -97,10 +98,13 @@ def _experiment(task: str, given: Any, log_dir: Path, steps: int, words: list[st
     from claf2 import config
 
     name, more = TASKS[task]
+    data = ["--data_reader.source", "sample"]
+    if given.data_dir:
+        data = ["--data_dir", given.data_dir, *FILES.get(task, [])]
     return config.load(
         name,
         ["--pretrained_model_name", given.model, "--log_dir", str(log_dir),
-         *(["--data_dir", given.data_dir, *FILES.get(task, [])] if given.data_dir else ["--data_reader.source", "sample"]),
+         *data,
          "--batch_size", "32", "--max_seq_length", "128", "--num_steps", str(steps), "--warmup_proportion", "0.1",
          "--verbose_step_count", "100000", *more, *words],
     )  # fmt: skip
@@ -149,10 +153,15 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
 
 def _prepared(experiment: Any) -> tuple[Any, Any]:
     from claf2.build import find, splits
+    from claf2.features import FeatureSet
 
     ((task, data),) = splits(experiment).items()
     run = find(experiment, data["train"].texts)
-    return run, run.features(task, data["train"])
+    features = run.features(task, data["train"])
+    # As many rows as a block has, so that it is a whole epoch: the Trainer's groups begin with the longest rows.
+    size = min(len(features), experiment.trainer.num_steps * experiment.iterator.batch_size)
+    chosen = np.random.default_rng(0).choice(len(features), size, replace=False)
+    return run, FeatureSet(features.table.take(chosen), features.counts, features.rows[:0])
 
 
 def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:

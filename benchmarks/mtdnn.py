@@ -1,9 +1,9 @@
 """Does training on many tasks help each of them? ``python benchmarks/mtdnn.py --out FOLDER -- OVERRIDES``.
 
-Trains a multi_task BaseConfig with several seeds, each task alone, mixed, and mixed and then alone, and prints the three
-columns as mean ± standard deviation. Behind them stands what the third is above the first, with a 95 % interval and a
-two-sided p from a paired bootstrap over the examples: the same examples are drawn for both columns and all seeds. What
-is finished in the folder is not trained again.
+Trains a multi_task BaseConfig with several seeds, each task alone, mixed, and mixed and then alone, and prints the
+three columns as mean ± standard deviation. Behind them stands what the third is above the first, with a 95 % interval
+and a two-sided p from a paired bootstrap over the examples: the same examples are drawn for both columns and all seeds.
+What is finished in the folder is not trained again.
 """
 
 from __future__ import annotations

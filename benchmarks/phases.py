@@ -57,7 +57,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
 
     from claf2.data import Data
     from claf2.features import featurize
-    from claf2.heads.classify import ClassifyFeaturizer
+    from claf2.heads import LabelFeaturizer
     from claf2.task import tasks
     from claf2.tokenizers.build import load_tokenizer
 
@@ -67,7 +67,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
     def claf2() -> Any:
         folder = Path(tempfile.mkdtemp(dir=scratch)) / "features"
         rows = Data(task, path).examples()
-        return featurize(rows, ClassifyFeaturizer(max_seq_length=128), own, list(task.labels), folder)
+        return featurize(rows, LabelFeaturizer(max_seq_length=128), own, list(task.labels), folder)
 
     if importlib.util.find_spec("datasets") is None:
         return claf2, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING
@@ -72,6 +72,8 @@ class Source:
     """What the head reads and learns from besides the ids, and what fills it up."""
     multiple: int = 1
     """Rows are filled up to a multiple of this many tokens, so that few shapes occur."""
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further fields, with a value for each feature, (M, …)."""
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -94,7 +96,7 @@ class Source:
             arrays = {
                 name: _longer(each, length, -length % self.multiple, fills[name]) for name, each in arrays.items()
             }
-        return Batch(arrays)
+        return Batch({**arrays, **{name: np.array(each[rows]) for name, each in self.more.items()}})
 
 
 class Stream:

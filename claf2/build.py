@@ -32,7 +32,7 @@ from claf2.tokenizers.build import compose, load_tokenizer
 from claf2.tokenizers.subword import WordPiece
 from claf2.tokenizers.word import BertBasic
 
-__all__ = ["Run", "Sets", "data_root", "find", "joined", "reopen", "split_name", "splits"]
+__all__ = ["Run", "Sets", "cache", "data_root", "find", "joined", "reopen", "split_name", "splits"]
 
 logger = logging.getLogger("claf2")
 
@@ -72,7 +72,7 @@ class Run:
     def features(self, task: str, data: Data) -> FeatureSet:
         """Return the features of a data set of a task, from the cache where they are there."""
         featurizer, labels = self.experiment.parts[task].featurizer, self.labels[task]
-        folder = _cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, labels)
+        folder = cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, labels)
         try:
             found = featurize(data.examples(), featurizer, self.tokenizer, labels, folder)
         except Claf2Error as error:
@@ -126,6 +126,10 @@ class Run:
             added=self.added,
         )
         runtime = self.experiment.runtime
+        for name, objective in self.experiment.objectives.items():
+            learned = objective.learned(self.experiment.parts)
+            if learned is not None:
+                model.learned[name] = learned
         self._pad(model)
         for name in model.names:
             module: Any = model.head(name)
@@ -214,7 +218,7 @@ def joined(experiment: Experiment, reports: Sequence[Report]) -> Report:
 def find(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
     """Find the weights and the tokenizer that an experiment names."""
     name = experiment.model.pretrained_model_name
-    source: Path | str = SCRATCH if name == SCRATCH else resolve(name, cache=_cache(experiment))
+    source: Path | str = SCRATCH if name == SCRATCH else resolve(name, cache=cache(experiment))
     limit = position_limit(experiment.model, source)
     longest = max(part.featurizer.max_seq_length for part in experiment.parts.values())
     for task, part in experiment.parts.items():
@@ -265,7 +269,7 @@ def _splits(experiment: Experiment, name: str) -> dict[str, Data]:
     root = data_root(reader)
 
     def file_of(split: str, given: str | None) -> Path | None:
-        return locate(task, split, origin=reader.source, given=given, root=root, cache=_cache(experiment))
+        return locate(task, split, origin=reader.source, given=given, root=root, cache=cache(experiment))
 
     train_path = file_of("train", reader.train_file_path)
     if train_path is None:
@@ -294,5 +298,6 @@ def data_root(reader: DataReader) -> Path:
     return Path(reader.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".")
 
 
-def _cache(experiment: Experiment) -> Path:
+def cache(experiment: Experiment) -> Path:
+    """Return the folder of what is kept between runs."""
     return Path(experiment.runtime.cache_dir) if experiment.runtime.cache_dir else cache_dir()

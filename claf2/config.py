@@ -15,6 +15,7 @@ from claf2.errors import ConfigError, RunError, nearest
 from claf2.fill import Filled, complete, diff, fill, within
 from claf2.heads import Featurizer, Head, heads
 from claf2.models import ModelSpec, models
+from claf2.objectives import Objective, objectives
 from claf2.optim import Optimizer, Schedule
 from claf2.registry import digest
 from claf2.samplers import MtDnn, Sampler
@@ -72,6 +73,8 @@ class Experiment:
     update: Optimizer
     schedule: Schedule
     sampler: Sampler
+    objectives: Mapping[str, Objective]
+    """What changes the loss, by name."""
     seed: int
     runtime: Runtime
     values: dict[str, Any]
@@ -195,6 +198,7 @@ def validate(filled: Filled) -> Experiment:
         update=getattr(optimizer, optimizer.op_type),
         schedule=getattr(optimizer, optimizer.lr_scheduler_type),
         sampler=sampler,
+        objectives={name: each for name in objectives.names() if (each := getattr(whole.objectives, name)) is not None},
         seed=whole.seed_num,
         runtime=whole.runtime,
         values=filled.values,
@@ -207,8 +211,8 @@ def validate(filled: Filled) -> Experiment:
 def _one_part(whole: Any, filled: Filled) -> dict[str, Part]:
     """Return the one task of an experiment."""
     dataset, name = filled.selected[DATASET.path], filled.selected["model.name"]
-    task = tasks.get(dataset)
-    model_type, head_type = models.get(name), heads.get(task.head)
+    task, model_type = tasks.get(dataset), models.get(name)
+    head_type = heads.get(model_type.head or task.head)
     block = filled.values["model"][name]
     featurizer = getattr(whole.data_reader, dataset)
     _check_head(name, model_type, task, filled)
@@ -254,7 +258,7 @@ def _recipe(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
         if isinstance(extra, dict) and extra.get("recipe") is False:
             continue
         inner = section_of(field.annotation)
-        kept[name] = values[name] if inner is None else _recipe(values[name], inner)
+        kept[name] = values[name] if inner is None or values[name] is None else _recipe(values[name], inner)
     return kept
 
 
@@ -273,9 +277,12 @@ def _config_error(error: ValidationError, filled: Filled, kind: type[BaseModel])
 
 
 def _check_head(name: str, model: type[ModelSpec], task: Task, filled: Filled) -> None:
-    if model.head is None or model.head == task.head:
+    def fits(head: str | None) -> bool:
+        return head in (None, task.head) or heads.get(str(head)).answers == task.head
+
+    if fits(model.head):
         return
-    fitting = [each for each in models.names() if models.get(each).head in (None, task.head)]
+    fitting = [each for each in models.names() if fits(models.get(each).head)]
     raise ConfigError(
         "model.name",
         f"{name!r} answers {model.head!r}, but task {task.name!r} needs {task.head!r}",

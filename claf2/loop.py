@@ -22,6 +22,7 @@ from claf2.errors import Claf2Error
 from claf2.heads import Head
 from claf2.metrics import Metric
 from claf2.models.encoder import EncoderWithHeads
+from claf2.objectives import Objective, Pass
 from claf2.optim import Schedule
 from claf2.readers import Example
 from claf2.report import Report, TaskReport, score
@@ -187,6 +188,8 @@ class Job:
     precision: Precision = field(default_factory=lambda: Precision("fp32", torch.device("cpu")))
     weights: Mapping[str, float] = field(default_factory=dict)
     """What the loss of a task is multiplied by; 1 where it is not named."""
+    objectives: Sequence[Objective] = ()
+    """What changes the loss, in this order."""
 
 
 def fit(job: Job) -> None:
@@ -259,7 +262,11 @@ def _gradients(job: Job, task: str, head: Head, parts: Sequence[Batch], device: 
             with job.precision.forward():  # one context for all parts, so that weights are cast once
                 for part in parts:
                     tensors = part.tensors(device)
-                    part_loss = (head.loss(job.model(task, tensors), tensors) * shares).sum()
+                    outputs = job.model(task, tensors)
+                    part_loss = (head.loss(outputs, tensors) * shares).sum()
+                    for objective in job.objectives:
+                        at = Pass(job.model, task, head, tensors, outputs, shares.mean())
+                        part_loss = objective.loss(part_loss, at)
                     with job.precision.backward():
                         job.precision.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
                     loss += part_loss.detach()

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from claf2.store import (
     write_text,
 )
 from claf2.task import Task, tasks
+from claf2.teachers import said
 from claf2.tokenizers import language_warning
 from claf2.trainers import Later
 
@@ -160,6 +162,7 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
             interrupted=interrupted,
             precision=precision,
             weights={task: part.mix.loss_weight for task, part in parts.items()},
+            objectives=list(experiment.objectives.values()),
         )
         experiment.stage.run(job)
     if not state.finished:
@@ -178,7 +181,7 @@ def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHead
     if not parts:
         raise ConfigError("mix.loss_weight", "is 0 for all tasks: nothing would be trained on")
     return Stream(
-        {task: run.batches(task, features[task]) for task in parts},
+        {task: replace(run.batches(task, features[task]), more=said(run, task, features[task])) for task in parts},
         batch_sizes={task: part.iterator.batch_size for task, part in parts.items()},
         parts=experiment.trainer.gradient_accumulation_steps,
         seed=experiment.seed,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, create_model
 
 from claf2.heads import heads
 from claf2.models import models
+from claf2.objectives import objectives
 from claf2.optim import optimizers, schedules
 from claf2.registry import Component, Registry, varies
 from claf2.samplers import samplers
@@ -269,10 +270,18 @@ def _make(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
         token=(token | None, varies(None)),
         model=with_default(section(Model, "model.name")),
         optimizer=with_default(section(OptimizerSection, "optimizer.op_type", "optimizer.lr_scheduler_type")),
+        objectives=with_default(_objectives()),
         seed_num=(int, varies(42, ge=0)),
         runtime=(Runtime, Field(default_factory=Runtime, json_schema_extra={"recipe": False})),
         plugins=(list[str], varies([])),
     )
+
+
+def _objectives() -> type[BaseModel]:
+    """Return section `objectives`: a block for each, absent unless given."""
+    blocks: dict[str, Any] = {name: (objectives.get(name) | None, None) for name in objectives.names()}
+    about = "Section `objectives`: what changes the loss; `null`: it does not."
+    return create_model("Objectives", __base__=Component, __doc__=about, **blocks)
 
 
 def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> type[BaseModel]:

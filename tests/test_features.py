@@ -15,8 +15,8 @@ from claf2.batch import Source, by_length
 from claf2.data import Data
 from claf2.errors import DataError
 from claf2.features import FeatureSet, featurize, key
+from claf2.heads import LabelFeaturizer
 from claf2.heads.choice import ChoiceFeaturizer
-from claf2.heads.classify import ClassifyFeaturizer
 from claf2.readers import ChoiceExample, TextExample
 from claf2.task import tasks
 from claf2.tokenizers import Tokenizer
@@ -35,7 +35,7 @@ def rows(*texts: str, label: str | None = "0") -> list[TextExample]:
 
 
 def made(examples: list[TextExample], tokenizer: Tokenizer, folder: Path) -> FeatureSet:
-    return featurize(examples, ClassifyFeaturizer(max_seq_length=16), tokenizer, LABELS, folder)
+    return featurize(examples, LabelFeaturizer(max_seq_length=16), tokenizer, LABELS, folder)
 
 
 def test_whatever_changes_the_features_changes_the_key(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_whatever_changes_the_features_changes_the_key(tokenizer: Tokenizer, tmp
 
     def keyed(length: int = 16, labels: tuple[str, ...] = ("0", "1"), side: str = "whole") -> str:
         data = Data(task, path, side, 0.5 if side != "whole" else 0.0)  # type: ignore[arg-type]
-        return key(data.identity(), ClassifyFeaturizer(max_seq_length=length), tokenizer, labels)
+        return key(data.identity(), LabelFeaturizer(max_seq_length=length), tokenizer, labels)
 
     before = keyed()
     assert keyed() == before
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
         from pathlib import Path
         from claf2.data import Data
         from claf2.features import featurize
-        from claf2.heads.classify import ClassifyFeaturizer
+        from claf2.heads import LabelFeaturizer
         from claf2.task import tasks
         from claf2.tokenizers.build import load_tokenizer
         size, folder = int(sys.argv[1]), Path({str(tmp_path)!r})
@@ -117,7 +117,7 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
                 file.write(f"the king lived in {{number}} and ran\\tthe queen was not {{number}}\\tentailment\\n")
         task = tasks.get("rte")
         tokenizer = load_tokenizer({str(model_folder())!r})
-        featurizer = ClassifyFeaturizer(max_seq_length=64)
+        featurizer = LabelFeaturizer(max_seq_length=64)
         found = featurize(Data(task, path).examples(), featurizer, tokenizer, list(task.labels), folder / f"f{{size}}")
         assert len(found) == size
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -17,8 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from claf2.batch import Batch, Source, Stream
 from claf2.errors import Claf2Error, ConfigError
 from claf2.features import FeatureSet, featurize
-from claf2.heads import Head
-from claf2.heads.classify import Classify, ClassifyFeaturizer
+from claf2.heads import Head, LabelFeaturizer
+from claf2.heads.classify import Classify
 from claf2.heads.tag import Tag, TagFeaturizer
 from claf2.loop import EvaluationData, Job, Plan, Precision, State, evaluate, fit
 from claf2.metrics.classification import Accuracy
@@ -76,7 +76,7 @@ class Recorder:
 @pytest.fixture
 def features(model_folder: Callable[..., Path], tmp_path: Path) -> FeatureSet:
     tokenizer = load_tokenizer(model_folder(**NO_DROPOUT))
-    return featurize(texts(43), ClassifyFeaturizer(max_seq_length=16), tokenizer, LABELS, tmp_path / "features")
+    return featurize(texts(43), LabelFeaturizer(max_seq_length=16), tokenizer, LABELS, tmp_path / "features")
 
 
 def model_of(folder: Path, head: Head | None = None, labels: list[str] | None = None) -> EncoderWithHeads:

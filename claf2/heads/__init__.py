@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Feature", "Featurizer", "Head", "OneLabel", "TextFeaturizer", "heads", "register_head", "text_request"]
+__all__ = [
+    "Feature",
+    "Featurizer",
+    "Head",
+    "LabelFeaturizer",
+    "OneLabel",
+    "TextFeaturizer",
+    "heads",
+    "register_head",
+    "text_request",
+]
 
 Feature: TypeAlias = dict[str, Any]
 """One model input: ``input_ids``, ``token_type_ids``, ``labels`` … as plain numbers or lists of them (lists as long as
@@ -90,6 +100,13 @@ class TextFeaturizer(Featurizer, ABC):
             yield feature
 
 
+class LabelFeaturizer(TextFeaturizer):
+    """``[CLS] text_a [SEP] (text_b [SEP])``, with the label's id."""
+
+    def target(self, label: str, labels: Sequence[str]) -> int:
+        return labels.index(label)
+
+
 def text_request(values: Mapping[str, Any]) -> TextExample:
     """Make an unlabelled example of ``text_a`` (or ``text``) and, for pairs, ``text_b``."""
     known = {"id": "0", **values}
@@ -111,6 +128,11 @@ class Head(Component, ABC):
     """The feature fields that the loss compares with, and what fills them in the shorter rows of a batch."""
     inputs: ClassVar[Mapping[str, int]] = {}
     """The feature fields that a ``network`` reads besides ids, mask and segments, and what fills them."""
+
+    follows: ClassVar[tuple[str, ...]] = ()
+    """The targets that a ``network`` reads while it is trained, to go on from what is right."""
+    answers: ClassVar[str] = ""
+    """The kind of head that it may stand in for: a task that asks for that one can be given this one."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: the label names, and with them the number of
@@ -134,6 +156,11 @@ class Head(Component, ABC):
     @abstractmethod
     def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss *summed* over the targets of a batch, a scalar or (T,), so that parts of a batch add up."""
+
+    def answer(self, outputs: Any) -> torch.Tensor | None:
+        """Return what is said of each whole input: logits (B, C), or (B, 1) numbers; ``None`` where a head says
+        something else."""
+        return None
 
     @abstractmethod
     def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
@@ -173,6 +200,10 @@ class OneLabel(Head, ABC):
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(outputs.logits.float(), batch["labels"], reduction="sum")
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        logits: torch.Tensor = outputs.logits.float()
+        return logits
 
     def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
         return {"probabilities": outputs.logits.float().softmax(-1)}

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from claf2.heads import Featurizer, OneLabel, TextFeaturizer, register_head, text_request
+from claf2.heads import Featurizer, LabelFeaturizer, OneLabel, register_head, text_request
 from claf2.readers import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class ClassifyFeaturizer(TextFeaturizer):
-    """``[CLS] text_a [SEP] (text_b [SEP])``, with the label's id."""
-
-    def target(self, label: str, labels: Sequence[str]) -> int:
-        return labels.index(label)
-
-
 @register_head("classify")
 class Classify(OneLabel):
     """Softmax over the labels on the summary of the sequence; cross-entropy."""
 
-    featurizer: ClassVar[type[Featurizer]] = ClassifyFeaturizer
+    featurizer: ClassVar[type[Featurizer]] = LabelFeaturizer
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:

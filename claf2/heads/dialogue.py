@@ -78,6 +78,7 @@ class Dialogue(Head):
     featurizer: ClassVar[type[Featurizer]] = DialogueFeaturizer
     inputs: ClassVar[Mapping[str, int]] = {"slots": IGNORED}
     targets: ClassVar[Mapping[str, int]] = {"gates": IGNORED, "values": IGNORED}
+    follows: ClassVar[tuple[str, ...]] = ("gates", "values")
 
     teacher_forcing: float = Field(0.5, ge=0, le=1)
     """How often, in training, a value goes on from its gold tokens."""

@@ -98,6 +98,7 @@ class Parse(Head):
     featurizer: ClassVar[type[Featurizer]] = ParseFeaturizer
     inputs: ClassVar[Mapping[str, int]] = {"first": 0, "last": 0, "pos": 0}
     targets: ClassVar[Mapping[str, int]] = {"heads": IGNORED, "relations": IGNORED}
+    follows: ClassVar[tuple[str, ...]] = ("heads", "relations")
 
     pos_size: int = Field(256, ge=1)
     """The width of a part of speech."""

@@ -68,6 +68,8 @@ class EncoderWithHeads(nn.Module):
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
         self.packing: Packing | None = None
+        self.learned = nn.ModuleDict()
+        """What objectives learn beside the model, by their names."""
 
     def pack(self) -> bool:
         """Compute nothing for padding from now on, where the encoder's architecture allows; say whether it does."""
@@ -152,10 +154,7 @@ def build(
     return EncoderWithHeads(
         modules,
         takes_segments=getattr(config, "type_vocab_size", 0) > 1,
-        reads={
-            task: () if part.head.auto_class else (*part.head.inputs, *part.head.targets)
-            for task, part in parts.items()
-        },
+        reads={task: (*part.head.inputs, *part.head.follows) for task, part in parts.items()},
     )
 
 

@@ -24,6 +24,13 @@ class ForSequenceClassification(ModelSpec):
     head: ClassVar[str | None] = "classify"
 
 
+@register_model("bert_for_san")
+class ForStochasticAnswers(ModelSpec):
+    """An encoder that classifies a pair by MT-DNN's answer module."""
+
+    head: ClassVar[str | None] = "san"
+
+
 @register_model("bert_for_reg", "roberta_for_reg")
 class ForRegression(ModelSpec):
     """An encoder that scores a text or a pair."""

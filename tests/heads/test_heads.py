@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from claf2.errors import Claf2Error
-from claf2.heads import heads
+from claf2.heads import LabelFeaturizer, heads
 from claf2.heads.choice import ChoiceFeaturizer
-from claf2.heads.classify import ClassifyFeaturizer
 from claf2.heads.dialogue import DialogueFeaturizer
 from claf2.heads.parse import ParseFeaturizer
 from claf2.heads.regress import RegressFeaturizer
@@ -45,7 +44,7 @@ def test_texts_become_ids_and_targets_and_cuts_are_counted(tokenizer: Tokenizer)
         TextExample(id="0", text_a="the film", text_b="good", label="b"),
         TextExample(id="1", text_a="a " * 30, text_b="x"),
     ]
-    first, second = ClassifyFeaturizer(max_seq_length=12).features(rows, tokenizer, ["a", "b"], counts)
+    first, second = LabelFeaturizer(max_seq_length=12).features(rows, tokenizer, ["a", "b"], counts)
     assert first["labels"] == 1
     assert first["token_type_ids"] == [0] * 4 + [1] * 2
     assert "labels" not in second

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from claf2.batch import Batch
-from claf2.errors import Claf2Error, ModelError
+from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
 from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
 from claf2.models.names import AnyHead
@@ -108,6 +108,28 @@ def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_fo
     for name, each in results[0][1].items():
         torch.testing.assert_close(each, results[1][1][name], atol=1e-5, rtol=1e-5)
     assert "packed" not in packed.head("t").config.to_json_string()
+
+
+@pytest.mark.parametrize("model_type", ["bert", "electra", "deberta-v2"])
+def test_an_answer_module_is_saved_and_loaded(
+    model_type: str, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Head san, a network of ours: the same logits from what is saved, packed or not, and none without segments."""
+    folder = model_folder(model_type, type_vocab_size=2)
+    part = Part(heads.get("san")(), LABELS["classify"])
+    model = build(AnyHead(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1).eval()
+    batch = {name: each for name, each in tensors("classify").items() if name != "labels"}
+    batch["token_type_ids"] = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
+    save_task(model, load_tokenizer(folder), "t", tmp_path)
+    again = part.head.network().from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        mine = model("t", batch).logits
+        theirs = again(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
+        torch.testing.assert_close(mine, theirs)
+        if model.pack():
+            torch.testing.assert_close(model("t", batch | {"lengths": batch["attention_mask"].sum(-1)}).logits, mine)
+    with pytest.raises(ConfigError, match="does not tell a first text from a second"):
+        build(AnyHead(), model_folder("modernbert"), {"t": part}, vocab_size=100, pad_id=0, seed=1)
 
 
 @pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])

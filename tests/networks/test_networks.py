@@ -23,6 +23,7 @@ BATCHES = {
         "pos": torch.tensor([[1, 2], [1, 0]]), "heads": torch.tensor([[2, 0], [0, -100]]),
         "relations": torch.tensor([[0, 1], [1, -100]]),
     },
+    "san": {"token_type_ids": torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 0, 0]]), "labels": torch.tensor([1, 0])},
     "dialogue": {
         "slots": torch.tensor([[[9, 10], [11, -100]]] * 2), "gates": torch.tensor([[0, 2], [3, 0]]),
         "values": torch.tensor([[[5, 3, -100], [6, 7, 3]], [[8, 3, -100], [5, 3, -100]]]),
@@ -41,16 +42,17 @@ def make(kind: str) -> tuple[Any, Any, dict[str, torch.Tensor]]:
     return head, network, batch
 
 
-@pytest.mark.parametrize("kind", ["parse", "dialogue"])
+@pytest.mark.parametrize("kind", ["parse", "dialogue", "san"])
 def test_gradients_equal_finite_differences(kind: str) -> None:
     head, network, batch = make(kind)
+    given = {name: each for name, each in batch.items() if kind != "san" or name != "labels"}
 
     def loss() -> torch.Tensor:
         # Through the gold heads and values, whose choice does not jump.
-        network.training = True
+        network.training = kind != "san"  # which leaves steps out at random
         if kind == "dialogue":
             network.config.slot_teacher_forcing = 1.0
-        total: torch.Tensor = head.loss(network(**batch), batch).sum()
+        total: torch.Tensor = head.loss(network(**given), batch).sum()
         return total
 
     for module in network.modules():
@@ -74,7 +76,29 @@ def test_gradients_equal_finite_differences(kind: str) -> None:
         expected = (sides[0] - sides[1]) / (2 * step)
         assert float(each.grad.view(-1)[place]) == pytest.approx(expected, rel=1e-2, abs=3e-3), name
         checked += 1
-    assert checked > 25
+    assert checked > (20 if kind == "san" else 25)
+
+
+def test_an_answer_hangs_on_both_texts_and_on_no_padding() -> None:
+    _, network, batch = make("san")
+    ids, mask, types = IDS, batch["attention_mask"], batch["token_type_ids"]
+    network.eval()
+    whole = network(ids, mask, types).logits.detach()
+    assert whole.exp().sum(-1).tolist() == pytest.approx([1.0, 1.0])
+    alone = network(ids[1:, :3], mask[1:, :3], types[1:, :3]).logits
+    torch.testing.assert_close(alone, whole[1:])
+    for place in (1, 3):
+        other = ids.clone()
+        other[0, place] = 12
+        assert not torch.allclose(network(other, mask, types).logits[0], whole[0])
+    assert torch.isfinite(network(ids, mask, types * 0).logits).all()  # one text stands for both
+
+
+def test_a_step_is_always_kept() -> None:
+    _, network, batch = make("san")
+    network.train()
+    network.left_out = 0.99
+    assert torch.isfinite(network(IDS, batch["attention_mask"], batch["token_type_ids"]).logits).all()
 
 
 def test_no_word_hangs_on_padding_and_rows_do_not_touch_each_other() -> None:
