@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claf2 import Published, Suite, Task, register_suite, register_task
-from claf2.readers import Delimited
+from claf2.readers import Delimited, Ranked
 
 BINARY = ("0", "1")
 ENTAILMENT = ("entailment", "not_entailment")
@@ -95,6 +95,23 @@ register_task(
         hub="nyu-mll/glue:ax",
         hub_columns={"text_a": "premise", "text_b": "hypothesis"},
         source=SOURCE,
+    )
+)
+
+# MT-DNN ranks: which of two sentences answers the question. Its score is not GLUE's.
+register_task(
+    Task(
+        name="qnli_rank",
+        language="en",
+        head="choice",
+        labels=BINARY,
+        reader=Ranked(
+            of=Delimited(columns={"text_a": "question", "text_b": "sentence", "label": "label"}), right="entailment"
+        ),
+        metrics=("accuracy",),
+        files={"train": "glue_data/QNLI/train.tsv", "valid": "glue_data/QNLI/dev.tsv"},
+        source=SOURCE,
+        notes=("only questions that have a sentence with and one without the answer: half of those of version 2.",),
     )
 )
 

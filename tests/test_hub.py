@@ -131,6 +131,6 @@ def test_rows_of_every_kind(
 def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> None:
     without = {task.name for task in map(tasks.get, tasks.names()) if task.hub is None}
     assert without == {
-        "marc_ja", "korsts", "kornli", "question_pair", "3i4k", "parakqc", "korean_hate_speech",
+        "marc_ja", "qnli_rank", "korsts", "kornli", "question_pair", "3i4k", "parakqc", "korean_hate_speech",
         "korean_hate_speech_bias", "naver_ner",
     }  # fmt: skip

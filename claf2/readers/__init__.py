@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claf2.readers.delimited import Delimited as Delimited
     from claf2.readers.dialogue import Dialogues as Dialogues
     from claf2.readers.jsonl import Jsonl as Jsonl
+    from claf2.readers.ranked import Ranked as Ranked
     from claf2.readers.relation import Relations as Relations
     from claf2.readers.squad import Squad as Squad
     from claf2.readers.tagged import Tagged as Tagged
@@ -35,6 +36,7 @@ __all__ = [
     "Example",
     "Jsonl",
     "ParseExample",
+    "Ranked",
     "Reader",
     "Relations",
     "SpanExample",

@@ -13,10 +13,12 @@ import claf2.readers
 from claf2.errors import DataError
 from claf2.readers import (
     Answer,
+    ChoiceExample,
     Conll,
     Delimited,
     Example,
     Jsonl,
+    Ranked,
     Reader,
     SpanExample,
     Squad,
@@ -183,7 +185,24 @@ def test_broken_json_lines_are_named(tmp_path: Path) -> None:
 
 def test_members_are_found_by_class_name() -> None:
     assert readers.names() == [
-        "conll", "delimited", "dialogues", "jsonl", "relations", "squad", "tagged", "treebank",
+        "conll", "delimited", "dialogues", "jsonl", "ranked", "relations", "squad", "tagged", "treebank",
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         claf2.readers.__getattr__("Nothing")
+
+
+def test_ranked_sets_a_right_text_beside_a_wrong_one(tmp_path: Path) -> None:
+    """In the order of the file, each row once; rows without a partner are left out."""
+    rows = [("q1", "r", "yes"), ("q2", "x", "no"), ("q1", "s", "yes"), ("q1", "w", "no"), ("q3", "y", "yes"),
+            ("q2", "z", "yes"), ("q1", "v", "no")]  # fmt: skip
+    path = tmp_path / "rows.tsv"
+    path.write_text("a\tb\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows))
+    of = Delimited(columns={"text_a": "a", "text_b": "b", "label": "label"})
+    read = list(Ranked(of=of, right="yes").read(path))
+    assert [(each.question, each.choices, each.label) for each in read if isinstance(each, ChoiceExample)] == [
+        ("q1", ("r", "w"), "0"), ("q2", ("x", "z"), "1"), ("q1", ("s", "v"), "0"),
+    ]  # fmt: skip
+    Ranked(of=of, right="yes").write(read, tmp_path / "again.tsv")
+    assert [each.texts() for each in Ranked(of=of, right="yes").read(tmp_path / "again.tsv")] == [
+        each.texts() for each in read
+    ]
