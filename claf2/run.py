@@ -98,7 +98,7 @@ def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
             raise RunError("a run of one task has no later stages: name several in section tasks")
         changes: dict[str, Any] = {
             f"model.{alone.values['model']['name']}.pretrained_model_name":
-                str(best_folder(run.folder, each.task)) if each.refined else start,
+                str(best_folder(run.folder, each.task if len(parts) > 1 else None)) if each.refined else start,
             "trainer.log_dir": str(run.folder / each.stage / each.task),
         }  # fmt: skip
         if each.refined:

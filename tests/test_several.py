@@ -306,6 +306,14 @@ def test_both_stages_and_their_table(model_folder: Callable[..., Path], tmp_path
         assert run.evaluate(tmp_path / stage / "conll2003").tasks["conll2003"].scores
 
 
+def test_one_task_has_its_stages_as_well(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    words = ("--trainer.name", "mtdnn", "--single", "false", "--num_steps", "2", "--tasks.num_steps", "2")
+    run.train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert"))
+    assert set(json.loads((tmp_path / "stages.json").read_text())["rte"]) == {"refined", "fine_tuned"}
+    with pytest.raises(ConfigError, match=r"trainer.mtdnn.alone: 'rta' is no task of this run; did you mean 'rte'"):
+        run.train(load(tmp_path, model_folder(), *words, "--mtdnn.alone", '["rta"]', tasks="glue/rte_bert"))
+
+
 def test_words_find_their_task() -> None:
     words = "--learning_rate 1e-4 --mrpc.learning_rate 1e-3 --tasks.rte.batch_size 7 --data_dir d --tasks.num_epochs 1"
     words += " --num_epochs 2 --sampler.name annealed --last 0.5"
