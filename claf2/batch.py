@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from claf2.features import FeatureSet
 from claf2.samplers import MtDnn, Sampler
 from claf2.seed import generator
-from claf2.split import Costs, cut
+from claf2.split import Costs, cut, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,8 @@ class Batch:
     more."""
 
     arrays: Mapping[str, np.ndarray]
+    counts: bool = True
+    """Whether its loss counts; it does not where a process has no row of a batch and keeps the others company."""
 
     def __len__(self) -> int:
         return len(self.arrays["input_ids"])
@@ -59,7 +61,7 @@ class Batch:
         if not middle:
             return [self]
         cuts = (slice(0, middle), slice(middle, None))
-        return [Batch({name: each[rows] for name, each in self.arrays.items()}) for rows in cuts]
+        return [Batch({name: each[rows] for name, each in self.arrays.items()}, self.counts) for rows in cuts]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class Stream:
         costs: how a step's rows are cut into parts by their length; ``None``: into ``parts`` as they come.
         sampler: how tasks are mixed.
         epochs: how many epochs are planned, for samplers that change from the first to the last.
+        rank: which of several processes this is: each gets its share of every batch.
+        ranks: how many they are.
     """
 
     def __init__(
@@ -128,7 +132,11 @@ class Stream:
         costs: Costs | None = None,
         sampler: Sampler | None = None,
         epochs: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        self._rank = rank
+        self._ranks = ranks
         self._sources = dict(sources)
         self._batch_sizes = batch_sizes
         self._parts = parts
@@ -184,7 +192,12 @@ class Stream:
             yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
     def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
-        source, size = self._sources[task], self._batch_sizes[task]
+        source, size = self._sources[task], -(-self._batch_sizes[task] // self._ranks)
+        if self._ranks > 1:
+            mine = share(source.lengths[rows], self._rank, self._ranks)
+            if not len(mine):
+                return [replace(source.batch(rows[:1]), counts=False)]
+            rows = rows[mine]
         if self._costs is None:
             return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
         return [source.batch(rows[part]) for part in cut(source.lengths[rows], replace(self._costs, max_rows=size))]

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from claf2 import config
+from claf2 import config, ranks
 from claf2.batch import Source
 from claf2.config import Experiment
 from claf2.data import Data, locate
 from claf2.errors import Claf2Error, ConfigError, DataError, RunError
 from claf2.features import FeatureSet, featurize, key
-from claf2.loop import EvaluationData, Precision
-from claf2.loop import evaluate as judge
+from claf2.judge import EvaluationData
+from claf2.judge import evaluate as judge
+from claf2.loop import Precision
 from claf2.models import SCRATCH
 from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
 from claf2.models.source import cache_dir, resolve, weights_digest
-from claf2.process import device, settle, versions
+from claf2.process import code_digest, device, settle, versions
 from claf2.readers import Example
 from claf2.report import Report, TaskReport
 from claf2.schema import DataReader
@@ -74,7 +75,8 @@ class Run:
         featurizer, labels = self.experiment.parts[task].featurizer, self.labels[task]
         folder = cache(self.experiment) / "features" / key(data.identity(), featurizer, self.tokenizer, labels)
         try:
-            found = featurize(data.examples(), featurizer, self.tokenizer, labels, folder)
+            with ranks.in_turn():
+                found = featurize(data.examples(), featurizer, self.tokenizer, labels, folder)
         except Claf2Error as error:
             raise error if isinstance(error, DataError) else DataError(data.path, str(error)) from error
         lost = {name: count for name, count in found.counts.items() if name not in ("examples", "features") and count}
@@ -192,6 +194,7 @@ class Run:
             "seed": self.experiment.seed,
             "device": str(device(self.experiment.runtime.device)),
             "versions": versions(),
+            "code": code_digest(),
         }
 
 

@@ -94,10 +94,12 @@ def train_command(
     ]
     experiment = config.load(base_config or "multi_task/mtdnn", words, plugins)
 
-    from claf2 import run
+    from claf2 import ranks, run
 
-    report = run.train(experiment, resume=resume, overwrite=overwrite)
-    click.echo(report.summary())
+    with ranks.joined():
+        report = run.train(experiment, resume=resume, overwrite=overwrite)
+        if ranks.first():
+            click.echo(report.summary())
 
 
 @claf2.command("evaluate")

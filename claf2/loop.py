@@ -1,4 +1,4 @@
-"""The only place where weights change, and the only place where they are judged.
+"""The only place where weights change.
 
 ``fit`` reads top to bottom: take the next batch, set the learning rate, add up the gradients of its parts, clip,
 step; where an evaluation is due, judge, keep what is best, save what a resume needs, and perhaps stop. Between two
@@ -16,20 +16,18 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from claf2.batch import Batch, Source, Stream, by_length
+from claf2 import ranks
+from claf2.batch import Batch, Stream
 from claf2.errors import Claf2Error
 from claf2.heads import Head
-from claf2.metrics import Metric
 from claf2.models.encoder import EncoderWithHeads
 from claf2.objectives import Objective, Pass
 from claf2.optim import Schedule
-from claf2.readers import Example
-from claf2.report import Report, TaskReport, score
-from claf2.seed import undisturbed
-from claf2.tokenizers import Tokenizer
+from claf2.report import Report
 
-__all__ = ["Decides", "EvaluationData", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "evaluate", "fit"]
+__all__ = ["Decides", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "fit"]
 
 logger = logging.getLogger("claf2")
 
@@ -155,18 +153,6 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True)
-class EvaluationData:
-    """One task's examples to be judged, their features, and how."""
-
-    source: Source
-    examples: Sequence[Example]
-    head: Head
-    labels: Sequence[str]
-    metrics: Sequence[Metric]
-    tokenizer: Tokenizer
-
-
-@dataclass(frozen=True)
 class Job:
     """All that one stage of training needs, built and ready.
 
@@ -201,6 +187,7 @@ def fit(job: Job) -> None:
     model, plan, state, optimizer = job.model, job.plan, job.state, job.optimizer
     device = next(model.parameters()).device
     scaler = job.precision.scaler
+    network = ranks.spread(model)
     unread = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while not state.finished:
@@ -212,7 +199,7 @@ def fit(job: Job) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            loss = _gradients(job, task, head, parts, device)
+            loss, rows = _gradients(job, network, task, head, parts, device)
             if plan.max_norm is not None:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
@@ -223,9 +210,9 @@ def fit(job: Job) -> None:
             state.step += 1
             state.position += 1
             state.losses += 1
-            state.rows += sum(len(part) for part in parts)
+            state.rows += rows
             unread += loss
-            due, asked = plan.due(state), job.interrupted()
+            due, asked = plan.due(state), bool(ranks.total(torch.tensor(float(job.interrupted()))))
             if due or asked or device.type == "cpu" or state.step % plan.look_every == 0:
                 state.loss += _finite(unread, task, state.step, rate)
                 unread.zero_()
@@ -245,39 +232,52 @@ def fit(job: Job) -> None:
             state.resting = tired if len(tired) < len(state.tasks) else []
 
 
-def _gradients(job: Job, task: str, head: Head, parts: Sequence[Batch], device: torch.device) -> torch.Tensor:
-    """Add the gradients of a batch up, part by part, and return its mean loss, a scalar.
+def _gradients(
+    job: Job, network: nn.Module, task: str, head: Head, parts: Sequence[Batch], device: torch.device
+) -> tuple[torch.Tensor, int]:
+    """Add the gradients of a batch up, part by part, and return its mean loss, a scalar, and its rows.
 
-    The parts share one denominator, so their gradients add up to the whole batch's gradient, however unevenly the
-    targets fall on them and however short the last batch is. Where a part does not fit into memory, all are halved and
-    the batch is done again; later ones are halved beforehand.
+    The parts share one denominator, over all processes, so their gradients add up to the whole batch's gradient,
+    however unevenly the targets fall on them and however short the last batch is. Where a part does not fit into
+    memory, all are halved and the batch is done again; later ones are halved beforehand.
     """
     for _ in range(job.state.halvings):
         parts = [half for part in parts for half in part.halves()]
-    targets = np.maximum(1.0, sum(head.weight(part.arrays) for part in parts))
-    shares = torch.as_tensor(job.weights.get(task, 1.0) / targets, dtype=torch.float32, device=device)
+    own = sum(head.weight(part.arrays) * part.counts for part in parts)
+    rows = sum(len(part) for part in parts if part.counts)
+    *targets, whole = ranks.total(torch.tensor([*np.atleast_1d(own), rows], dtype=torch.float64)).tolist()
+    # Processes average their gradients, so each counts for all.
+    scale = job.weights.get(task, 1.0) * ranks.count()
+    shares = torch.as_tensor(scale / np.maximum(1.0, targets), dtype=torch.float32, device=device)
+    shares = shares if np.ndim(own) else shares[0]
     while True:
         loss = torch.zeros((), device=device)
         try:
             with job.precision.forward():  # one context for all parts, so that weights are cast once
                 for part in parts:
-                    tensors = part.tensors(device)
-                    outputs = job.model(task, tensors)
-                    part_loss = (head.loss(outputs, tensors) * shares).sum()
-                    for objective in job.objectives:
-                        at = Pass(job.model, task, head, tensors, outputs, shares.mean())
-                        part_loss = objective.loss(part_loss, at)
-                    with job.precision.backward():
-                        job.precision.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+                    with ranks.unsent(network, last=part is parts[-1]):
+                        part_loss = _part_loss(job, network, task, head, part.tensors(device), shares * part.counts)
+                        with job.precision.backward():
+                            job.precision.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
                     loss += part_loss.detach()
-            return loss
+            return ranks.total(loss) / ranks.count(), int(whole)
         except torch.OutOfMemoryError:
-            if all(len(part) == 1 for part in parts):
-                raise
+            if ranks.count() > 1 or all(len(part) == 1 for part in parts):
+                raise  # several processes cannot take back what they have sent
         job.optimizer.zero_grad(set_to_none=True)
         job.state.halvings += 1
         parts = [half for part in parts for half in part.halves()]
         logger.warning("out of memory: the batch is done again in %d parts", len(parts))
+
+
+def _part_loss(
+    job: Job, network: nn.Module, task: str, head: Head, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor
+) -> torch.Tensor:
+    outputs = network(task, tensors)
+    loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum()
+    for objective in job.objectives:
+        loss = objective.loss(loss, Pass(job.model, task, head, tensors, outputs, shares.mean()))
+    return loss
 
 
 def _finite(total: torch.Tensor, task: str, step: int, rate: float) -> float:
@@ -331,48 +331,3 @@ def _note_tasks(plan: Plan, state: State, report: Report) -> list[str]:
         else:
             own["unimproved"] += 1
     return risen
-
-
-def evaluate(
-    model: EncoderWithHeads,
-    data: Mapping[str, EvaluationData],
-    *,
-    split: str,
-    batch_sizes: Mapping[str, int],
-    precision: Precision | None = None,
-) -> Report:
-    """Judge ``model`` on the examples of each task. Draws from no generator, so judging more often changes nothing."""
-    was_training = model.training
-    model.eval()
-    with undisturbed(), torch.inference_mode(), nullcontext() if precision is None else precision.forward():
-        tasks = {task: _evaluate(model, task, each, batch_sizes[task]) for task, each in data.items()}
-    model.train(was_training)
-    return Report(split=split, tasks=tasks)
-
-
-def _evaluate(model: EncoderWithHeads, task: str, data: EvaluationData, batch_size: int) -> TaskReport:
-    device = next(model.parameters()).device
-    features = data.source.features
-    collected: list[dict[str, np.ndarray[Any, Any]]] = [{}] * len(features)
-    loss: Any = 0.0
-    weight: Any = 0.0
-    for rows in by_length(data.source.lengths, batch_size):
-        batch = data.source.batch(rows)
-        tensors = batch.tensors(device)
-        outputs = model(task, tensors)
-        if _labelled(batch, data.head):
-            loss += data.head.loss(outputs, tensors).cpu().numpy()
-            weight += data.head.weight(batch.arrays)
-        arrays = {name: each.cpu().numpy() for name, each in data.head.collect(outputs).items()}
-        for index, row in enumerate(rows):
-            collected[row] = {name: each[index] for name, each in arrays.items()}
-    predictions = data.head.predict(data.examples, features.records(), collected, data.labels, data.tokenizer)
-    return TaskReport(
-        scores=score(data.metrics, predictions, data.labels),
-        loss=float(np.sum(loss / weight)) if np.all(weight) else None,
-        predictions=predictions,
-    )
-
-
-def _labelled(batch: Batch, head: Head) -> bool:
-    return all(name in batch.arrays for name in head.targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -17,7 +18,19 @@ from pathlib import Path
 import torch
 import transformers
 
-__all__ = ["Stopwatch", "device", "interruptible", "kernels", "log_file", "peak_memory_mib", "settle", "versions"]
+from claf2 import ranks
+
+__all__ = [
+    "Stopwatch",
+    "code_digest",
+    "device",
+    "interruptible",
+    "kernels",
+    "log_file",
+    "peak_memory_mib",
+    "settle",
+    "versions",
+]
 
 logger = logging.getLogger("claf2")
 
@@ -26,7 +39,9 @@ PACKAGES = ("claf2", "torch", "transformers", "tokenizers", "numpy", "scikit-lea
 
 def device(name: str) -> torch.device:
     """Return the device called ``name``; ``auto`` is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if name == "auto":
+        return torch.device("cuda", ranks.local()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device(name)
 
 
 def settle(*, deterministic: bool) -> None:
@@ -47,6 +62,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def code_digest() -> str:
+    """Return the digest of claf2's own sources."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def kernels() -> dict[str, bool | int]:

@@ -10,7 +10,7 @@ from claf2.errors import ConfigError, nearest
 from claf2.metrics import Metric, Prediction, Scores
 from claf2.task import Task
 
-__all__ = ["Report", "TaskReport", "card", "lower_is_better", "score"]
+__all__ = ["Report", "TaskReport", "card", "lower_is_better", "score", "stages"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,16 @@ Recipe digest `{lock["recipe"]}`: scores of runs with another recipe are not com
 
 `config.json` repeats the run, and `{where}` loads with `transformers`, by label name.
 """
+
+
+def stages(rows: Mapping[str, tuple[str, Mapping[str, float | None]]]) -> str:
+    """Return a Markdown table of what each task scored in each stage: task → the score's key, and stage → value."""
+    columns = [name for name in ("single", "refined", "fine_tuned") if any(name in each for _, each in rows.values())]
+    lines = ["| task | score | " + " | ".join(columns) + " |", "| --- " * (2 + len(columns)) + "|"]
+    for task, (key, values) in rows.items():
+        shown = ["–" if (value := values.get(name)) is None else f"{value:.1f}" for name in columns]
+        lines.append(f"| {task} | {key} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def score(metrics: Sequence[Metric], predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:

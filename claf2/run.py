@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from claf2 import config
+from claf2 import config, ranks
 from claf2.batch import Stream
 from claf2.build import Run, Sets, find, joined, reopen, split_name, splits
 from claf2.config import Experiment
@@ -30,7 +30,7 @@ from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
 from claf2.process import Stopwatch, interruptible, kernels, log_file, peak_memory_mib, settle
-from claf2.report import Report, TaskReport, card, lower_is_better
+from claf2.report import Report, TaskReport, card, lower_is_better, stages
 from claf2.schema import MixedTrainerSection
 from claf2.seed import derive
 from claf2.store import (
@@ -54,6 +54,9 @@ __all__ = ["answer", "evaluate", "predict", "train"]
 
 logger = logging.getLogger("claf2")
 
+ALIKE = ("experiment", "recipe", "data", "tokenizer", "weights", "code", "versions")
+"""What all processes of a run must have alike."""
+
 
 def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = False) -> Report:
     """Train an experiment in its folder, and return the report of its best checkpoint.
@@ -70,18 +73,23 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
     started = time.monotonic()
     later = experiment.stage.later(experiment.parts)
     folder = Path(experiment.trainer.log_dir)
-    claim(folder, resume=resume, overwrite=overwrite)
-    with log_file(folder / "train.log"):
+    if ranks.first():
+        claim(folder, resume=resume, overwrite=overwrite)
+    with log_file(folder / "train.log") if ranks.first() else nullcontext():
         settle(deterministic=experiment.runtime.deterministic)
-        data = splits(experiment)
-        run = find(experiment, lambda: chain.from_iterable(own["train"].texts() for own in data.values()))
+        with ranks.in_turn():  # what is fetched or generated is there for the others
+            data = splits(experiment)
+            run = find(experiment, lambda: chain.from_iterable(own["train"].texts() for own in data.values()))
         for task, own in data.items():
             _warn_of_language(run, task, own["train"])
         lock = run.lock(data)
+        ranks.agree({name: lock[name] for name in ALIKE})
         if (folder / "run.json").exists():
             refuse_changes(read_json(folder / "run.json"), lock)
+        ranks.gathered(None)  # all have read what the first one writes next
         if not (folder / "metrics.json").exists():
             _fit(run, data, lock, started)
+        ranks.gathered(None)  # the first one has written all
         report = _finished(run)
     if later:
         _later(run, report, later)
@@ -107,14 +115,11 @@ def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
         rows[each.task][each.stage] = found.scores.get(parts[each.task].task.metrics[0].selects)
     for task, part in parts.items():
         rows[task]["refined"] = report.tasks[task].scores.get(part.task.metrics[0].selects)
-    columns = sorted({name for row in rows.values() for name in row}, key=["single", "refined", "fine_tuned"].index)
-    lines = ["| task | score | " + " | ".join(columns) + " |", "| --- " * (2 + len(columns)) + "|"]
-    for task, part in parts.items():
-        shown = ["–" if (value := rows[task].get(name)) is None else f"{value:.1f}" for name in columns]
-        lines.append(f"| {task} | {part.task.metrics[0].selects} | " + " | ".join(shown) + " |")
-    write_json(run.folder / "stages.json", rows)
-    write_text(run.folder / "stages.md", "\n".join(lines) + "\n")
-    logger.info("%s", "\n".join(lines))
+    table = stages({task: (part.task.metrics[0].selects, rows[task]) for task, part in parts.items()})
+    if ranks.first():
+        write_json(run.folder / "stages.json", rows)
+        write_text(run.folder / "stages.md", table)
+    logger.info("%s", table)
 
 
 def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, Any], started: float) -> None:
@@ -132,9 +137,10 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     lock = {**lock, "counts": _counts(train_features, valid)}
     optimizer = experiment.update.build(model, plan.learning_rate)
     store = Store(folder, model, run.tokenizer, optimizer, precision.scaler)
-    write_json(folder / "config.json", experiment.values)
-    write_json(folder / "run.json", lock)
-    torch.manual_seed(derive(experiment.seed, "train"))
+    if ranks.first():
+        write_json(folder / "config.json", experiment.values)
+        write_json(folder / "run.json", lock)
+    torch.manual_seed(derive(experiment.seed, "train", *([ranks.number()] if ranks.number() else [])))
     state = store.resume() if (folder / "last").exists() else State()
     before, judging = state.rows, Stopwatch()
 
@@ -146,7 +152,7 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     with (
         training,
         interruptible() as interrupted,
-        closing(Observers(_observers(run, plan, stream, state))) as observer,
+        closing(Observers(_observers(run, plan, stream, state) if ranks.first() else [])) as observer,
     ):
         job = Job(
             model=model,
@@ -167,6 +173,8 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
         experiment.stage.run(job)
     if not state.finished:
         raise Interrupted(f"stopped after step {state.step}, all saved in {folder}; add --resume to go on")
+    if not ranks.first():
+        return
     seconds = training.seconds - judging.seconds
     write_json(folder / "run.json", {**lock, **_costs(started, seconds, state.rows - before)})
     logs = _metric_logs(plan, state)
@@ -189,6 +197,8 @@ def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHead
         costs=run.costs(model),
         sampler=experiment.sampler,
         epochs=math.ceil(experiment.trainer.num_epochs),
+        rank=ranks.number(),
+        ranks=ranks.count(),
     )
 
 

@@ -1,4 +1,4 @@
-"""How the rows of a batch are cut into micro-batches by length, so that little of them is padding."""
+"""How the rows of a batch are shared among processes, and cut into micro-batches by length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Costs", "cut"]
+__all__ = ["Costs", "cut", "share"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,20 @@ def cut(lengths: np.ndarray, costs: Costs) -> list[np.ndarray]:
         parts.append(order[begins[end] : end])
         end = int(begins[end])
     return parts[::-1]
+
+
+def share(lengths: np.ndarray, which: int, of: int) -> np.ndarray:
+    """Return the positions of one process's rows among those of a batch: dealt out from the longest to the shortest, to
+    and fro, so that all processes get about as many tokens; nothing where there are fewer rows than processes.
+
+    Args:
+        lengths: the tokens of each row, (n,).
+        which: the process.
+        of: how many there are.
+    """
+    import numpy as np
+
+    order = np.argsort(-lengths, kind="stable")
+    turns = np.resize([*range(of), *reversed(range(of))], len(order))
+    mine: np.ndarray = order[turns == which]
+    return mine

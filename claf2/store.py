@@ -20,12 +20,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from claf2 import ranks
 from claf2.errors import ChangedError, RunError
 from claf2.loop import State
 from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
 from claf2.report import Report
-from claf2.seed import capture, restore
+from claf2.seed import capture, derive, restore
 from claf2.tokenizers import Tokenizer
 
 __all__ = [
@@ -77,6 +78,8 @@ class Store:
     def keep_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
         """Store each task's model as `transformers` stores one, in `best/`, or in `best/<task>/` where there are
         several; and its predictions."""
+        if not ranks.first():
+            return
         several = len(self._model.names) > 1
         for task in self._model.names if tasks is None else tasks:
             fill = partial(save_task, self._model, self._tokenizer, task)
@@ -84,7 +87,10 @@ class Store:
         write_predictions(self._folder / "predictions", report, tasks)
 
     def keep_last(self, state: State) -> None:
-        """Store weights, optimizer, generators and position."""
+        """Store weights, optimizer, every process's generators, and position."""
+        generators = ranks.gathered(capture())
+        if not ranks.first():
+            return
 
         def fill(target: Path) -> None:
             weights = {name: each.contiguous() for name, each in self._model.weights().items()}
@@ -92,7 +98,7 @@ class Store:
             training = {
                 "optimizer": self._optimizer.state_dict(),
                 "scaler": self._scaler.state_dict(),
-                "generators": capture(),
+                "generators": generators,
             }
             torch.save(training, target / "training.pt")
             write_json(target / "state.json", dataclasses.asdict(state))
@@ -115,8 +121,12 @@ class Store:
         self._optimizer.load_state_dict(training["optimizer"])
         if training["scaler"]:
             self._scaler.load_state_dict(training["scaler"])
-        restore(training["generators"])
-        return State(**read_json(last / "state.json"))
+        state = State(**read_json(last / "state.json"))
+        if len(training["generators"]) == ranks.count():
+            restore(training["generators"][ranks.number()])
+        else:  # other processes than before: dropout goes on from here in its own way
+            torch.manual_seed(derive(state.step, "resumed", ranks.count(), ranks.number()))
+        return state
 
 
 def best_folder(folder: Path, task: str | None) -> Path:

@@ -20,7 +20,8 @@ from claf2.features import FeatureSet, featurize
 from claf2.heads import Head, LabelFeaturizer
 from claf2.heads.classify import Classify
 from claf2.heads.tag import Tag, TagFeaturizer
-from claf2.loop import EvaluationData, Job, Plan, Precision, State, evaluate, fit
+from claf2.judge import EvaluationData, evaluate
+from claf2.loop import Job, Plan, Precision, State, fit
 from claf2.metrics.classification import Accuracy
 from claf2.models.encoder import EncoderWithHeads, Part, build
 from claf2.models.names import AnyHead
