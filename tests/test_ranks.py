@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from claf2 import config, run
 from claf2.split import share
 from claf2.store import read_predictions
 
@@ -24,18 +25,22 @@ ROOT = Path(__file__).parents[1]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def train(folder: Path, model: Path, *words: str, processes: int = 1, check: bool = True, **more: Any) -> Any:
-    """Train by the command line, in one process or in several that talk over loopback."""
-    given = ["--pretrained_model_name", str(model), "--log_dir", str(folder), "--sample", "--num_steps", "8",
-             "--eval_and_save_step_count", "4", "--learning_rate", "1e-3"]  # fmt: skip
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run(
-        [*start, str(ROOT / "train.py"), *given, *words], cwd=ROOT, env=environment, check=check, capture_output=True,
-        text=True, timeout=240,
-    )  # fmt: skip
+def train(folder: Path, model: Path, *words: str, processes: int = 1) -> None:
+    """Train in this process, or by the command line in several that talk over loopback."""
+    given = ["--pretrained_model_name", str(model), "--log_dir", str(folder), "--num_steps", "8",
+             "--eval_and_save_step_count", "4", "--learning_rate", "1e-3", "--source", "sample"]  # fmt: skip
+    if processes == 1:
+        rest = [word for word in words if word != "--base_config"]
+        base = rest.pop(0) if "--base_config" in words else "multi_task/mtdnn"
+        run.train(config.load(base, [*given, *rest]))
+        return
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    subprocess.run([*start, str(ROOT / "train.py"), *given, *words], check=True, **SETTINGS)
+
+
+SETTINGS: dict[str, Any] = {
+    "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True, "timeout": 240,
+}  # fmt: skip
 
 
 def scores(folder: Path) -> list[dict[str, Any]]:
@@ -94,7 +99,6 @@ def test_resumed_with_other_processes(model_folder: Callable[..., Path], tmp_pat
     train(tmp_path / "whole", model, *words, "--num_steps", "12")
     done = tmp_path / "parts"
     for steps, processes in ((4, 2), (8, 1), (12, 2)):
-        stop = {"CLAF2_STOP_AFTER": str(steps)}
         code = f"""
 import os, signal, sys
 from claf2 import loop
@@ -115,10 +119,7 @@ train()
             start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         given = ["--pretrained_model_name", str(model), "--log_dir", str(done), "--sample", "--num_steps", "12",
                  "--eval_and_save_step_count", "4", "--learning_rate", "1e-3", "--resume"]  # fmt: skip
-        ended = subprocess.run(
-            [*start, str(script), *words, *given], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", **stop},
-            check=False, capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
+        ended = subprocess.run([*start, str(script), *words, *given], check=False, **SETTINGS)
         state = json.loads((done / "last/state.json").read_text())
         assert state["step"] == steps, ended.stderr
     one, other = scores(tmp_path / "whole"), scores(done)
@@ -140,7 +141,7 @@ train()
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script),
          "--sample", "--base_config", "glue/mrpc_bert", "--pretrained_model_name", str(model_folder()), "--log_dir",
          str(tmp_path / "run"), "--num_steps", "2"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True, timeout=240,
+        check=False, **SETTINGS,
     )  # fmt: skip
     assert ended.returncode
     assert "process 1 has another experiment than process 0: start all alike" in ended.stderr
@@ -166,14 +167,10 @@ train()
     given = [str(script), *words, "--pretrained_model_name", str(model), "--log_dir", str(tmp_path / "run"), "--sample",
              "--num_steps", "8", "--eval_and_save_step_count", "4", "--learning_rate", "1e-3", "--resume"]  # fmt: skip
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    settings: dict[str, Any] = {
-        "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True,
-        "timeout": 240,
-    }  # fmt: skip
-    ended = subprocess.run([*start, *given], check=False, **settings)
+    ended = subprocess.run([*start, *given], check=False, **SETTINGS)
     assert ended.returncode
     assert json.loads((tmp_path / "run/last/state.json").read_text())["step"] == 4
     (tmp_path / "dies.py.died").unlink()
-    subprocess.run([*start, "--max-restarts", "1", *given], check=True, **settings)
+    subprocess.run([*start, "--max-restarts", "1", *given], check=True, **SETTINGS)
     train(tmp_path / "whole", model, *words, processes=2)
     assert scores(tmp_path / "whole") == scores(tmp_path / "run")
