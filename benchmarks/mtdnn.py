@@ -48,7 +48,7 @@ def _row(task: str, row: Any, folders: list[Path]) -> str:
     from claf2.report import score
     from claf2.store import read_predictions
 
-    places = {"single": "single/{}", "refined": ".", "fine_tuned": "fine_tuned/{}"}
+    places = {"single": "stages/single/{}", "refined": ".", "fine_tuned": "stages/fine_tuned/{}"}
     found: dict[str, list[Any]] = {}
     for column, place in places.items():
         files = [folder / place.format(task) / "predictions" for folder in folders]

@@ -144,7 +144,7 @@ class Stream:
         self._workers = workers
         self._costs = costs
         self._sampler = sampler or MtDnn()
-        self._epochs = epochs
+        self.epochs = epochs
         self._sizes = {
             task: -(-len(source.features) // (batch_sizes[task] * parts)) for task, source in self._sources.items()
         }
@@ -179,7 +179,7 @@ class Stream:
         batches = {task: self._batches(task, epoch) for task in sizes}
         names = list(sizes) * self.steps_per_epoch
         if len(sizes) > 1:
-            progress = min(1.0, epoch / (self._epochs - 1)) if self._epochs > 1 else 0.0
+            progress = min(1.0, epoch / (self.epochs - 1)) if self.epochs > 1 else 0.0
             names = self._sampler.order(sizes, self.steps_per_epoch, progress, generator(self._seed, "mix", epoch))
         return [(task, next(batches[task])) for task in names]
 

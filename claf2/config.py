@@ -138,11 +138,14 @@ class Experiment:
         return validate(complete(self.name, changed, dict(self.origins), [], self.overrides))
 
     def digest(self) -> str:
-        """Return the digest of all that the run's numbers depend on: everything but paths and runtime."""
+        """Return the digest of all that the run's numbers depend on but weights and data: everything but paths and
+        runtime."""
         free = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         free["trainer"] = {**free["trainer"], "log_dir": None, "verbose_step_count": None}
-        if "tasks" in free:
-            free["tasks"] = {name: part.alone and part.alone.digest() for name, part in self.parts.items()}
+        chosen = free["model"]["name"]
+        free["model"] = {"name": chosen, chosen: {**free["model"][chosen], "pretrained_model_name": None}}
+        if "tasks" in free:  # in their order, by which fresh weights and batches come about
+            free["tasks"] = [[name, part.alone and part.alone.digest()] for name, part in self.parts.items()]
         return digest([free, self.runtime.precision])
 
     def recipe_digest(self) -> str:
@@ -183,22 +186,27 @@ def validate(filled: Filled) -> Experiment:
             "tasks": {task: each.alone and each.alone.recipe for task, each in parts.items()},
         }
         sampler = getattr(whole.sampler, whole.sampler.name)
+        if model_type.head is not None:
+            problem = f"{filled.selected['model.name']!r} answers one kind of task"
+            raise ConfigError("model.name", problem, hint="bert_for_multi; of one task: --TASK.model.name")
     else:
         parts = _one_part(whole, filled)
         recipe, sampler = _recipe(own, kind), MtDnn()
-    optimizer = whole.optimizer
+    optimizer, stage = whole.optimizer, getattr(whole.trainer, whole.trainer.name)
+    chosen = {name: each for name in objectives.names() if (each := getattr(whole.objectives, name)) is not None}
+    _check_tasks(parts, stage, sampler, chosen, filled)
     return Experiment(
         name=filled.name,
         parts=parts,
         token=_tokenizer(whole.token, filled),
-        model=model_type(**{key: block[key] for key in model_type.model_fields}),
+        model=model_type(**{key: block[key] for key in model_type.model_fields if key in block}),
         trainer=whole.trainer,
-        stage=getattr(whole.trainer, whole.trainer.name),
+        stage=stage,
         optimizer=optimizer,
         update=getattr(optimizer, optimizer.op_type),
         schedule=getattr(optimizer, optimizer.lr_scheduler_type),
         sampler=sampler,
-        objectives={name: each for name in objectives.names() if (each := getattr(whole.objectives, name)) is not None},
+        objectives=chosen,
         seed=whole.seed_num,
         runtime=whole.runtime,
         values=filled.values,
@@ -206,6 +214,26 @@ def validate(filled: Filled) -> Experiment:
         recipe=recipe,
         overrides=filled.overrides,
     )
+
+
+def _check_tasks(
+    parts: Mapping[str, Part], stage: Trainer, sampler: Sampler, changes: Mapping[str, Objective], filled: Filled
+) -> None:
+    """Refuse what names tasks that are not there, and what would leave nothing to train or to average."""
+    later = stage.later(parts)
+    if later and not filled.parts:
+        raise ConfigError("trainer.name", "trains tasks one after another", hint="name them in section tasks")
+    for field_name in ("loss_weight", "average_weight"):
+        if filled.parts and not any(getattr(part.mix, field_name) for part in parts.values()):
+            raise ConfigError(f"mix.{field_name}", "is 0 for all tasks")
+    sampler.check(parts)
+    for name, objective in changes.items():
+        with within(f"objectives.{name}"):
+            objective.check(parts)
+    for path, origin in filled.origins.items() if filled.parts and not later else ():
+        within_task = path.split(".")[2:3] if path.startswith("tasks.") else []
+        if origin.startswith("command line") and set(within_task) & {"trainer", "optimizer", "objectives"}:
+            logger.warning("%s is for that task alone: this run has no such stage", path)
 
 
 def _one_part(whole: Any, filled: Filled) -> dict[str, Part]:

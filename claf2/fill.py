@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,12 +49,25 @@ def fill(name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) 
         load_plugin(plugin)
     values["plugins"] = given
     words = source.parse_arguments(overrides)
-    if "log_dir" not in (values.get("trainer") or {}):
+    if "log_dir" not in _object(values, "trainer"):
         source.put(values, "trainer.log_dir", f"logs/{path.stem if name.endswith(source.SUFFIXES) else name}")
     for word in [each for each in words if each.key == "tasks"]:
-        values["tasks"] = _entries([{"base_config": each} for each in (word.text or "").split(",") if each])
+        names = [each.strip() for each in (word.text or "").split(",")]
+        values["tasks"] = _entries([{"base_config": each} for each in names if each])
         words.remove(word)
     return complete(name, values, origins, words, tuple(overrides))
+
+
+def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object at a key; nothing where there is none.
+
+    Raises:
+        ConfigError: when something else stands there.
+    """
+    found = values.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(key, f"{found!r} is no object")
+    return found or {}
 
 
 def complete(
@@ -75,6 +89,12 @@ COMMON = ("token", "seed_num", "runtime", "plugins")
 """Sections that several tasks have in common."""
 
 
+SECTIONS = (
+    "data_reader", "iterator", "mix", "token", "model", "trainer", "optimizer", "sampler", "objectives", "seed_num",
+    "runtime", "plugins", "tasks",
+)  # fmt: skip
+"""What no task may be called."""
+
 ENCODER = ("pretrained_model_name", "revision", "architecture")
 """Fields of the model block that several tasks have in common."""
 
@@ -93,15 +113,18 @@ def _fill_several(
     read = {task: _read_part(task, each, origins) for task, each in given.items()}
     mine, others = _route(values, read, words)
     known, selected = _complete(values, origins, mine, SHARED)
+    block = _object(_object(values, "model"), selected["model.name"])
     parts = {}
     for task, (own, own_origins) in read.items():
         own |= {key: values[key] for key in COMMON}
-        model, block = own.setdefault("model", {}), values["model"][selected["model.name"]]
-        model = own["model"] = model if isinstance(model, dict) else {}
-        chosen = str(model.get("name", "encoder"))
-        model[chosen] = {**(model.get(chosen) or {}), **{key: block[key] for key in ENCODER}}
-        source.put(own, "trainer.log_dir", f"{values['trainer']['log_dir']}/{task}")
         with within(f"tasks.{task}"):
+            _object(own, "trainer")
+            named = [word.text for word in others[task] if _selector(word, SELECTORS) == "model.name"]
+            chosen = str([_object(own, "model").get("name", "encoder"), *named][-1])
+            _object(_object(own, "model"), chosen)
+            for key in ENCODER:
+                source.put(own, f"model.{chosen}.{key}", block[key])
+            source.put(own, "trainer.log_dir", f"{values['trainer']['log_dir']}/{task}")
             parts[task] = complete(f"{name}:{task}", own, own_origins, others[task], ())
     values["tasks"] = {
         task: {key: each for key, each in part.values.items() if key not in COMMON} for task, part in parts.items()
@@ -126,13 +149,18 @@ def _read_part(task: str, entry: Any, origins: Mapping[str, str]) -> tuple[dict[
     path = f"tasks.{task}"
     if not isinstance(entry, dict):
         raise ConfigError(path, "is no object", origin=origins.get(path))
-    if not task or "/" in task or "." in task or task.startswith("-"):
-        raise ConfigError(path, "is no name for a task", hint="without slashes and dots: folders are named after it")
+    if not re.fullmatch(r"\w[\w-]*", task) or task in SECTIONS:
+        hint = "letters, digits, - and _, and no section: folders are named after it"
+        raise ConfigError(path, "is no name for a task", hint=hint)
+    for key in COMMON:
+        if key in entry:
+            raise ConfigError(f"{path}.{key}", "is of the whole run", origin=origins.get(f"{path}.{key}"), hint=key)
     own = {key: value for key, value in entry.items() if key != "base_config"}
     named = {key.removeprefix(f"{path}."): each for key, each in origins.items() if key.startswith(f"{path}.")}
     if "base_config" not in entry:
         return own, named
-    values, read = source.read(source.find(str(entry["base_config"])))
+    with within(path):
+        values, read = source.read(source.find(str(entry["base_config"])))
     if "tasks" in values:
         raise ConfigError(f"{path}.base_config", "has several tasks itself", origin=origins.get(path))
     return source.merge(values, own), {**read, **named}
@@ -157,11 +185,12 @@ def _route(
             fields_of[task] = list(_complete(json.loads(json.dumps(own)), {}, [], SELECTORS)[0])
     mine: list[source.Override] = []
     others: dict[str, list[source.Override]] = {task: [] for task in read}
+    named: dict[str, list[source.Override]] = {task: [] for task in read}
     for word in words:
         key = word.key.removeprefix("tasks.")
         first, _, rest = key.partition(".")
         if first in read and rest:
-            others[first].append(replace(word, key=rest))
+            named[first].append(_of_a_task(replace(word, key=rest), fields_of[first], word.key))
         elif key == word.key and (word in chosen or source.fitting(word, shared)):
             mine.append(word)
         else:
@@ -171,8 +200,16 @@ def _route(
                 every = [*shared, *(f"tasks.{task}.{path}" for task, paths in fields_of.items() for path in paths)]
                 source.resolve(word, every)
             for task in fitting:
-                others[task].append(inner)
-    return mine, others
+                others[task].append(_of_a_task(inner, fields_of[task], word.key))
+    return mine, {task: [*words, *named[task]] for task, words in others.items()}
+
+
+def _of_a_task(word: source.Override, paths: Sequence[str], typed: str) -> source.Override:
+    """Return a word for one task, unless it sets what the whole run has in common."""
+    for path in source.fitting(word, paths):
+        if path.split(".")[0] in COMMON or path.rsplit(".", 1)[-1] in (*ENCODER, "log_dir"):
+            raise ConfigError(typed, "is of the whole run", origin="command line", hint=f"--{path.rsplit('.', 1)[-1]}")
+    return word
 
 
 def _selector(word: source.Override, selectors: Sequence[Selector]) -> str | None:
@@ -212,13 +249,17 @@ def _translate(values: dict[str, Any]) -> None:
     reader = values.get("data_reader")
     if not isinstance(reader, dict) or reader.get("dataset") != FORMER_READER:
         return
-    block = reader.get(FORMER_READER) or {}
+    block = _object(reader, FORMER_READER)
     del values["data_reader"]
     values.pop("iterator", None)  # 1 in all of them: the sizes are those of the readers
-    model = values.get("model", {}).get("bert_for_multi", {})
-    entries = block.get("readers", [])
-    sizes, dropouts = block.get("batch_sizes", []), model.pop("dropouts", [])
+    model: Any = _object(_object(values, "model"), "bert_for_multi")
+    entries = block.get("readers")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"data_reader.{FORMER_READER}.readers", "is no list of objects")
+    sizes, dropouts = block.get("batch_sizes") or [], model.pop("dropouts", None) or []
     for name, given in (("batch_sizes", sizes), ("dropouts", dropouts)):
+        if not isinstance(given, list):
+            raise ConfigError(name, f"{given!r} is no list")
         if given and len(given) != len(entries):
             raise ConfigError(name, f"has {len(given)} values for {len(entries)} readers")
     found = []
@@ -241,6 +282,8 @@ def _entries(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for entry in entries:
         whole = source.read(source.find(entry["base_config"]))[0] if "base_config" in entry else entry
+        if "tasks" in whole:
+            raise ConfigError("tasks", f"{entry['base_config']} has several tasks itself")
         reader = whole.get("data_reader")
         dataset = str(reader.get("dataset", "")) if isinstance(reader, dict) else ""
         name = tasks.get(dataset).name if dataset in tasks.names() else dataset

@@ -27,7 +27,7 @@ from claf2.objectives import Objective, Pass
 from claf2.optim import Schedule
 from claf2.report import Report
 
-__all__ = ["Decides", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "fit"]
+__all__ = ["Decides", "Job", "Keeper", "Observer", "Plan", "Precision", "State", "fit", "metric_logs"]
 
 logger = logging.getLogger("claf2")
 
@@ -104,7 +104,8 @@ class State:
     rows: int = 0
     """The rows trained on in all, each as often as it was seen."""
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of each of several tasks: its best ``score``, at which ``step``, and the evaluations ``unimproved`` since."""
+    """Of each of several tasks: its best ``score``, at which ``step``, with which ``logs``, and the evaluations
+    ``unimproved`` since."""
     resting: list[str] = field(default_factory=list)
     """The tasks that take no part in this epoch."""
     finished: bool = False
@@ -324,10 +325,31 @@ def _note_tasks(plan: Plan, state: State, report: Report) -> list[str]:
     risen = []
     for task, decides in plan.tasks.items():
         value = report.value(f"{task}/{decides.metric_key}")
-        own = state.tasks.setdefault(task, {"score": None, "step": None, "unimproved": 0})
+        own = state.tasks.setdefault(task, {"score": None, "step": None, "unimproved": 0, "logs": {}})
         if better(value, own["score"], lower_is_better=decides.lower_is_better):
             own |= {"score": value, "step": state.step, "unimproved": 0}
+            own["logs"] = {key: each for key, each in report.logs().items() if key.split("/")[1] == task}
             risen.append(task)
         else:
             own["unimproved"] += 1
     return risen
+
+
+def metric_logs(plan: Plan, state: State) -> dict[str, Any]:
+    """Return the Metric Logs: the best evaluation and where it was."""
+    best = dict(state.best)
+    if plan.each:  # what is kept of each task is of another step
+        best = {key: each for key, each in best.items() if key == "train/loss"}
+        best |= {key: each for task in state.tasks.values() for key, each in task["logs"].items()}
+    return {
+        "best_epoch": state.best_epoch,
+        "best_global_step": state.best_step,
+        "best": best,
+        "best_score": state.best_score,
+        "metric_key": plan.metric_key,
+        **(
+            {"tasks": {task: {"score": own["score"], "step": own["step"]} for task, own in state.tasks.items()}}
+            if state.tasks
+            else {}
+        ),
+    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from claf2.errors import ConfigError, nearest
 from claf2.heads import Head
 from claf2.registry import Component, Registry
 
@@ -40,6 +41,10 @@ class Pass:
 
 class Objective(Component, ABC):
     """A change of the loss; its fields are the block of section `objectives` that is named after it."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Raise ``ConfigError``, its path within the objective's block, where it does not fit the tasks."""
+        return None
 
     def learned(self, tasks: Collection[str]) -> torch.nn.Module | None:
         """Return what is learned beside the model; ``loss`` finds it in the model's ``learned`` under the objective's
@@ -102,6 +107,13 @@ class Distil(Objective):
     """The teacher's part of the loss."""
     temperature: float = Field(1.0, gt=0)
     """What logits are divided by before they are compared; the loss grows by its square."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        if not self.teachers:
+            raise ConfigError("teachers", "names no teacher", hint='{"rte": "FOLDER OF A RUN"}')
+        for name in self.teachers:
+            if name not in tasks:
+                raise ConfigError("teachers", f"{name!r} is no task of this run", hint=nearest(name, tasks))
 
     def loss(self, own: torch.Tensor, at: Pass) -> torch.Tensor:
         from torch.nn.functional import mse_loss

@@ -23,9 +23,9 @@ from claf2.batch import Stream
 from claf2.build import Run, Sets, find, joined, reopen, split_name, splits
 from claf2.config import Experiment
 from claf2.data import Data
-from claf2.errors import ConfigError, Interrupted, RunError
+from claf2.errors import ConfigError, Interrupted, RunError, nearest
 from claf2.features import FeatureSet, featurize
-from claf2.loop import Decides, Job, Observer, Plan, State
+from claf2.loop import Decides, Job, Observer, Plan, State, metric_logs
 from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
@@ -107,7 +107,7 @@ def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
         changes: dict[str, Any] = {
             f"model.{alone.values['model']['name']}.pretrained_model_name":
                 str(best_folder(run.folder, each.task if len(parts) > 1 else None)) if each.refined else start,
-            "trainer.log_dir": str(run.folder / each.stage / each.task),
+            "trainer.log_dir": str(run.folder / "stages" / each.stage / each.task),
         }  # fmt: skip
         if each.refined:
             changes["token"] = None  # the tokenizer is that of the refined model
@@ -130,6 +130,7 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     model, precision = run.model(), run.precision()
     stream = _stream(run, train_features, model)
     plan = _plan(experiment, stream.steps_per_epoch)
+    stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
     valid = run.sets(data)
     for split, own in (("train", {task: (each, None) for task, each in train_features.items()}), *valid.items()):
         for task, (features, _) in own.items():
@@ -177,7 +178,7 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
         return
     seconds = training.seconds - judging.seconds
     write_json(folder / "run.json", {**lock, **_costs(started, seconds, state.rows - before)})
-    logs = _metric_logs(plan, state)
+    logs = metric_logs(plan, state)
     write_text(folder / "README.md", card([part.task for part in parts.values()], lock, logs))
     write_json(folder / "metrics.json", logs)
 
@@ -186,8 +187,6 @@ def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHead
     """Return the order of batches; a task without weight is judged only, and takes no step from the others."""
     experiment = run.experiment
     parts = {task: part for task, part in experiment.parts.items() if part.mix.loss_weight}
-    if not parts:
-        raise ConfigError("mix.loss_weight", "is 0 for all tasks: nothing would be trained on")
     return Stream(
         {task: replace(run.batches(task, features[task]), more=said(run, task, features[task])) for task in parts},
         batch_sizes={task: part.iterator.batch_size for task, part in parts.items()},
@@ -196,7 +195,6 @@ def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHead
         workers=experiment.runtime.workers,
         costs=run.costs(model),
         sampler=experiment.sampler,
-        epochs=math.ceil(experiment.trainer.num_epochs),
         rank=ranks.number(),
         ranks=ranks.count(),
     )
@@ -215,6 +213,8 @@ def evaluate(folder: Path, data_file: Path | None = None, task: str | None = Non
         Claf2Error: when there is no such run, or the task does not fit it.
     """
     recover(folder)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: holds no config.json; give the folder of a run (its trainer.log_dir)")
     experiment = config.load(str(folder / "config.json"))
     names = list(experiment.parts) if task is None and data_file is None else [_fitting(experiment, task)]
     reports = []
@@ -235,7 +235,7 @@ def _fitting(experiment: Experiment, task: str | None) -> str:
     if task is not None and task in experiment.parts:
         return task
     if task is not None and len(experiment.parts) > 1:
-        like = tasks.get(task)
+        like = tasks.get(task) if task in tasks.names() else experiment.only(task).task
         parts = experiment.parts.items()
         fitting = [name for name, part in parts if _kind(part.task) == _kind(like)]
         if len(fitting) == 1:
@@ -327,6 +327,10 @@ def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         interval, per_epoch = max(1, int(steps_per_epoch * (1.0 if every == "epoch" else float(every)))), True
     metric_key = trainer.metric_key or ("average" if several else next(iter(decides.values())).metric_key)
     named, _, rest = metric_key.partition("/")
+    if rest and named not in experiment.parts:
+        raise ConfigError(
+            "trainer.metric_key", f"{named!r} is no task of this run", hint=nearest(named, experiment.parts)
+        )
     deciding = experiment.parts.get(named if rest else next(iter(experiment.parts)))
     metrics = deciding.task.metrics if deciding is not None and metric_key != "average" else ()
     return Plan(
@@ -356,18 +360,6 @@ def _observers(run: Run, plan: Plan, stream: Stream, state: State) -> list[Obser
     if sys.stderr.isatty():
         observers.append(ProgressBar(plan.total_steps, state.step, every))
     return observers
-
-
-def _metric_logs(plan: Plan, state: State) -> dict[str, Any]:
-    """Return the Metric Logs: the best evaluation and where it was."""
-    return {
-        "best_epoch": state.best_epoch,
-        "best_global_step": state.best_step,
-        "best": state.best,
-        "best_score": state.best_score,
-        "metric_key": plan.metric_key,
-        **({"tasks": state.tasks} if state.tasks else {}),
-    }
 
 
 def _finished(run: Run) -> Report:

@@ -7,11 +7,12 @@ nothing, so an epoch's order is a function of the seed, the epoch and the tasks 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from claf2.errors import ConfigError, nearest
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ __all__ = ["Sampler", "register_sampler", "samplers"]
 
 class Sampler(Component, ABC):
     """A way to mix tasks; its fields are the block of the sampler section that is named after it."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Raise ``ConfigError`` where the sampler does not fit the tasks."""
+        return None
 
     @abstractmethod
     def shares(self, sizes: Mapping[str, int], progress: float) -> Mapping[str, float]:
@@ -38,6 +43,8 @@ class Sampler(Component, ABC):
 
     def _draw(self, shares: Mapping[str, float], steps: int, dice: np.random.Generator) -> list[str]:
         whole = sum(shares.values())
+        if not whole:  # only tasks without a share are left
+            return self._draw(dict.fromkeys(shares, 1.0), steps, dice)
         names = list(shares)
         return [names[index] for index in dice.choice(len(names), steps, p=[shares[name] / whole for name in names])]
 
@@ -103,7 +110,15 @@ class Uniform(Sampler):
 class Weighted(Sampler):
     """In proportion to given weights; a task without one has weight 1."""
 
-    weights: Mapping[str, float] = {}
+    weights: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+
+    def check(self, tasks: Collection[str]) -> None:
+        path = "sampler.weighted.weights"
+        for name in self.weights:
+            if name not in tasks:
+                raise ConfigError(path, f"{name!r} is no task of this run", hint=nearest(name, tasks))
+        if not any(self.weights.get(name, 1.0) for name in tasks):
+            raise ConfigError(path, "are 0 for all tasks")
 
     def shares(self, sizes: Mapping[str, int], progress: float) -> Mapping[str, float]:
         return {name: self.weights.get(name, 1.0) for name in sizes}

@@ -54,9 +54,9 @@ class DataReader(Component):
 class Mix(Component):
     """Section `mix`: how a task stands beside others; alone it says nothing."""
 
-    loss_weight: float = Field(1.0, ge=0)
+    loss_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
     """What its loss is multiplied by; with 0 it is judged and not trained on."""
-    average_weight: float = Field(1.0, ge=0)
+    average_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
     """What its deciding score counts in the average."""
 
 
@@ -292,6 +292,8 @@ def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> typ
         kind = models.get(name)
         answer = kind.head or _chosen_head(selected)
         both = {**kind.model_fields, **(heads.get(answer).model_fields if answer else {})}
+        if not answer and isinstance(selected["model.name"], str):
+            del both["dropout"]  # of several tasks each has its own
         typed: Any = {key: (field.annotation, field) for key, field in both.items()}
         return create_model(name, __base__=Component, **typed)
     selector = next(each for each in (*SELECTORS, *SHARED) if each.path == path)

@@ -47,7 +47,7 @@ __all__ = [
 DIGESTS = "sha256.json"
 
 RUN_FILES = (
-    "best", "last", "predictions", "single", "fine_tuned", "stages.*", "config.json", "run.json", "metrics.json",
+    "best", "last", "predictions", "stages", "stages.*", "config.json", "run.json", "metrics.json",
     "metrics.jsonl", "evaluation*.json", "events.out.tfevents.*", "train.log", "README.md",
 )  # fmt: skip
 """All that a run leaves in its folder, and so all that may be deleted from it."""

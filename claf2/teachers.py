@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from claf2 import config
 from claf2.batch import by_length
 from claf2.build import Run, cache, reopen, splits
-from claf2.errors import RunError
+from claf2.errors import Claf2Error, RunError
 from claf2.features import FeatureSet
 from claf2.models.source import weights_digest
 from claf2.objectives import TEACHER, Distil
+from claf2.process import settle
 from claf2.registry import digest
 from claf2.seed import undisturbed
 
@@ -33,7 +35,13 @@ def said(run: Run, task: str, features: FeatureSet) -> dict[str, np.ndarray]:
     found = [each for each in run.experiment.objectives.values() if isinstance(each, Distil) and task in each.teachers]
     if not found:
         return {}
-    teacher = reopen(Path(found[0].teachers[task]))
+    folder = Path(found[0].teachers[task])
+    try:
+        known = config.load(str(folder / "config.json")).parts
+        teacher = reopen(folder, task if task in known else None)
+    except Claf2Error as error:
+        raise RunError(f"objectives.distil.teachers.{task}: no run that can teach: {error}") from error
+    settle(deterministic=run.experiment.runtime.deterministic)
     (name,), part = teacher.experiment.parts, teacher.experiment.part
     labels, theirs = run.labels[task], teacher.labels[name]
     if part.task.head != run.experiment.parts[task].task.head or sorted(labels) != sorted(theirs):

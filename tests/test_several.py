@@ -191,7 +191,7 @@ def test_a_task_without_weight_changes_nothing_of_the_others(model_folder: Calla
         name = f"best/{task}/model.safetensors"
         assert (tmp_path / "without" / name).read_bytes() == (tmp_path / "beside" / name).read_bytes()
     assert "conll2003" in second.tasks
-    with pytest.raises(ConfigError, match="nothing would be trained on"):
+    with pytest.raises(ConfigError, match="loss_weight: is 0 for all tasks"):
         run.train(load(tmp_path / "none", model_folder(), "--loss_weight", "0"))
 
 
@@ -260,7 +260,9 @@ def test_each_task_keeps_its_own_best(model_folder: Callable[..., Path], tmp_pat
     run.train(load(tmp_path, model_folder(), *words))
     logs = json.loads((tmp_path / "metrics.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert logs["best"].keys() == lines[0].keys() - {"step", "epoch", "valid/average"}
     for task, key in (("rte", "accuracy"), ("conll2003", "f1"), ("squad", "f1")):
+        assert logs["best"][f"valid/{task}/loss"] == lines[logs["tasks"][task]["step"] - 1][f"valid/{task}/loss"]
         scores = [line[f"valid/{task}/{key}"] for line in lines]
         assert logs["tasks"][task]["score"] == max(scores)
         assert logs["tasks"][task]["step"] == 1 + scores.index(max(scores))
@@ -299,11 +301,11 @@ def test_both_stages_and_their_table(model_folder: Callable[..., Path], tmp_path
     assert list(rows) == ["rte", "conll2003"]
     assert all(sorted(row) == ["fine_tuned", "refined", "single"] for row in rows.values())
     assert (tmp_path / "stages.md").read_text().startswith("| task | score | single | refined | fine_tuned |")
-    own = config.load(str(tmp_path / "fine_tuned/rte/config.json"))
+    own = config.load(str(tmp_path / "stages/fine_tuned/rte/config.json"))
     assert own.model.pretrained_model_name == str(tmp_path / "best/rte")
     assert own.optimizer.op_type == "adamw"  # its own recipe, not that of the mixed stage
     for stage in ("single", "fine_tuned"):
-        assert run.evaluate(tmp_path / stage / "conll2003").tasks["conll2003"].scores
+        assert run.evaluate(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
 
 
 def test_one_task_has_its_stages_as_well(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -350,6 +352,17 @@ def test_a_filled_config_is_the_experiment(name: str, tmp_path: Path) -> None:
         ({"a": {"base_config": "glue/rta_bert"}}, "no BaseConfig 'glue/rta_bert'; did you mean 'glue/rte_bert'"),
         ({"a": {"base_config": "glue/rte_bert", "iterator": {"batch_size": 0}}}, "tasks.a.iterator.batch_size: 0 "),
         ({"a": {"base_config": "glue/rte_bert", "mix": {"loss_wait": 1}}}, "tasks.a.mix.loss_wait: no such field"),
+        ({"a": {"base_config": "glue/rte_bert", "seed_num": 7}}, "tasks.a.seed_num: is of the whole run"),
+        (
+            {"a": {"base_config": "glue/rte_bert", "model": "bert_for_san"}},
+            "tasks.a.model: 'bert_for_san' is no object",
+        ),
+        ({"a": {"base_config": "glue/rte_bert", "trainer": 3}}, "tasks.a.trainer: 3 is no object"),
+        ({"trainer": {"base_config": "glue/rte_bert"}}, "tasks.trainer: is no name for a task"),
+        (
+            {"a": {"base_config": "glue/rte_bert", "trainer": {"name": "mtdnn"}}},
+            "tasks.a.trainer.name: trains tasks one",
+        ),
     ],
 )
 def test_mistakes_in_section_tasks(values: Mapping[str, Any], message: str, tmp_path: Path) -> None:
@@ -357,6 +370,43 @@ def test_mistakes_in_section_tasks(values: Mapping[str, Any], message: str, tmp_
     with pytest.raises(ConfigError) as caught:
         config.load(str(tmp_path / "c.json"))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--rte.seed_num 7", "rte.seed_num: is of the whole run"),
+        ("--tasks.precision bf16", "tasks.precision: is of the whole run"),
+        ("--rte.pretrained_model_name x", "rte.pretrained_model_name: is of the whole run"),
+        ("--model.name bert_for_san", "model.name: 'bert_for_san' answers one kind of task"),
+        ('--sampler.name weighted --weights {"rtee":5}', "sampler.weighted.weights: 'rtee' is no task"),
+        ('--sampler.name weighted --weights {"rte":0,"mrpc":0}', "sampler.weighted.weights: are 0 for all"),
+        ('--sampler.name weighted --weights {"rte":-2}', "sampler.weighted.weights"),
+        ('--distil.teachers {"rtee":"x"}', "objectives.distil.teachers: 'rtee' is no task"),
+        ("--distil.weight 1", "objectives.distil.teachers: names no teacher"),
+        ("--tasks.average_weight 0", "mix.average_weight: is 0 for all tasks"),
+        ("--rte.loss_weight Infinity", "mix.loss_weight"),
+    ],
+)
+def test_words_that_make_no_sense(words: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load("multi_task/mtdnn", ["--tasks", "glue/rte_bert, glue/mrpc_bert", *words.split()])
+    assert message in str(caught.value)
+
+
+def test_a_task_keeps_the_encoder_whatever_answers() -> None:
+    """A task's own words win over those for all, and a change of its head leaves the whole's encoder."""
+    words = """--tasks glue/rte_bert,glue/mrpc_bert --pretrained_model_name scratch --architecture {"hidden_size":64}
+    --rte.model.name bert_for_san --rte.max_seq_length 99 --max_seq_length 64 --dropout 0.3"""
+    experiment = config.load("multi_task/mtdnn", words.split())
+    alone = experiment.parts["rte"].alone
+    assert alone is not None
+    assert alone.model.architecture == {"hidden_size": 64}
+    assert alone.model.pretrained_model_name == "scratch"
+    assert [part.featurizer.max_seq_length for part in experiment.parts.values()] == [99, 64]
+    assert [part.dropout for part in experiment.parts.values()] == [0.3, 0.3]
+    other = config.load("multi_task/mtdnn", ["--tasks", "glue/mrpc_bert,glue/rte_bert", *words.split()[2:]])
+    assert other.digest() != experiment.digest()
 
 
 def test_words_that_fit_no_task() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @register_trainer("mtdnn")
 class MtDnn(Trainer):
     """Refine the encoder on all tasks, then fine-tune it on each, by the task's own recipe. The runs of single tasks
-    are in `fine_tuned/<task>/` and `single/<task>/`, and their scores side by side in `stages.md`."""
+    are in `stages/fine_tuned/<task>/` and `stages/single/<task>/`, and their scores side by side in `stages.md`."""
 
     fine_tune: bool = True
     """Whether each task is fine-tuned from the refined encoder."""
