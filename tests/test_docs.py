@@ -17,7 +17,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 KORQUAD = "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrained_model_name klue/bert-base"
 RTE = "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1"
+GLUE = "python train.py --base_config multi_task/glue_mtdnn --pretrained_model_name bert-base-cased --data_dir DATA"
+SEVERAL = "python train.py --tasks glue/rte_bert,glue/mrpc_bert,squad/v1_bert --pretrained_model_name bert-base-cased "
+STUDY = "python benchmarks/mtdnn.py --seeds 1,2,3 --out OUT -- --data_dir DATA --pretrained_model_name MINILM "
 ELSEWHERE = {
+    GLUE: "test_several.py, with a local model and samples",
+    f"{SEVERAL}--data_dir DATA": "test_several.py, with a local model and samples",
+    f"{STUDY}--max_seq_length 64 --batch_size 16 \\": "by hand, an hour",
     KORQUAD: "test_cli.py, with a local model",
     "python evaluate.py logs/klue/korquad": "test_cli.py",
     RTE: "test_run.py, with a local model",
