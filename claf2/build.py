@@ -142,17 +142,14 @@ class Run:
         return model.to(device(runtime.device))
 
     def _pad(self, model: EncoderWithHeads) -> None:
-        """Pack the encoder where that is asked for, and say what becomes of padding."""
+        """Pack the encoder where that is asked for."""
         runtime = self.experiment.runtime
         wanted = runtime.padding
         if wanted == "pack" and runtime.compile:
             raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="split")
-        if wanted in ("auto", "pack") and not runtime.compile and model.pack():
-            logger.info("padding: none, the encoder's layers see the real tokens of a batch as one row")
-        elif wanted == "pack":
+        packed = wanted in ("auto", "pack") and not runtime.compile and model.pack()
+        if wanted == "pack" and not packed:
             raise ConfigError("runtime.padding", "this architecture cannot be packed", hint="split")
-        elif wanted != "keep":
-            logger.info("padding: little, batches are cut by length into micro-batches")
 
     def precision(self) -> Precision:
         """Say in what numbers passes are made."""

@@ -128,6 +128,12 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     parts = experiment.parts
     train_features = {task: run.features(task, own["train"]) for task, own in data.items()}
     model, precision = run.model(), run.precision()
+    kept = (
+        "as it is" if experiment.runtime.padding == "keep" else "little, batches are cut by length into micro-batches"
+    )
+    logger.info(
+        "padding: %s", kept if model.packing is None else "none, the layers see a batch's real tokens as one row"
+    )
     stream = _stream(run, train_features, model)
     plan = _plan(experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
