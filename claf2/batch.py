@@ -55,6 +55,10 @@ class Batch:
             tensors[name] = tensor.to(device, non_blocking=True)
         return tensors
 
+    def company(self) -> Batch:
+        """Return its first row as a batch that keeps other processes company: its loss does not count."""
+        return Batch({name: each[:1] for name, each in self.arrays.items()}, counts=False)
+
     def halves(self) -> list[Batch]:
         """Return the batch as two of half its rows, or as itself where it has one row."""
         middle = len(self) // 2
@@ -196,7 +200,7 @@ class Stream:
         if self._ranks > 1:
             mine = share(source.lengths[rows], self._rank, self._ranks)
             if not len(mine):
-                return [replace(source.batch(rows[:1]), counts=False)]
+                return [source.batch(rows[:1]).company()]
             rows = rows[mine]
         if self._costs is None:
             return [source.batch(rows[start : start + size]) for start in range(0, len(rows), size)]

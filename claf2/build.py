@@ -108,7 +108,7 @@ class Run:
         whole = model.packing is not None or runtime.padding == "keep"
         if whole and runtime.max_tokens_per_micro_batch is None:
             return None
-        usual = OVERHEAD.get(next(model.parameters()).device.type, OVERHEAD["cuda"])
+        usual = OVERHEAD.get(model.device.type, OVERHEAD["cuda"])
         overhead: float = usual if runtime.micro_batch_overhead is None else runtime.micro_batch_overhead
         if whole:
             overhead = NEVER
@@ -139,7 +139,8 @@ class Run:
                 module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
             if runtime.compile:
                 module.compile(dynamic=True)
-        return model.to(device(runtime.device))
+        model.place(device(runtime.device), runtime.engine, offload=runtime.cpu_offload)
+        return model
 
     def _pad(self, model: EncoderWithHeads) -> None:
         """Pack the encoder where that is asked for."""
@@ -147,6 +148,10 @@ class Run:
         wanted = runtime.padding
         if wanted == "pack" and runtime.compile:
             raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="split")
+        if runtime.engine == "fsdp" and runtime.compile:
+            raise ConfigError("runtime.engine", "a compiled model cannot be divided", hint="--compile false")
+        if runtime.engine == "ddp" and runtime.cpu_offload:
+            raise ConfigError("runtime.cpu_offload", "ddp has no shares to keep elsewhere", hint="--engine fsdp")
         packed = wanted in ("auto", "pack") and not runtime.compile and model.pack()
         if wanted == "pack" and not packed:
             raise ConfigError("runtime.padding", "this architecture cannot be packed", hint="split")

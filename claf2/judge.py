@@ -54,22 +54,26 @@ def evaluate(
 
 
 def _evaluate(model: EncoderWithHeads, task: str, data: EvaluationData, batch_size: int) -> TaskReport:
-    device = next(model.parameters()).device
-    mine: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
+    found: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
     loss: Any = 0.0
     weight: Any = 0.0
-    for rows in by_length(data.source.lengths, batch_size)[ranks.number() :: ranks.count()]:
+    batches = by_length(data.source.lengths, batch_size)
+    for turn in range(0, len(batches), ranks.count()):
+        mine = turn + ranks.number() < len(batches)
+        rows = batches[turn + ranks.number() if mine else 0][: None if mine else 1]
         batch = data.source.batch(rows)
-        tensors = batch.tensors(device)
+        tensors = batch.tensors(model.device)
         outputs = model(task, tensors)
+        if not mine:  # a pass is made by all processes together; this one's is of no use
+            continue
         if _labelled(batch, data.head):
             loss += data.head.loss(outputs, tensors).cpu().numpy()
             weight += data.head.weight(batch.arrays)
         arrays = {name: each.cpu().numpy() for name, each in data.head.collect(outputs).items()}
         for index, row in enumerate(rows):
-            mine[int(row)] = {name: each[index] for name, each in arrays.items()}
-    found = ranks.gathered((mine, loss, weight))
-    report = _report(data, found) if ranks.first() else None
+            found[int(row)] = {name: each[index] for name, each in arrays.items()}
+    parts = ranks.gathered((found, loss, weight))
+    report = _report(data, parts) if ranks.first() else None
     others = ranks.told(report and replace(report, predictions=()))
     return report or others or TaskReport({}, None, ())
 

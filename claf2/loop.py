@@ -186,9 +186,9 @@ def fit(job: Job) -> None:
     saved, when the job was interrupted.
     """
     model, plan, state, optimizer = job.model, job.plan, job.state, job.optimizer
-    device = next(model.parameters()).device
+    device = model.device
     scaler = job.precision.scaler
-    network = ranks.spread(model)
+    network = ranks.spread(_Loss(job))
     unread = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while not state.finished:
@@ -244,6 +244,8 @@ def _gradients(
     """
     for _ in range(job.state.halvings):
         parts = [half for part in parts for half in part.halves()]
+    if ranks.sharded(network):
+        parts = [*parts, *[parts[0].company()] * (ranks.most(len(parts)) - len(parts))]
     own = sum(head.weight(part.arrays) * part.counts for part in parts)
     rows = sum(len(part) for part in parts if part.counts)
     *targets, whole = ranks.total(torch.tensor([*np.atleast_1d(own), rows], dtype=torch.float64)).tolist()
@@ -255,11 +257,11 @@ def _gradients(
         loss = torch.zeros((), device=device)
         try:
             with job.precision.forward():  # one context for all parts, so that weights are cast once
-                for part in parts:
-                    with ranks.unsent(network, last=part is parts[-1]):
-                        part_loss = _part_loss(job, network, task, head, part.tensors(device), shares * part.counts)
+                for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
+                    with ranks.unsent(network, last=left == 1):
+                        part_loss = network(task, part.tensors(device), shares * part.counts)
                         with job.precision.backward():
-                            job.precision.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+                            job.precision.scaler.scale(part_loss).backward()
                     loss += part_loss.detach()
             return ranks.total(loss) / ranks.count(), int(whole)
         except torch.OutOfMemoryError:
@@ -271,14 +273,19 @@ def _gradients(
         logger.warning("out of memory: the batch is done again in %d parts", len(parts))
 
 
-def _part_loss(
-    job: Job, network: nn.Module, task: str, head: Head, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor
-) -> torch.Tensor:
-    outputs = network(task, tensors)
-    loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum()
-    for objective in job.objectives:
-        loss = objective.loss(loss, Pass(job.model, task, head, tensors, outputs, shares.mean()))
-    return loss
+class _Loss(nn.Module):
+    """The loss of a part, objectives included, as one module, so that all that learns from it is known to be used."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.model, self.heads, self.objectives = job.model, job.heads, job.objectives
+
+    def forward(self, task: str, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
+        head, outputs = self.heads[task], self.model(task, tensors)
+        loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum()
+        for objective in self.objectives:
+            loss = objective.loss(loss, Pass(self.model, task, head, tensors, outputs, shares.mean()))
+        return loss
 
 
 def _finite(total: torch.Tensor, task: str, step: int, rate: float) -> float:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from claf2.errors import RunError
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 __all__ = [
     "agree",
@@ -25,11 +28,16 @@ __all__ = [
     "in_turn",
     "joined",
     "local",
+    "meet",
+    "most",
     "number",
+    "shard",
+    "sharded",
     "spread",
     "told",
     "total",
     "unsent",
+    "whole",
 ]
 
 logger = logging.getLogger("claf2")
@@ -93,6 +101,11 @@ def total(numbers: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
+def most(number: int) -> int:
+    """Return the largest of every process's numbers."""
+    return max(gathered(number))
+
+
 def gathered(value: T) -> list[T]:
     """Return every process's value, in their order."""
     if count() == 1:
@@ -111,6 +124,12 @@ def told(value: T) -> T:
     return box[0]
 
 
+def meet() -> None:
+    """Wait until all processes are here."""
+    if count() > 1:
+        distributed.barrier()
+
+
 def agree(mine: Mapping[str, Any]) -> None:
     """Refuse processes that are about to make different runs.
 
@@ -126,18 +145,61 @@ def agree(mine: Mapping[str, Any]) -> None:
 @contextmanager
 def in_turn() -> Iterator[None]:
     """Let the first process do what is inside, then the others, who find it done."""
-    if count() > 1 and not first():
-        distributed.barrier()
+    if not first():
+        meet()
     yield
-    if count() > 1 and first():
-        distributed.barrier()
+    if first():
+        meet()
 
 
-def spread(model: nn.Module) -> nn.Module:
-    """Return a module whose gradients are averaged over all processes; heads that a step does not use are left out."""
-    return DistributedDataParallel(model, find_unused_parameters=True) if count() > 1 else model
+def shard(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device, *, offload: bool) -> None:
+    """Divide a model's weights, gradients and optimizer state among all processes (FSDP2), and move it to its device.
+
+    Args:
+        model: on any device; what is outside of the blocks is gathered for a whole pass.
+        blocks: its parts that are gathered one after another, when each is needed.
+        offload: keep the shares in the host's memory.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard  # a second to import
+
+    mesh = init_device_mesh(device.type, (count(),))
+    policy = CPUOffloadPolicy() if offload else OffloadPolicy()
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh, offload_policy=policy)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of which each process has a share; a meeting of all processes."""
+    if count() == 1:
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread(module: nn.Module) -> nn.Module:
+    """Return a module whose gradients are averaged over all processes; what a pass does not use is left out."""
+    if count() == 1 or sharded(module):
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def unsent(module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
     """Return the context of a pass whose gradients are kept here for now, unless it is the last one of a step."""
+    for each in _shards(module):
+        each.set_requires_gradient_sync(last)
     return module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+
+
+def sharded(module: nn.Module) -> bool:
+    """Say whether each process has a share of the module only, so that they make every pass together."""
+    return bool(_shards(module))
+
+
+def _shards(module: nn.Module) -> list[FSDPModule]:
+    if count() == 1:
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [each for each in (module, *module.children()) if isinstance(each, FSDPModule)]

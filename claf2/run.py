@@ -128,15 +128,10 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     parts = experiment.parts
     train_features = {task: run.features(task, own["train"]) for task, own in data.items()}
     model, precision = run.model(), run.precision()
-    kept = (
-        "as it is" if experiment.runtime.padding == "keep" else "little, batches are cut by length into micro-batches"
-    )
-    logger.info(
-        "padding: %s", kept if model.packing is None else "none, the layers see a batch's real tokens as one row"
-    )
     stream = _stream(run, train_features, model)
     plan = _plan(experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
+    _say_shapes(run, model)
     valid = run.sets(data)
     for split, own in (("train", {task: (each, None) for task, each in train_features.items()}), *valid.items()):
         for task, (features, _) in own.items():
@@ -187,6 +182,13 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     logs = metric_logs(plan, state)
     write_text(folder / "README.md", card([part.task for part in parts.values()], lock, logs))
     write_json(folder / "metrics.json", logs)
+
+
+def _say_shapes(run: Run, model: EncoderWithHeads) -> None:
+    """Log what becomes of padding."""
+    kept = "as it is" if run.experiment.runtime.padding == "keep" else "little, batches are cut by length"
+    packed = "none, the layers see a batch's real tokens as one row"
+    logger.info("padding: %s", kept if model.packing is None else packed)
 
 
 def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> Stream:

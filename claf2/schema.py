@@ -185,6 +185,11 @@ class Runtime(Component):
     """Compute activations again in the backward pass instead of keeping them."""
     compile: bool = varies(False)
     """Compile the model with `torch.compile`, lengths rounded up to multiples of 32."""
+    engine: Literal["ddp", "fsdp"] = varies("ddp")
+    """How several processes share a model: `ddp`, each has it whole; `fsdp`, each has a share of weights, gradients and
+    optimizer state (FSDP2), for encoders that do not fit one device."""
+    cpu_offload: bool = varies(False)
+    """With `fsdp`: keep the shares in the host's memory."""
     deterministic: bool = varies(True)
     """Let PyTorch use deterministic kernels only."""
     cache_dir: str | None = varies(None)

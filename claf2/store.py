@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from claf2 import ranks
+from claf2 import ranks, shards
 from claf2.errors import ChangedError, RunError
 from claf2.loop import State
 from claf2.metrics import Prediction
@@ -78,30 +77,22 @@ class Store:
     def keep_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
         """Store each task's model as `transformers` stores one, in `best/`, or in `best/<task>/` where there are
         several; and its predictions."""
-        if not ranks.first():
-            return
         several = len(self._model.names) > 1
         for task in self._model.names if tasks is None else tasks:
             fill = partial(save_task, self._model, self._tokenizer, task)
             swap_in(best_folder(self._folder, task if several else None), fill)
-        write_predictions(self._folder / "predictions", report, tasks)
+        if ranks.first():
+            write_predictions(self._folder / "predictions", report, tasks)
 
     def keep_last(self, state: State) -> None:
         """Store weights, optimizer, every process's generators, and position."""
         generators = ranks.gathered(capture())
-        if not ranks.first():
-            return
 
         def fill(target: Path) -> None:
-            weights = {name: each.contiguous() for name, each in self._model.weights().items()}
-            save_file(weights, target / "model.safetensors")
-            training = {
-                "optimizer": self._optimizer.state_dict(),
-                "scaler": self._scaler.state_dict(),
-                "generators": generators,
-            }
-            torch.save(training, target / "training.pt")
-            write_json(target / "state.json", dataclasses.asdict(state))
+            shards.save(target, self._model, self._optimizer)
+            if ranks.first():
+                torch.save({"scaler": self._scaler.state_dict(), "generators": generators}, target / "training.pt")
+                write_json(target / "state.json", dataclasses.asdict(state))
 
         swap_in(self._folder / "last", fill)
 
@@ -114,11 +105,10 @@ class Store:
         last = self._folder / "last"
         check_digests(last)
         try:
-            self._model.load_weights(load_file(last / "model.safetensors"))
+            shards.load(last, self._model, self._optimizer)
             training = torch.load(last / "training.pt", weights_only=True)
         except SafetensorError as error:
             raise RunError(f"{last}: damaged: {error}") from error
-        self._optimizer.load_state_dict(training["optimizer"])
         if training["scaler"]:
             self._scaler.load_state_dict(training["scaler"])
         state = State(**read_json(last / "state.json"))
@@ -135,11 +125,18 @@ def best_folder(folder: Path, task: str | None) -> Path:
 
 
 def save_task(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path) -> None:
-    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2; the
+    first process writes what all have."""
     head: Any = model.head(task)
-    head.save_pretrained(folder)
-    tokenizer.save(folder)
+    weights = {}
+    for name, each in head.state_dict().items():
+        full = ranks.whole(each)
+        if ranks.first():
+            weights[name] = full.cpu()
+    if ranks.first():
+        folder.mkdir(parents=True, exist_ok=True)
+        head.save_pretrained(folder, state_dict=weights)
+        tokenizer.save(folder)
 
 
 def write_predictions(folder: Path, report: Report, tasks: Collection[str] | None = None) -> None:
@@ -226,11 +223,17 @@ def recover(folder: Path) -> None:
 
 
 def swap_in(final: Path, fill: Callable[[Path], None]) -> None:
-    """Write a folder beside ``final``, note its files' digests, make it durable, and put it in the place of the old."""
+    """Write a folder beside ``final``, note its files' digests, make it durable, and put it in the place of the old.
+    All processes fill it; the first one does the rest."""
     new, old = final.with_name(f".{final.name}.new"), final.with_name(f".{final.name}.old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    if ranks.first():
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+    ranks.meet()
     fill(new)
+    ranks.meet()
+    if not ranks.first():
+        return
     files = [path for path in sorted(new.rglob("*")) if path.is_file()]
     write_json(new / DIGESTS, {str(path.relative_to(new)): sha256(path) for path in files})
     for path in files:

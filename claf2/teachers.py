@@ -69,11 +69,10 @@ def said(run: Run, task: str, features: FeatureSet) -> dict[str, np.ndarray]:
 
 def _ask(teacher: Run, name: str, features: FeatureSet) -> np.ndarray:
     model, source, part = teacher.model().eval(), teacher.batches(name, features), teacher.experiment.part
-    device = next(model.parameters()).device
     answers: list[np.ndarray] = [np.zeros(0)] * len(features)
     with undisturbed(), torch.inference_mode():
         for rows in by_length(source.lengths, part.iterator.eval_batch_size):
-            answer = part.head.answer(model(name, source.batch(rows).tensors(device)))
+            answer = part.head.answer(model(name, source.batch(rows).tensors(model.device)))
             if answer is None:
                 raise RunError(f"a head {part.task.head!r} cannot teach: it does not answer for whole inputs")
             for row, each in zip(rows, answer.cpu().numpy(), strict=True):

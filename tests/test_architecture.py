@@ -20,6 +20,7 @@ LAYERS = (
     ("task", "overrides", "seed", "samples"),
     ("ranks", "features", "networks", "heads", "split", "samplers", "batch", "optim", "hub", "data"),
     ("models", "report"),
+    ("shards",),
     ("objectives",),
     ("loop", "process"),
     ("judge",),

@@ -240,7 +240,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(workplace: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "all saved in logs/klue/korquad; add --resume to go on" in errors
-    assert (workplace / "logs/klue/korquad/last/model.safetensors").is_file()
+    assert (workplace / "logs/klue/korquad/last/shard-00001-model-00001-of-00001.safetensors").is_file()
 
 
 PLUGIN = '''

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stored import last_bytes
 from torch.nn.functional import cross_entropy
 
 from claf2 import config, run, teachers
@@ -185,6 +186,6 @@ def test_what_is_learned_beside_the_model_is_resumed(
         with pytest.raises(Stop):
             run.train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"))
     run.train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"), resume=True)
-    stored = [(tmp_path / each / "last/model.safetensors").read_bytes() for each in ("whole", "cut")]
+    stored = [last_bytes(tmp_path / each) for each in ("whole", "cut")]
     assert stored[0] == stored[1]
     assert b"learned.uncertainty.rte" in stored[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from stored import last_bytes
 
 from claf2 import config, run
 from claf2.batch import Stream
@@ -34,9 +35,13 @@ def load(folder: Path, model: Path, *words: str, base: str = "scratch/nsmc") -> 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     """Return what a run's numbers are made of."""
-    names = ["metrics.json", "metrics.jsonl", "best/model.safetensors", "last/model.safetensors"]
+    names = [
+        "metrics.json",
+        "metrics.jsonl",
+        "best/model.safetensors",
+    ]
     names += [str(path.relative_to(folder)) for path in sorted((folder / "predictions").iterdir())]
-    return {name: (folder / name).read_bytes() for name in names}
+    return {**{name: (folder / name).read_bytes() for name in names}, **last_bytes(folder)}
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ def test_the_same_bytes_again(finished: Path, tmp_path: Path, model_folder: Call
     run.train(load(tmp_path / "again", model_folder()))
     assert bytes_of(tmp_path / "again") == bytes_of(finished)
     run.train(load(tmp_path / "other", model_folder(), "--seed_num", "43"))
-    assert bytes_of(tmp_path / "other")["last/model.safetensors"] != bytes_of(finished)["last/model.safetensors"]
+    assert last_bytes(tmp_path / "other") != last_bytes(finished)
 
 
 def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
@@ -71,8 +76,7 @@ def test_evaluating_more_often_changes_no_weight(
     finished: Path, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
     run.train(load(tmp_path / "often", model_folder(), "--eval_and_save_step_count", "1"))
-    last = "last/model.safetensors"
-    assert (tmp_path / "often" / last).read_bytes() == (finished / last).read_bytes()
+    assert last_bytes(tmp_path / "often") == last_bytes(finished)
 
 
 class Stop(Exception):
@@ -185,9 +189,9 @@ def test_a_run_is_not_replaced_unasked(finished: Path, model_folder: Callable[..
 
 def test_a_damaged_checkpoint_is_refused(finished: Path, model_folder: Callable[..., Path]) -> None:
     (finished / "metrics.json").unlink()
-    weights = finished / "last/model.safetensors"
+    weights = finished / "last/shard-00001-model-00001-of-00001.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(RunError, match=r"model\.safetensors: changed since it was saved; last/ is damaged"):
+    with pytest.raises(RunError, match=r"\.safetensors: changed since it was saved; last/ is damaged"):
         run.train(load(finished, model_folder()), resume=True)
 
 
@@ -224,12 +228,17 @@ def test_a_mix_of_tasks_is_shuffled_by_seed_and_epoch_alone(model_folder: Callab
     assert [task for task, _ in stream.epoch(0, start=3)] == first[3:]
 
 
-def test_weights_of_another_model_are_refused(model_folder: Callable[..., Path]) -> None:
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    from claf2 import shards
     from claf2.errors import ModelError
 
-    class Empty(torch.nn.Module):
-        pass
+    def make(size: int | None) -> tuple[EncoderWithHeads, torch.optim.Optimizer]:
+        head = torch.nn.Identity() if size is None else torch.nn.Linear(size, 1)
+        model = EncoderWithHeads({"t": head}, takes_segments=False, reads={"t": ()})
+        return model, torch.optim.SGD([*model.parameters(), torch.nn.Parameter(torch.zeros(1))], 0.1)
 
-    model = EncoderWithHeads({"t": Empty()}, takes_segments=False, reads={"t": ()})
-    with pytest.raises(ModelError, match="another model"):
-        model.load_weights({"x": torch.zeros(1)})
+    shards.save(tmp_path, *make(2))
+    shards.load(tmp_path, *make(2))
+    for other in (None, 3):
+        with pytest.raises(ModelError, match="another model"):
+            shards.load(tmp_path, *make(other))

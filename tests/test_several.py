@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from stored import last_bytes
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -156,10 +157,6 @@ def test_evaluate_and_predict_take_one_task_or_all(finished: tuple[Path, Report]
         list(run.predict(folder, [{"text": "x"}], "rta"))
 
 
-def weights_of(folder: Path) -> bytes:
-    return (folder / "last/model.safetensors").read_bytes()
-
-
 def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """To the bit: weights, optimizer, scores."""
     shared = ["--pretrained_model_name", str(model_folder()), *SAMPLE, "--num_steps", "6", "--learning_rate", "1e-3"]
@@ -173,7 +170,7 @@ def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callabl
     (tmp_path / "one.json").write_text(json.dumps(stated))
     several = config.load(str(tmp_path / "one.json"), [*shared, "--log_dir", str(tmp_path / "several")])
     assert run.train(alone).logs() == run.train(several).logs()
-    assert weights_of(tmp_path / "alone") == weights_of(tmp_path / "several")
+    assert last_bytes(tmp_path / "alone") == last_bytes(tmp_path / "several")
     names = ("last/training.pt", "best/model.safetensors")
     for name in names:
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "several" / name).read_bytes()
@@ -232,14 +229,14 @@ def test_killed_and_resumed_it_is_the_same_run(
         with pytest.raises(Stop):
             run.train(load(tmp_path, model_folder()))
     run.train(load(tmp_path, model_folder()), resume=True)
-    assert weights_of(tmp_path) == weights_of(finished[0])
+    assert last_bytes(tmp_path) == last_bytes(finished[0])
 
 
 def test_more_evaluations_change_nothing(
     finished: tuple[Path, Report], model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     run.train(load(tmp_path, model_folder(), "--eval_and_save_step_count", "1"))
-    assert weights_of(tmp_path) == weights_of(finished[0])
+    assert last_bytes(tmp_path) == last_bytes(finished[0])
 
 
 def test_features_are_those_of_the_run_of_one_task(model_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from claf2 import ranks
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
@@ -68,6 +69,8 @@ class EncoderWithHeads(nn.Module):
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
         self.packing: Packing | None = None
+        self.device = torch.device("cpu")
+        """Where its inputs go."""
         self.learned = nn.ModuleDict()
         """What objectives learn beside the model, by their names."""
 
@@ -77,6 +80,22 @@ class EncoderWithHeads(nn.Module):
         if packable(first):
             self.packing = Packing(first)
         return self.packing is not None
+
+    def place(self, device: torch.device, engine: Literal["ddp", "fsdp"] = "ddp", *, offload: bool = False) -> None:
+        """Move the model to a device; with ``fsdp``, where several processes run, only this one's share of it, to
+        ``offload`` to the host's memory."""
+        self.device = device
+        if engine == "fsdp" and ranks.count() > 1:
+            ranks.shard(self, self._layers(), device, offload=offload)
+        else:
+            self.to(device)
+
+    def _layers(self) -> list[nn.Module]:
+        """Return the layers of the encoder's stack; nothing where it uses one layer again and again."""
+        first: Any = self.heads[0]
+        stacks = [list(each) for each in first.base_model.modules() if isinstance(each, nn.ModuleList)]
+        longest = max(stacks, key=len, default=[])
+        return longest if len(longest) > 1 else []
 
     def head(self, task: str) -> nn.Module:
         """Return the module of a task, encoder included."""
@@ -97,19 +116,6 @@ class EncoderWithHeads(nn.Module):
     def weights(self) -> dict[str, torch.Tensor]:
         """Return every parameter and buffer once, by name: what a checkpoint stores."""
         return {name: each.detach() for name, each in (*self.named_parameters(), *self.named_buffers())}
-
-    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Copy stored weights into the model.
-
-        Raises:
-            ModelError: when they are not those of this model.
-        """
-        mine = self.weights()
-        if mine.keys() != weights.keys():
-            raise ModelError("the checkpoint holds the weights of another model")
-        with torch.no_grad():
-            for name, each in mine.items():
-                each.copy_(weights[name])
 
 
 def build(

@@ -29,6 +29,13 @@ class EncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
 
+    def _init_weights(self, module: nn.Module) -> None:
+        # `transformers` leaves recurrent cells as they are made, which may be without values.
+        if isinstance(module, nn.GRUCell):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
+
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, source: Any, *args: Any, **settings: Any

@@ -60,7 +60,7 @@ class BiaffineParser(EncoderNetwork):
         elif isinstance(module, nn.LSTM):
             module.reset_parameters()
         else:
-            super()._init_weights(module)  # type: ignore[no-untyped-call]
+            super()._init_weights(module)
 
     def forward(
         self,

@@ -33,12 +33,6 @@ class StochasticAnswer(EncoderNetwork):
         self.classifier = nn.Linear(4 * width, len(config.id2label or {}))
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.GRUCell):
-            module.reset_parameters()
-        else:
-            super()._init_weights(module)  # type: ignore[no-untyped-call]
-
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
     ) -> SequenceClassifierOutput:

@@ -44,12 +44,6 @@ class SlotGenerator(EncoderNetwork):
         self.gate = nn.Linear(width, config.slot_gates)
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.GRUCell):
-            module.reset_parameters()
-        else:
-            super()._init_weights(module)  # type: ignore[no-untyped-call]
-
     def forward(
         self,
         input_ids: torch.Tensor,
