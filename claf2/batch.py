@@ -158,6 +158,19 @@ class Stream:
         """The number of optimizer steps of an epoch: as many as all tasks have batches."""
         return sum(self._sizes.values())
 
+    def imbalance(self) -> tuple[float, float]:
+        """Return by how much the longest share of a batch exceeds the mean share in tokens, in percent: over the first
+        epoch, and in its worst batch."""
+        import numpy as np
+
+        sums = []
+        for task, rows in self._order(0, ()):
+            lengths = self._sources[task].lengths[rows]
+            shares = (share(lengths, rank, self._ranks) for rank in range(self._ranks))
+            sums.append([int(lengths[mine].sum()) for mine in shares])
+        longest, mean = np.max(sums, 1), np.mean(sums, 1)
+        return 100.0 * float(longest.sum() / mean.sum() - 1), 100.0 * float((longest / mean).max() - 1)
+
     def epoch(self, epoch: int, start: int = 0, resting: Collection[str] = ()) -> Iterator[tuple[str, list[Batch]]]:
         """Yield (task, parts) of an epoch, counted from 0, from its step ``start`` on; the steps of tasks that rest go
         to the others."""

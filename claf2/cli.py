@@ -108,10 +108,12 @@ def train_command(
 @click.option("--task", metavar="NAME", help="Which of several tasks, or the task that DATA_FILE is of.")
 def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> None:
     """Judge the best checkpoint of a run on its validation data, or on DATA_FILE, and write the predictions."""
-    from claf2 import run
+    from claf2 import inference, ranks
 
-    report = run.evaluate(folder, data_file, task)
-    click.echo(report.summary() or f"no labels to score by; predictions are in {folder / 'predictions'}")
+    with ranks.joined():
+        report = inference.evaluate(folder, data_file, task)
+        if ranks.first():
+            click.echo(report.summary() or f"no labels to score by; predictions are in {folder / 'predictions'}")
 
 
 @claf2.command("predict", context_settings=FREE)
@@ -122,11 +124,11 @@ def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> 
 def predict_command(folder: Path, file: Any, task: str | None, fields: tuple[str, ...]) -> None:
     """Answer one request (--text "…", --text_a … --text_b …, --question … --context …), or one a line, as JSON objects
     or plain texts, from a file or standard input. A line of JSON comes back for each."""
-    from claf2 import run
+    from claf2 import inference
     from claf2.store import prediction_line
 
     requests = [_request(fields)] if fields else _requests(file or sys.stdin)
-    for prediction in run.predict(folder, requests, task):
+    for prediction in inference.predict(folder, requests, task):
         click.echo(prediction_line(prediction))
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import chain, islice
@@ -18,15 +16,14 @@ from typing import Any
 
 import torch
 
-from claf2 import config, ranks
+from claf2 import ranks
 from claf2.batch import Stream
-from claf2.build import Run, Sets, find, joined, reopen, split_name, splits
+from claf2.build import Run, Sets, find, split_name, splits
 from claf2.config import Experiment
 from claf2.data import Data
 from claf2.errors import ConfigError, Interrupted, RunError, nearest
-from claf2.features import FeatureSet, featurize
+from claf2.features import FeatureSet
 from claf2.loop import Decides, Job, Observer, Plan, State, metric_logs
-from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
 from claf2.process import Stopwatch, interruptible, kernels, log_file, peak_memory_mib, settle
@@ -39,18 +36,15 @@ from claf2.store import (
     claim,
     read_json,
     read_predictions,
-    recover,
     refuse_changes,
     write_json,
-    write_predictions,
     write_text,
 )
-from claf2.task import Task, tasks
 from claf2.teachers import said
 from claf2.tokenizers import language_warning
 from claf2.trainers import Later
 
-__all__ = ["answer", "evaluate", "predict", "train"]
+__all__ = ["train"]
 
 logger = logging.getLogger("claf2")
 
@@ -86,10 +80,10 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
         ranks.agree({name: lock[name] for name in ALIKE})
         if (folder / "run.json").exists():
             refuse_changes(read_json(folder / "run.json"), lock)
-        ranks.gathered(None)  # all have read what the first one writes next
+        ranks.meet()  # all have read what the first one writes next
         if not (folder / "metrics.json").exists():
             _fit(run, data, lock, started)
-        ranks.gathered(None)  # the first one has written all
+        ranks.meet()  # the first one has written all
         report = _finished(run)
     if later:
         _later(run, report, later)
@@ -131,7 +125,7 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     stream = _stream(run, train_features, model)
     plan = _plan(experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
-    _say_shapes(run, model)
+    _say_shapes(run, model, stream)
     valid = run.sets(data)
     for split, own in (("train", {task: (each, None) for task, each in train_features.items()}), *valid.items()):
         for task, (features, _) in own.items():
@@ -184,11 +178,17 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     write_json(folder / "metrics.json", logs)
 
 
-def _say_shapes(run: Run, model: EncoderWithHeads) -> None:
-    """Log what becomes of padding."""
+def _say_shapes(run: Run, model: EncoderWithHeads, stream: Stream) -> None:
+    """Log what becomes of padding, and how evenly several processes share the work."""
     kept = "as it is" if run.experiment.runtime.padding == "keep" else "little, batches are cut by length"
     packed = "none, the layers see a batch's real tokens as one row"
     logger.info("padding: %s", kept if model.packing is None else packed)
+    if ranks.count() > 1:
+        usual, worst = stream.imbalance()
+        logger.info(
+            "%d processes: the longest share of a batch has %.1f %% more tokens than their mean, at worst %.0f %%",
+            ranks.count(), usual, worst,
+        )  # fmt: skip
 
 
 def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> Stream:
@@ -206,96 +206,6 @@ def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHead
         rank=ranks.number(),
         ranks=ranks.count(),
     )
-
-
-def evaluate(folder: Path, data_file: Path | None = None, task: str | None = None) -> Report:
-    """Judge a run's best checkpoint anew, and write scores and predictions into its folder.
-
-    Args:
-        folder: the run.
-        data_file: another file; ``None``: the run's own validation data.
-        task: one of the run's several tasks, or the task whose format and metrics the file has, where it is not the
-            run's own: one with the same head and labels.
-
-    Raises:
-        Claf2Error: when there is no such run, or the task does not fit it.
-    """
-    recover(folder)
-    if not (folder / "config.json").is_file():
-        raise RunError(f"{folder}: holds no config.json; give the folder of a run (its trainer.log_dir)")
-    experiment = config.load(str(folder / "config.json"))
-    names = list(experiment.parts) if task is None and data_file is None else [_fitting(experiment, task)]
-    reports = []
-    for name in names:
-        run = reopen(folder, name)
-        if task is not None:
-            run = dataclasses.replace(run, experiment=_for_task(run.experiment, name, task))
-        data = splits(run.experiment)[name] if data_file is None else {"eval": Data(run.experiment.task, data_file)}
-        reports.append(run.judge(run.model(), run.sets({name: data})))
-    report = joined(experiment, reports)
-    write_predictions(folder / "predictions", report)
-    write_json(folder / ("evaluation.json" if data_file is None else "evaluation-file.json"), report.logs())
-    return report
-
-
-def _fitting(experiment: Experiment, task: str | None) -> str:
-    """Return which of a run's tasks is meant: the one of that name, the only one, or the only one of its kind."""
-    if task is not None and task in experiment.parts:
-        return task
-    if task is not None and len(experiment.parts) > 1:
-        like = tasks.get(task) if task in tasks.names() else experiment.only(task).task
-        parts = experiment.parts.items()
-        fitting = [name for name, part in parts if _kind(part.task) == _kind(like)]
-        if len(fitting) == 1:
-            return fitting[0]
-    return next(name for name, part in experiment.parts.items() if part is experiment.part)
-
-
-def _kind(task: Task) -> tuple[str, frozenset[str]]:
-    return task.head, frozenset(task.labels)
-
-
-def answer(folder: Path, test_file: Path) -> list[Prediction]:
-    """Return the answers of a run's best checkpoint to its task's official test file, which has no labels."""
-    run = reopen(folder)
-    task = run.experiment.task
-    data = Data(task.model_copy(update={"reader": task.test_reader or task.reader}), test_file)
-    report = run.judge(run.model(), run.sets({task.name: {"test": data}}))
-    return list(report.tasks[task.name].predictions)
-
-
-def _for_task(experiment: Experiment, name: str, other_name: str) -> Experiment:
-    """Return the experiment as it stands, but for another task's files, reader and metrics."""
-    if name == other_name:
-        return experiment
-    other, own = tasks.get(other_name), experiment.task
-    if _kind(other) != _kind(own):
-        raise RunError(
-            f"task {other_name!r} cannot be judged by a run of {own.name!r}: it has head {other.head!r} and labels "
-            f"{list(other.labels)}, the run {own.head!r} and {list(own.labels)}"
-        )
-    return dataclasses.replace(experiment, parts={name: dataclasses.replace(experiment.part, task=other)})
-
-
-def predict(folder: Path, requests: Iterable[Mapping[str, Any]], task: str | None = None) -> Iterator[Prediction]:
-    """Answer requests with a run's best checkpoint, of several tasks the one that is named, one prediction each, in
-    order.
-
-    A request names what its kind of task asks about: ``text_a`` (and ``text_b``), ``text``, or ``question`` and
-    ``context``; an ``id`` is given back.
-    """
-    run = reopen(folder, task)
-    (name,), part, model = run.experiment.parts, run.experiment.part, run.model()
-    for request in requests:
-        try:
-            example = part.head.request(request)
-            for text in (example.id, *example.texts()):
-                text.encode()
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise RunError(f"request {str(request)[:80]!r}: not of this form: {error}") from error
-        with tempfile.TemporaryDirectory() as scratch:
-            features = featurize([example], part.featurizer, run.tokenizer, run.labels[name], Path(scratch) / "f")
-            yield from run.judge(model, {"predict": {name: (features, [example])}}).tasks[name].predictions
 
 
 def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from claf2 import config, run
+from claf2 import config, inference, run
 from claf2.build import data_root
 from claf2.config import Experiment
 from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError
@@ -242,7 +242,7 @@ def submit(suite: Suite, folder: Path, archive: Path) -> list[str]:
         best = Path(max(own, key=lambda cell: sum(score or 0.0 for score in cell.scores)).folder)
         try:
             path = data_root(config.load(str(best / "config.json")).data) / file
-            answers[name] = _answers(run.answer(best, path))
+            answers[name] = _answers(inference.answer(best, path))
         except (Claf2Error, OSError) as error:
             missing.append(f"{name}: {error}")
     if not answers:

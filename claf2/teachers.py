@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from claf2 import config
+from claf2 import config, ranks
 from claf2.batch import by_length
 from claf2.build import Run, cache, reopen, splits
 from claf2.errors import Claf2Error, RunError
@@ -49,16 +49,18 @@ def said(run: Run, task: str, features: FeatureSet) -> dict[str, np.ndarray]:
     data = splits(run.experiment)[task]["train"]
     key = digest([weights_digest(teacher.source), data.identity(), part.featurizer.model_dump(mode="json"), labels])
     path = cache(run.experiment) / "teachers" / f"{key}.npy"
-    if not path.is_file():
+    if not ranks.told(path.is_file()):
         logger.info("%s: asking the teacher %s about %d rows", task, found[0].teachers[task], len(features))
         answers = _ask(teacher, name, teacher.features(name, data))
         if labels:
             answers = answers[:, [theirs.index(label) for label in labels]]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}.new")
-        with new.open("wb") as file:
-            np.save(file, answers)
-        os.replace(new, path)
+        if ranks.first():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(f".{os.getpid()}.new")
+            with new.open("wb") as file:
+                np.save(file, answers)
+            os.replace(new, path)
+        ranks.meet()
     rows = np.load(path, mmap_mode="r")
     if len(rows) != len(features):
         raise RunError(

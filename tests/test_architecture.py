@@ -32,7 +32,7 @@ LAYERS = (
     ("handbook",),
     ("build",),
     ("teachers",),
-    ("run",),
+    ("run", "inference"),
     ("suite",),
     ("cli",),
 )

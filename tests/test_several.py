@@ -19,7 +19,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from claf2 import config, run
+from claf2 import config, inference, run
 from claf2.batch import Source, Stream
 from claf2.build import Run, find, splits
 from claf2.errors import ConfigError, RunError
@@ -143,18 +143,18 @@ def test_each_task_is_a_model_of_its_own(finished: tuple[Path, Report]) -> None:
 
 def test_evaluate_and_predict_take_one_task_or_all(finished: tuple[Path, Report]) -> None:
     folder, report = finished
-    again = run.evaluate(folder)
+    again = inference.evaluate(folder)
     assert again.average == pytest.approx(report.average)
     for task, each in report.tasks.items():
         assert again.tasks[task].scores == pytest.approx(each.scores, nan_ok=True)
-    alone = run.evaluate(folder, task="rte")
+    alone = inference.evaluate(folder, task="rte")
     assert alone.logs()["valid/accuracy"] == report.tasks["rte"].scores["accuracy"]
-    (answer,) = run.predict(folder, [{"text_a": "the film", "text_b": "a film"}], "rte")
+    (answer,) = inference.predict(folder, [{"text_a": "the film", "text_b": "a film"}], "rte")
     assert answer.prediction in ("entailment", "not_entailment")
     with pytest.raises(RunError, match="several tasks: name one of rte, stsb"):
-        list(run.predict(folder, [{"text": "x"}]))
+        list(inference.predict(folder, [{"text": "x"}]))
     with pytest.raises(RunError, match="no task 'rta': did you mean 'rte'"):
-        list(run.predict(folder, [{"text": "x"}], "rta"))
+        list(inference.predict(folder, [{"text": "x"}], "rta"))
 
 
 def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_each_task_keeps_its_own_best(model_folder: Callable[..., Path], tmp_pat
         scores = [line[f"valid/{task}/{key}"] for line in lines]
         assert logs["tasks"][task]["score"] == max(scores)
         assert logs["tasks"][task]["step"] == 1 + scores.index(max(scores))
-        assert run.evaluate(tmp_path, task=task).tasks[task].scores[key] == pytest.approx(max(scores))
+        assert inference.evaluate(tmp_path, task=task).tasks[task].scores[key] == pytest.approx(max(scores))
 
 
 def test_a_tired_task_leaves_its_steps_to_the_others(
@@ -302,7 +302,7 @@ def test_both_stages_and_their_table(model_folder: Callable[..., Path], tmp_path
     assert own.model.pretrained_model_name == str(tmp_path / "best/rte")
     assert own.optimizer.op_type == "adamw"  # its own recipe, not that of the mixed stage
     for stage in ("single", "fine_tuned"):
-        assert run.evaluate(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
+        assert inference.evaluate(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
 
 
 def test_one_task_has_its_stages_as_well(model_folder: Callable[..., Path], tmp_path: Path) -> None:
