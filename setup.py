@@ -21,7 +21,11 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["claf2", "claf2.*"]), "claf2.base_config", "claf2.tasks"],
     package_dir={"claf2": "claf2", "claf2.base_config": "base_config", "claf2.tasks": "tasks"},
-    package_data={"claf2": ["py.typed"], "claf2.base_config": ["**/*.json", "**/*.jsonnet", "**/*.libsonnet"]},
+    package_data={
+        "claf2": ["py.typed"],
+        "claf2.base_config": ["**/*.json", "**/*.jsonnet", "**/*.libsonnet"],
+        "claf2.bench": ["assets/*.html", "assets/*.css", "assets/*.js", "assets/*.txt"],
+    },
     install_requires=[
         "click>=8",
         "jsonnet>=0.20",
@@ -44,6 +48,8 @@ setup(
         "hub": ["huggingface_hub>=1"],
         "test": ["build>=1", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.5", "setuptools>=77", "wheel>=0.43"],
         "bench": ["accelerate>=1"],
+        "browser": ["playwright>=1.50"],
+        "ray": ["ray>=2"],
         "dev": ["mypy>=1.11", "pre-commit>=3", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["claf2 = claf2.cli:main"]},

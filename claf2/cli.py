@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from claf2 import __version__
+from claf2.bench.commands import bench, compare_command, gate_command
 from claf2.errors import Claf2Error, ConfigError, RunError
 
 __all__ = ["evaluate", "main", "train"]
@@ -69,19 +70,24 @@ def claf2() -> None:
     """Fine-tune language encoders with fixed, published recipes, and get scores that can be trusted."""
 
 
-@claf2.command("train", context_settings=FREE)
-@click.option("--base_config", metavar="NAME", help="A BaseConfig by name (klue/korquad_bert) or path.")
-@click.option("--tasks", metavar="A,B,…", help="BaseConfigs to be trained together: glue/rte_bert,glue/mrpc_bert.")
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Components of your own.")
-@click.option("--sample", is_flag=True, help="Train on a small generated sample of the task instead of its data.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Replace the run in the folder, if there is one.")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def train_command(
-    base_config: str | None, tasks: str | None, plugins: tuple[str, ...], sample: bool, resume: bool, overwrite: bool,
-    overrides: tuple[str, ...],
-) -> None:  # fmt: skip
-    """Train an experiment; any field of it can be set: --section.field VALUE, or a unique end of that path."""
+def _experiment_options(command: Any) -> Any:
+    """Give a command the options that say what is trained, and where."""
+    for option in (
+        click.argument("overrides", nargs=-1, type=click.UNPROCESSED),
+        click.option("--overwrite", is_flag=True, help="Replace the run in the folder, if there is one."),
+        click.option("--resume", is_flag=True, help="Go on with the run in the folder, if there is one."),
+        click.option("--sample", is_flag=True, help="Take a small generated sample of the task instead of its data."),
+        click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Components of your own."),
+        click.option("--tasks", metavar="A,B,…", help="BaseConfigs trained together: glue/rte_bert,glue/mrpc_bert."),
+        click.option("--base_config", metavar="NAME", help="A BaseConfig by name (klue/korquad_bert) or path."),
+    ):
+        command = option(command)
+    return command
+
+
+def _experiment(
+    base_config: str | None, tasks: str | None, plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...]
+) -> Any:
     if base_config is None and tasks is None:
         raise ConfigError("base_config", "is missing", hint="--base_config NAME; see claf2 config list")
 
@@ -92,14 +98,46 @@ def train_command(
         *(["--tasks", tasks] if tasks else []),
         *(["--data_reader.source", "sample"] if sample else []),
     ]
-    experiment = config.load(base_config or "multi_task/mtdnn", words, plugins)
+    return config.load(base_config or "multi_task/mtdnn", words, plugins)
+
+
+@claf2.command("train", context_settings=FREE)
+@click.option("--from_run", metavar="RUN", type=click.Path(path_type=Path), help="Repeat a run as its run.json says.")
+@click.option("--changed", default="", metavar="A,B,…", help="With --from_run: what may be other than it was.")
+@_experiment_options
+def train_command(from_run: Path | None, changed: str, resume: bool, overwrite: bool, **given: Any) -> None:
+    """Train an experiment; any field of it can be set: --section.field VALUE, or a unique end of that path."""
+    if from_run is None and changed:
+        raise ConfigError("changed", "is of --from_run")
+    if from_run is not None and any(value for name, value in given.items() if name != "overrides"):
+        problem = "repeats a run as it was"
+        raise ConfigError("from_run", problem, hint="leave out --base_config, --tasks, --plugin and --sample")
+    experiment: Any = None if from_run is not None else _experiment(**given)
 
     from claf2 import ranks, run
 
     with ranks.joined():
-        report = run.train(experiment, resume=resume, overwrite=overwrite)
+        if from_run is None:
+            report = run.train(experiment, resume=resume, overwrite=overwrite)
+        else:
+            kinds = [each for each in changed.split(",") if each]
+            report = run.repeat(from_run, given["overrides"], changed=kinds, resume=resume, overwrite=overwrite)
         if ranks.first():
             click.echo(report.summary())
+
+
+@claf2.command("explain", context_settings=FREE)
+@click.option("--steps", default=3, type=click.IntRange(0), metavar="N", help="Steps to measure; 0: none.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@_experiment_options
+def explain_command(steps: int, as_json: bool, resume: bool, overwrite: bool, **given: Any) -> None:
+    """Say what train would do with the same words, and what it would cost; nothing is trained or left behind."""
+    experiment = _experiment(**given)
+
+    from claf2.explain import explain, show
+
+    found = explain(experiment, steps=steps, resume=resume, overwrite=overwrite)
+    click.echo(json.dumps(found, ensure_ascii=False, indent=2) if as_json else show(found))
 
 
 @claf2.command("evaluate")
@@ -289,7 +327,7 @@ def _metric_name(metric: Any) -> str:
 
 @claf2.group("suite")
 def suite_group() -> None:
-    """Train and report the tasks of a benchmark together."""
+    """The tasks of a benchmark that are reported together."""
 
 
 @suite_group.command("list")
@@ -302,51 +340,9 @@ def suite_list() -> None:
         click.echo(f"{suite.name:12} {', '.join(suite.recipes):40} {' '.join(suite.columns)}")
 
 
-@suite_group.command("run", context_settings=FREE)
-@click.argument("name")
-@click.option(
-    "--model", "models", multiple=True, required=True, help="A hub id, folder, archive or URL; more than once."
-)
-@click.option("--tasks", default="", metavar="A,B,…", help="Some of the suite's tasks; all unless given.")
-@click.option("--seeds", default="42", metavar="1,2,…", help="The seeds.")
-@click.option("--recipe", metavar="NAME", help="Which of the suite's recipes; its first unless given.")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder; logs/suite/NAME unless given.")
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Components of your own.")
-@click.option("--sample", is_flag=True, help="Take generated samples of the tasks instead of their data.")
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def suite_run(
-    name: str, models: tuple[str, ...], tasks: str, seeds: str, recipe: str | None, out: Path | None,
-    plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...],
-) -> int:  # fmt: skip
-    """Train every task of a suite with every seed, one after another, and print one table. What is finished in the
-    folder is not trained again. Any field of the BaseConfigs can be set, as in train; exits with 2 when a cell
-    failed."""
-    from claf2.registry import load_plugin
-    from claf2.task import suites
-
-    for plugin in plugins:
-        load_plugin(plugin)
-    suite = suites.get(name)
-
-    from claf2 import suite as suite_module
-
-    words = [*overrides, *(["--data_reader.source", "sample"] if sample else [])]
-    cells = suite_module.measure(
-        suite,
-        models,
-        tasks=[each for each in tasks.split(",") if each],
-        seeds=_seeds(seeds),
-        recipe=recipe or suite.recipes[0],
-        folder=out or Path("logs/suite") / suite.name,
-        overrides=words,
-    )
-    click.echo(suite_module.table(suite, cells))
-    return 2 if any(cell.failure for cell in cells) else 0
-
-
 @suite_group.command("submit")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of suite run; logs/suite/NAME unless given.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of bench run; logs/bench/NAME unless given.")
 @click.option("--archive", type=click.Path(path_type=Path), default="submission.zip", show_default=True)
 def suite_submit(name: str, out: Path | None, archive: Path) -> None:
     """Answer the official test files with the best run of each task, and zip the answers as the benchmark wants
@@ -355,20 +351,12 @@ def suite_submit(name: str, out: Path | None, archive: Path) -> None:
 
     suite = suites.get(name)
 
-    from claf2 import suite as suite_module
+    from claf2.bench.submission import submit
 
-    for problem in suite_module.submit(suite, out or Path("logs/suite") / suite.name, archive):
+    for problem in submit(suite, out or Path("logs/bench") / suite.name, archive):
         click.echo(f"not in {archive}: {problem}", err=True)
     click.echo(str(archive))
 
 
-def _seeds(text: str) -> list[int]:
-    """Read seeds: ``1,2,5`` or ``1-5``."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        last = last or first
-        if not (first.isdecimal() and last.isdecimal() and len(last) < 19 and int(first) <= int(last)):
-            raise RunError(f"--seeds {text[:40]}: not numbers; write 1,2,3 or 1-3")
-        seeds += range(int(first), int(last) + 1)
-    return list(dict.fromkeys(seeds))
+for command in (bench, compare_command, gate_command):
+    claf2.add_command(command)

@@ -49,6 +49,8 @@ def evaluate(folder: Path, data_file: Path | None = None, task: str | None = Non
         data = splits(run.experiment)[name] if data_file is None else {"eval": Data(run.experiment.task, data_file)}
         reports.append(run.judge(run.model(), run.sets({name: data})))
     report = joined(experiment, reports)
+    if task is not None and task not in experiment.parts:  # what is written bears the name that was asked for
+        report = dataclasses.replace(report, tasks={task: next(iter(report.tasks.values()))})
     if ranks.first():
         write_predictions(folder / "predictions", report)
         write_json(folder / ("evaluation.json" if data_file is None else "evaluation-file.json"), report.logs())

@@ -1,9 +1,11 @@
-"""What a run asks of its process: device, determinism, time, memory, signals, a log file, the versions around it."""
+"""What a run asks of its process: device, determinism, time, memory, signals, a log file; what is around it that moves
+scores, and in what two runs differ there."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import logging
 import platform
 import resource
@@ -11,30 +13,58 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from claf2 import ranks
+from claf2.registry import ENTRY_POINTS
 
 __all__ = [
+    "KINDS",
+    "MOVING",
     "Stopwatch",
+    "changes",
     "code_digest",
     "device",
     "interruptible",
     "kernels",
     "log_file",
     "peak_memory_mib",
+    "plugin_digests",
     "settle",
+    "surroundings",
     "versions",
 ]
 
 logger = logging.getLogger("claf2")
 
 PACKAGES = ("claf2", "torch", "transformers", "tokenizers", "numpy", "scikit-learn", "scipy", "seqeval", "pyarrow")
+
+MOVING = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "scipy", "seqeval", "kiwipiepy", "fugashi")
+"""The packages another version of which may move a score, and why: `torch` computes, and draws dropout and fresh
+weights; `transformers` is the model; `tokenizers` cuts texts, as `kiwipiepy` and `fugashi` do where a config asks for
+them; NumPy's generators order the batches; `scikit-learn`, `scipy` and `seqeval` compute scores. Python and `pyarrow`
+only carry numbers from place to place, and claf2's version says less than the digest of its code."""
+
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "data": ("data",),
+    "tokenizer": ("tokenizer",),
+    "weights": ("weights", "commit", "teachers"),
+    "code": ("code", "recipe", "experiment", "plugins"),
+    "versions": ("versions",),
+    "device": ("device", "hardware"),
+    "threads": ("threads",),
+    "processes": ("processes",),
+}
+"""What a user may say has changed → the entries of ``run.json`` that say so. All of them move scores: the first four
+what is computed, the others its last digits at least. ``code`` is claf2's own, that of plug-ins and the tasks' rows,
+and so what they make of the same config."""
 
 
 def device(name: str) -> torch.device:
@@ -56,7 +86,7 @@ def settle(*, deterministic: bool) -> None:
 def versions() -> dict[str, str]:
     """Return the version of Python and of each package that can move a score."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in dict.fromkeys((*PACKAGES, *MOVING)):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -64,13 +94,59 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code_digest() -> str:
-    """Return the digest of claf2's own sources."""
+def code_digest(place: Path = Path(__file__).parent) -> str:
+    """Return the digest of the Python sources in a folder, claf2's own unless given, or of one file."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    folder, paths = (place.parent, [place]) if place.is_file() else (place, sorted(place.rglob("*.py")))
+    for path in paths:
         digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:
+    """Return the digest of the sources of each plug-in, a file or a module, and the version of each package that brings
+    plug-ins of its own."""
+    found = {}
+    for name in plugins:
+        path = Path(name)
+        spec = None if path.suffix == ".py" else importlib.util.find_spec(name)
+        if spec is not None:
+            path = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
+        found[name] = code_digest(path)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        found[point.value] = "" if point.dist is None else point.dist.version
+    return found
+
+
+def surroundings(device: torch.device) -> dict[str, str | int]:
+    """Return what moves the last digits of every sum: the processor that computes, and how many threads and processes
+    share the work; and the folder that relative paths are looked for in."""
+    gpu = device.type == "cuda"
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "hardware": torch.cuda.get_device_name(device) if gpu else processor,
+        "threads": torch.get_num_threads(),
+        "processes": ranks.count(),
+        "directory": str(Path.cwd()),
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return what two locks say differently under some names, then and now, by name and entry (``data train``)."""
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            inner = changes(was, is_now, [each for each in {**was, **is_now} if name != "versions" or each in MOVING])
+            found |= {f"{name} {each}": pair for each, pair in inner.items()}
+        elif was != is_now and not (name == "device" and _kind(was) == _kind(is_now)):
+            found[name] = [was, is_now]
+    return found
+
+
+def _kind(device: object) -> str:
+    """Return what kind of device a name stands for: any GPU is ``cuda``."""
+    return str(device).partition(":")[0]
 
 
 def kernels() -> dict[str, bool | int]:

@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from claf2 import ranks
-from claf2.batch import Stream
-from claf2.build import Run, Sets, find, split_name, splits
-from claf2.config import Experiment
-from claf2.data import Data
-from claf2.errors import ConfigError, Interrupted, RunError, nearest
-from claf2.features import FeatureSet
-from claf2.loop import Decides, Job, Observer, Plan, State, metric_logs
-from claf2.models.encoder import EncoderWithHeads
+from claf2.build import Run
+from claf2.config import Experiment, diff, validate
+from claf2.errors import ConfigError, Interrupted, ModelError, RunError, nearest
+from claf2.fill import complete
+from claf2.loop import Observer, State, metric_logs
 from claf2.observe import Console, Journal, Observers, ProgressBar, TensorBoard
-from claf2.process import Stopwatch, interruptible, kernels, log_file, peak_memory_mib, settle
-from claf2.report import Report, TaskReport, card, lower_is_better, stages
-from claf2.schema import MixedTrainerSection
+from claf2.overrides import Override, parse_arguments
+from claf2.prepare import Ready, lock_of, look_up, prepare
+from claf2.process import KINDS, Stopwatch, changes, interruptible, kernels, log_file, peak_memory_mib
+from claf2.registry import load_plugin
+from claf2.report import Report, TaskReport, card, stages
 from claf2.seed import derive
 from claf2.store import (
     Store,
     best_folder,
     claim,
     read_json,
+    read_lock,
     read_predictions,
     refuse_changes,
+    refuse_differences,
     write_json,
     write_text,
 )
-from claf2.teachers import said
-from claf2.tokenizers import language_warning
 from claf2.trainers import Later
 
-__all__ = ["train"]
+__all__ = ["repeat", "staged", "train"]
 
 logger = logging.getLogger("claf2")
 
@@ -52,13 +50,37 @@ ALIKE = ("experiment", "recipe", "data", "tokenizer", "weights", "code", "versio
 """What all processes of a run must have alike."""
 
 
-def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = False) -> Report:
+@dataclass(frozen=True)
+class Repeated:
+    """The run that is to be repeated."""
+
+    folder: Path
+    lock: Mapping[str, Any]
+    accepted: Sequence[str]
+    """The kinds of changes that the user accepts."""
+    runtime: Mapping[str, list[Any]]
+    """What is set otherwise in section `runtime`: then and now."""
+
+    def noted(self, now: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the new run's lock, which is ``now``, says of this one; refuse what the user does not accept."""
+        changed = refuse_differences(self.lock, now, self.accepted)
+        for name in self.runtime:
+            logger.info(
+                "%s is %s instead of %s: sums may differ in their last digits", name, *reversed(self.runtime[name])
+            )
+        return {"folder": str(self.folder), "changed": changed, "runtime": self.runtime}
+
+
+def train(
+    experiment: Experiment, *, resume: bool = False, overwrite: bool = False, repeated: Repeated | None = None
+) -> Report:
     """Train an experiment in its folder, and return the report of its best checkpoint.
 
     Args:
         experiment: what to train.
         resume: go on with what the folder holds; start where it holds nothing.
         overwrite: throw away what the folder holds.
+        repeated: the run that this one must equal.
 
     Raises:
         Claf2Error: for what the user can mend.
@@ -70,19 +92,17 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
     if ranks.first():
         claim(folder, resume=resume, overwrite=overwrite)
     with log_file(folder / "train.log") if ranks.first() else nullcontext():
-        settle(deterministic=experiment.runtime.deterministic)
-        with ranks.in_turn():  # what is fetched or generated is there for the others
-            data = splits(experiment)
-            run = find(experiment, lambda: chain.from_iterable(own["train"].texts() for own in data.values()))
-        for task, own in data.items():
-            _warn_of_language(run, task, own["train"])
-        lock = run.lock(data)
+        run, data = look_up(experiment)
+        lock = lock_of(run, data)
         ranks.agree({name: lock[name] for name in ALIKE})
-        if (folder / "run.json").exists():
-            refuse_changes(read_json(folder / "run.json"), lock)
+        before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+        if before:
+            refuse_changes(before, lock)
+        if repeated is not None:
+            lock["from_run"] = repeated.noted(lock)
         ranks.meet()  # all have read what the first one writes next
         if not (folder / "metrics.json").exists():
-            _fit(run, data, lock, started)
+            _fit(prepare(run, data), lock, before, started)
         ranks.meet()  # the first one has written all
         report = _finished(run)
     if later:
@@ -90,22 +110,73 @@ def train(experiment: Experiment, *, resume: bool = False, overwrite: bool = Fal
     return report
 
 
+def repeat(
+    place: Path,
+    overrides: Sequence[str] = (),
+    *,
+    changed: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Report:
+    """Train a finished run again from its ``run.json`` alone, in a new folder: ``<folder>-again``, or the one that
+    ``overrides`` name. On the same machine it gives the same bytes.
+
+    Args:
+        place: the run's folder, or its ``run.json``.
+        overrides: words of the command line; they may set ``trainer.log_dir`` and section ``runtime``, but for the
+            precision.
+        changed: what may be other than it was, some of ``KINDS``; the new ``run.json`` notes it.
+        resume, overwrite: what is to become of a run in the new folder.
+
+    Raises:
+        Claf2Error: naming what was changed, or is gone, or cannot be repeated.
+    """
+    for kind in changed:
+        if kind not in KINDS:
+            raise RunError(f"--changed {kind}: no such thing; {nearest(kind, KINDS)}")
+    lock, folder = read_lock(place), place.parent if place.is_file() else place
+    if lock.get("directory") != str(Path.cwd()):
+        logger.info(
+            "%s was made in %s: its relative paths are looked for in %s", folder, lock.get("directory"), Path.cwd()
+        )
+    for plugin in lock["config"].get("plugins") or ():
+        load_plugin(plugin)
+    near = folder if folder.name not in ("", "..") else folder.resolve()
+    again = Override("trainer.log_dir", str(near.with_name(f"{near.name}-again")))
+    words = (*lock["overrides"], *overrides)
+    was, now = (
+        complete(lock["base_config"], json.loads(json.dumps(lock["config"])), {}, given, words)
+        for given in ([], [again, *parse_arguments(overrides)])
+    )
+    runtime = {path: [here, there] for path, here, there in diff(was, now) if not path.endswith("trainer.log_dir")}
+    for path in runtime:
+        if not path.startswith("runtime.") or path == "runtime.precision":
+            raise ConfigError(path, "moves scores: --from_run repeats a run as it was", hint="train with --base_config")
+    experiment = validate(now)
+    _refuse_unrepeatable(experiment, folder, lock)
+    repeated = Repeated(folder, lock, changed, runtime)
+    return train(experiment, resume=resume, overwrite=overwrite, repeated=repeated)
+
+
+def _refuse_unrepeatable(experiment: Experiment, old: Path, lock: Mapping[str, Any]) -> None:
+    """Refuse what cannot be repeated, before anything is looked up."""
+    new, old = Path(experiment.trainer.log_dir).resolve(), old.resolve()
+    if new == old or old in new.parents or new in old.parents:
+        raise RunError(f"{old} is the run that is to be repeated: give another folder with --log_dir")
+    if any(part.data.source == "sample" for part in experiment.parts.values()):
+        raise RunError(f"{old} was trained on a generated sample, which measures nothing: train with --sample anew")
+    name = experiment.model.pretrained_model_name
+    is_local = lock["weights"] != name and not name.startswith(("http://", "https://"))
+    if is_local and not Path(name).expanduser().exists():
+        raise ModelError(f"model {name}: gone; the run began with a folder or an archive of that name")
+
+
 def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
     """Train what comes after a run on several tasks, and write the scores of all stages side by side."""
     parts = run.experiment.parts
     rows: dict[str, dict[str, float | None]] = {task: {} for task in parts}
     for each in later:
-        alone, start = parts[each.task].alone, run.experiment.model.pretrained_model_name
-        if alone is None:
-            raise RunError("a run of one task has no later stages: name several in section tasks")
-        changes: dict[str, Any] = {
-            f"model.{alone.values['model']['name']}.pretrained_model_name":
-                str(best_folder(run.folder, each.task if len(parts) > 1 else None)) if each.refined else start,
-            "trainer.log_dir": str(run.folder / "stages" / each.stage / each.task),
-        }  # fmt: skip
-        if each.refined:
-            changes["token"] = None  # the tokenizer is that of the refined model
-        (found,) = train(alone.varied(changes), resume=True).tasks.values()
+        (found,) = train(staged(run, each), resume=True).tasks.values()
         rows[each.task][each.stage] = found.scores.get(parts[each.task].task.metrics[0].selects)
     for task, part in parts.items():
         rows[task]["refined"] = report.tasks[task].scores.get(part.task.metrics[0].selects)
@@ -116,55 +187,66 @@ def _later(run: Run, report: Report, later: Sequence[Later]) -> None:
     logger.info("%s", table)
 
 
-def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, Any], started: float) -> None:
-    """Train from where the folder stands to the end, and write what a finished run leaves behind."""
+def staged(run: Run, each: Later) -> Experiment:
+    """Return the experiment that comes after a run on several tasks: one task's own, in a folder within the run's."""
+    parts = run.experiment.parts
+    alone, start = parts[each.task].alone, run.experiment.model.pretrained_model_name
+    if alone is None:
+        raise RunError("a run of one task has no later stages: name several in section tasks")
+    values: dict[str, Any] = {
+        f"model.{alone.values['model']['name']}.pretrained_model_name":
+            str(best_folder(run.folder, each.task if len(parts) > 1 else None)) if each.refined else start,
+        "trainer.log_dir": str(run.folder / "stages" / each.stage / each.task),
+    }  # fmt: skip
+    if each.refined:
+        values["token"] = None  # the tokenizer is that of the refined model
+    return alone.varied(values)
+
+
+def _fit(ready: Ready, lock: dict[str, Any], before: Mapping[str, Any], started: float) -> None:
+    """Train from where the folder stands to the end, and write what a finished run leaves behind.
+
+    Args:
+        lock: what the run depends on.
+        before: what it depended on when it began or was last resumed; nothing where it begins now.
+        started: when the process began to work on it.
+    """
+    run, model, plan = ready.run, ready.model, ready.plan
     experiment, folder = run.experiment, run.folder
-    parts = experiment.parts
-    train_features = {task: run.features(task, own["train"]) for task, own in data.items()}
-    model, precision = run.model(), run.precision()
-    stream = _stream(run, train_features, model)
-    plan = _plan(experiment, stream.steps_per_epoch)
-    stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
-    _say_shapes(run, model, stream)
-    valid = run.sets(data)
-    for split, own in (("train", {task: (each, None) for task, each in train_features.items()}), *valid.items()):
-        for task, (features, _) in own.items():
-            features.require(parts[task].head.targets, data[task][split].path)
-    lock = {**lock, "counts": _counts(train_features, valid)}
     optimizer = experiment.update.build(model, plan.learning_rate)
-    store = Store(folder, model, run.tokenizer, optimizer, precision.scaler)
+    store = Store(folder, model, run.tokenizer, optimizer, ready.precision.scaler)
+    torch.manual_seed(derive(experiment.seed, "train", *([ranks.number()] if ranks.number() else [])))
+    state = store.resume() if (folder / "last").exists() else State()
+    lock = {
+        **{name: before[name] for name in ("from_run", "resumed") if name in before},
+        **lock,
+        "counts": ready.counts,
+    }
+    if state.step:
+        differing = changes(before, lock, list(chain.from_iterable(KINDS.values())))
+        lock["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": differing}]
     if ranks.first():
         write_json(folder / "config.json", experiment.values)
         write_json(folder / "run.json", lock)
-    torch.manual_seed(derive(experiment.seed, "train", *([ranks.number()] if ranks.number() else [])))
-    state = store.resume() if (folder / "last").exists() else State()
-    before, judging = state.rows, Stopwatch()
+    done, judging = state.rows, Stopwatch()
 
     def judge_valid() -> Report:
         with judging:
-            return run.judge(model, valid)
+            return run.judge(model, ready.valid)
 
     training = Stopwatch()
     with (
         training,
         interruptible() as interrupted,
-        closing(Observers(_observers(run, plan, stream, state) if ranks.first() else [])) as observer,
+        closing(Observers(_observers(ready, state) if ranks.first() else [])) as observer,
     ):
-        job = Job(
-            model=model,
-            heads={task: part.head for task, part in parts.items()},
-            stream=stream,
+        job = ready.job(
             optimizer=optimizer,
-            schedule=experiment.schedule,
-            plan=plan,
             state=state,
             judge=judge_valid,
             keeper=store,
             observer=observer,
             interrupted=interrupted,
-            precision=precision,
-            weights={task: part.mix.loss_weight for task, part in parts.items()},
-            objectives=list(experiment.objectives.values()),
         )
         experiment.stage.run(job)
     if not state.finished:
@@ -172,40 +254,10 @@ def _fit(run: Run, data: Mapping[str, Mapping[str, Data]], lock: Mapping[str, An
     if not ranks.first():
         return
     seconds = training.seconds - judging.seconds
-    write_json(folder / "run.json", {**lock, **_costs(started, seconds, state.rows - before)})
+    write_json(folder / "run.json", {**lock, **_costs(started, seconds, state.rows - done)})
     logs = metric_logs(plan, state)
-    write_text(folder / "README.md", card([part.task for part in parts.values()], lock, logs))
+    write_text(folder / "README.md", card([part.task for part in experiment.parts.values()], lock, logs))
     write_json(folder / "metrics.json", logs)
-
-
-def _say_shapes(run: Run, model: EncoderWithHeads, stream: Stream) -> None:
-    """Log what becomes of padding, and how evenly several processes share the work."""
-    kept = "as it is" if run.experiment.runtime.padding == "keep" else "little, batches are cut by length"
-    packed = "none, the layers see a batch's real tokens as one row"
-    logger.info("padding: %s", kept if model.packing is None else packed)
-    if ranks.count() > 1:
-        usual, worst = stream.imbalance()
-        logger.info(
-            "%d processes: the longest share of a batch has %.1f %% more tokens than their mean, at worst %.0f %%",
-            ranks.count(), usual, worst,
-        )  # fmt: skip
-
-
-def _stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> Stream:
-    """Return the order of batches; a task without weight is judged only, and takes no step from the others."""
-    experiment = run.experiment
-    parts = {task: part for task, part in experiment.parts.items() if part.mix.loss_weight}
-    return Stream(
-        {task: replace(run.batches(task, features[task]), more=said(run, task, features[task])) for task in parts},
-        batch_sizes={task: part.iterator.batch_size for task, part in parts.items()},
-        parts=experiment.trainer.gradient_accumulation_steps,
-        seed=experiment.seed,
-        workers=experiment.runtime.workers,
-        costs=run.costs(model),
-        sampler=experiment.sampler,
-        rank=ranks.number(),
-        ranks=ranks.count(),
-    )
 
 
 def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]:
@@ -218,61 +270,12 @@ def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]
     }
 
 
-def _counts(train: Mapping[str, FeatureSet], valid: Sets) -> dict[str, dict[str, int]]:
-    """Return what was counted in each split on the way to its features, and the rows that stand in train as well."""
-    counts = {split_name(train, task, "train"): dict(each.counts) for task, each in train.items()}
-    for split, own in valid.items():
-        for task, (features, _) in own.items():
-            shared, name = features.shared_rows(train[task]), split_name(train, task, split)
-            counts[name] = {**features.counts, "in_train": shared}
-            if shared:
-                logger.warning("%d of %d rows of %s stand in train as well", shared, counts[name]["examples"], name)
-    return counts
-
-
-def _plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
-    trainer, several = experiment.trainer, len(experiment.parts) > 1
-    decides = {
-        task: Decides(own := part.task.metrics[0].selects, lower_is_better(part.task.metrics, own))
-        for task, part in experiment.parts.items()
-    }
-    total = trainer.num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
-    experiment.schedule.warmup(total)
-    every = trainer.eval_and_save_step_count
-    if isinstance(every, int):
-        interval, per_epoch = every, False
-    else:
-        interval, per_epoch = max(1, int(steps_per_epoch * (1.0 if every == "epoch" else float(every)))), True
-    metric_key = trainer.metric_key or ("average" if several else next(iter(decides.values())).metric_key)
-    named, _, rest = metric_key.partition("/")
-    if rest and named not in experiment.parts:
-        raise ConfigError(
-            "trainer.metric_key", f"{named!r} is no task of this run", hint=nearest(named, experiment.parts)
-        )
-    deciding = experiment.parts.get(named if rest else next(iter(experiment.parts)))
-    metrics = deciding.task.metrics if deciding is not None and metric_key != "average" else ()
-    return Plan(
-        total_steps=total,
-        interval=interval,
-        per_epoch=per_epoch,
-        metric_key=metric_key,
-        lower_is_better=lower_is_better(metrics, metric_key),
-        patience=trainer.early_stopping_threshold,
-        max_norm=trainer.grad_max_norm,
-        learning_rate=experiment.optimizer.learning_rate,
-        look_every=trainer.verbose_step_count,
-        tasks=decides if several else {},
-        task_patience=trainer.task_early_stopping_threshold if isinstance(trainer, MixedTrainerSection) else None,
-        each=several and isinstance(trainer, MixedTrainerSection) and trainer.keep == "each",
-    )
-
-
-def _observers(run: Run, plan: Plan, stream: Stream, state: State) -> list[Observer]:
+def _observers(ready: Ready, state: State) -> list[Observer]:
+    run, plan = ready.run, ready.plan
     every = run.experiment.trainer.verbose_step_count
-    epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
     observers: list[Observer] = [
         Journal(run.folder / "metrics.jsonl", state.step),
-        Console(every, plan.total_steps, epochs, plan.metric_key),
+        Console(every, plan.total_steps, ready.stream.epochs, plan.metric_key),
         TensorBoard(run.folder, every, purge_step=state.step + 1 if state.step else None),
     ]
     if sys.stderr.isatty():
@@ -293,10 +296,3 @@ def _finished(run: Run) -> Report:
         predictions = read_predictions(run.folder / "predictions" / f"{task}-valid.jsonl")
         reports[task] = TaskReport(found, found.pop("loss", None), predictions)
     return Report("valid", reports, average=logs["best"].get("valid/average"))
-
-
-def _warn_of_language(run: Run, task: str, data: Data) -> None:
-    language = run.experiment.parts[task].task.language
-    warning = language_warning(run.tokenizer, language, islice(data.texts(), 100))
-    if warning:
-        logger.warning("%s", warning)

@@ -24,6 +24,7 @@ from claf2.errors import ChangedError, RunError
 from claf2.loop import State
 from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
+from claf2.process import KINDS, changes
 from claf2.report import Report
 from claf2.seed import capture, derive, restore
 from claf2.tokenizers import Tokenizer
@@ -35,9 +36,12 @@ __all__ = [
     "claim",
     "prediction_line",
     "read_json",
+    "read_lock",
     "read_predictions",
     "recover",
     "refuse_changes",
+    "refuse_differences",
+    "refuse_taken",
     "write_json",
     "write_predictions",
     "write_text",
@@ -50,6 +54,12 @@ RUN_FILES = (
     "metrics.jsonl", "evaluation*.json", "events.out.tfevents.*", "train.log", "README.md",
 )  # fmt: skip
 """All that a run leaves in its folder, and so all that may be deleted from it."""
+
+LOCK: Mapping[str, type] = {
+    "base_config": str, "overrides": list, "config": dict, "data": dict, "tokenizer": str, "weights": str,
+    "recipe": str, "experiment": str, "code": str, "versions": dict, "device": str, "threads": int, "processes": int,
+}  # fmt: skip
+"""What ``run.json`` must say for a run to be repeated from it."""
 
 
 class Store:
@@ -170,43 +180,110 @@ def read_predictions(path: Path) -> list[Prediction]:
         raise RunError(f"{path}: missing or damaged: {error}") from error
 
 
-def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make a folder ready for a run: empty, or holding the whole state of one that goes on.
+def refuse_taken(folder: Path, *, resume: bool, overwrite: bool) -> str:
+    """Say which run is in a folder that another one is to be in: ``""``, ``"an unfinished"`` or ``"a finished"``.
 
     Raises:
         RunError: when it holds a run and neither ``resume`` nor ``overwrite`` says what is to become of it.
     """
     if resume and overwrite:
         raise RunError("--resume and --overwrite exclude each other")
+    finished = (folder / "metrics.json").exists()
+    if not finished and not any((folder / name).exists() for name in ("last", ".last.old")):
+        return ""
+    state = "a finished" if finished else "an unfinished"
+    if not (resume or overwrite):
+        raise RunError(f"{folder} holds {state} run: add --resume to go on with it, or --overwrite to replace it")
+    return state
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make a folder ready for a run: empty, or holding the whole state of one that goes on.
+
+    Raises:
+        RunError: as ``refuse_taken`` does.
+    """
+    refuse_taken(folder, resume=resume, overwrite=overwrite)
     recover(folder)
     if overwrite:
         for name in RUN_FILES:
             for path in folder.glob(name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif not resume and ((folder / "last").exists() or (folder / "metrics.json").exists()):
-        state = "finished" if (folder / "metrics.json").exists() else "unfinished"
-        raise RunError(f"{folder} holds a {state} run: add --resume to go on with it, or --overwrite to replace it")
-    if not (folder / "last").exists():
+    if not (folder / "last").exists() and not (folder / "metrics.json").exists():
         (folder / "run.json").unlink(missing_ok=True)
 
 
+def read_lock(path: Path) -> dict[str, Any]:
+    """Read a run's lock, to repeat the run from it.
+
+    Args:
+        path: its folder, or the file ``run.json`` itself.
+
+    Raises:
+        RunError: when it is missing or damaged, of an older claf2, or of a run that is not finished.
+    """
+    path = path if path.is_file() else path / "run.json"
+    lock = read_json(path)
+    if "recipe" in lock and "config" not in lock:
+        raise RunError(
+            f"{path}: of an older claf2, which left the config out: train with --base_config {path.parent}/config.json"
+        )
+    for name, kind in LOCK.items():
+        if not isinstance(lock.get(name), kind):
+            raise RunError(f"{path}: damaged: {name} is not there, or no {kind.__name__}")
+    again = lock.get("resumed", [])
+    if not isinstance(again, list) or not all(
+        isinstance(each, dict) and {"step", "changed"} <= {*each} for each in again
+    ):
+        raise RunError(f"{path}: damaged: resumed is no list of steps and changes")
+    if "wall_seconds" not in lock:
+        raise RunError(f"{path}: of a run that is not finished: finish it with --resume")
+    return lock
+
+
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare what two locks say of experiment, data, tokenizer and weights.
+    """Compare what two locks say of experiment, data, tokenizer and weights, before a run is resumed.
 
     Raises:
         ChangedError: naming the first thing that is not what it was.
     """
-    for name in ("experiment", "data", "tokenizer", "weights"):
-        was, is_now = before.get(name), now[name]
-        if isinstance(is_now, Mapping) and isinstance(was, Mapping):
-            name, was, is_now = next(
-                ((f"{name} {each}", was.get(each), is_now[each]) for each in is_now if was.get(each) != is_now[each]),
-                (name, None, None),
-            )
-        if was != is_now:
-            raise ChangedError(
-                f"{name} is not what it was when the run began: it cannot be resumed; start again with --overwrite"
-            )
+    for name in changes(before, now, ("experiment", "data", "tokenizer", "weights")):
+        raise ChangedError(
+            f"{name} is not what it was when the run began: it cannot be resumed; start again with --overwrite"
+        )
+
+
+def refuse_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], accepted: Collection[str]
+) -> dict[str, list[Any]]:
+    """Compare all that two locks say of what moves scores, before a run is repeated, and return the differences that
+    the user accepts. A run that was resumed under other circumstances differs from what its lock says, too.
+
+    Args:
+        accepted: some of ``KINDS``.
+
+    Raises:
+        ChangedError: naming all that is not what it was.
+    """
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for kind, names in KINDS.items():
+        found |= {name: (kind, pair) for name, pair in changes(before, now, names).items()}
+        for again in before.get("resumed", ()):
+            moved = {name: pair for name, pair in again["changed"].items() if name.split()[0] in names}
+            found |= {f"{name} when it was resumed at step {again['step']}": (kind, moved[name]) for name in moved}
+    refused = {name: kind for name, (kind, _) in found.items() if kind not in accepted}
+    if refused:
+        kinds = ",".join(dict.fromkeys([*accepted, *refused.values()]))
+        shown = ", ".join(f"{name} ({_short(found[name][1][0])} → {_short(found[name][1][1])})" for name in refused)
+        raise ChangedError(
+            f"not what the run was made of: {shown}; to accept that, and have it noted: --changed {kinds}"
+        )
+    return {name: pair for name, (_, pair) in found.items()}
+
+
+def _short(value: object) -> str:
+    """Return a value as a message shows it: of a digest, the beginning."""
+    return "none" if value is None else text if len(text := str(value)) <= 20 else f"{text[:8]}…"
 
 
 def recover(folder: Path) -> None:

@@ -32,8 +32,9 @@ LAYERS = (
     ("handbook",),
     ("build",),
     ("teachers",),
-    ("run", "inference"),
-    ("suite",),
+    ("prepare",),
+    ("run", "inference", "estimate"),
+    ("bench", "explain"),
     ("cli",),
 )
 """A line imports from its own and from the lines above."""

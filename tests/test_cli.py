@@ -381,20 +381,22 @@ def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path)
     assert "task 'rte' cannot be judged by a run of 'mnli'" in refused
 
 
-def test_a_suite_from_the_command_line(workplace: Path) -> None:
-    words = ["suite", "run", "jlue", "--model", "X", "--tasks", "jcola,jcommonsenseqa", "--seeds", "1-2", "--sample"]
-    done = claf2(*words, "--num_steps", "2", cwd=workplace)
+def test_a_bench_from_the_command_line(workplace: Path) -> None:
+    words = ["bench", "run", "--suite", "jlue", "--models", "X", "--tasks", "jcola,jcommonsenseqa", "--seeds", "1-2"]
+    words += ["--sample", "--num_steps", "2"]
+    done = claf2(*words, cwd=workplace)
     assert "| X, bert --num_steps 2 --data_reader.source sample (2 seeds) |" in done.stdout
     assert "*Waseda RoBERTa large s512*" in done.stdout
-    again = claf2(*words, "--num_steps", "2", cwd=workplace)
+    again = claf2(*words, cwd=workplace)
     assert again.stdout == done.stdout
     assert "Step:" not in again.stderr
-    failed = claf2("suite", "run", "glue", "--model", "X", "--tasks", "rte", cwd=workplace, code=2)
-    assert "- X, rte, seed 42: " in failed.stdout
-    assert "no such file" in failed.stdout
+    failed = claf2("bench", "run", "--suite", "glue", "--models", "X", "--tasks", "rte", cwd=workplace, code=2)
+    assert "- X, rte, seed 1: " in failed.stdout
+    assert "[3/3] 0 running" in failed.stderr
     assert (
         "--seeds x: not numbers"
-        in claf2("suite", "run", "glue", "--model", "X", "--seeds", "x", cwd=workplace, code=2).stderr
+        in claf2("bench", "run", "--suite", "glue", "--models", "X", "--seeds", "x", cwd=workplace, code=2).stderr
     )
+    assert "nothing to measure" in claf2("bench", "run", "--suite", "glue", cwd=workplace, code=2).stderr
     assert "larva_klue" in claf2("suite", "list", cwd=workplace).stdout
-    assert "'RTE.tsv'" not in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr
+    assert "takes no submissions" in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr

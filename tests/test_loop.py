@@ -346,7 +346,7 @@ class Small(torch.nn.Module):
 
     def __init__(self, inner: EncoderWithHeads, rows: int) -> None:
         super().__init__()
-        self.inner, self.rows = inner, rows
+        self.inner, self.rows, self.device = inner, rows, inner.device
         self.refused = 0
 
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:

@@ -188,4 +188,4 @@ def test_what_is_learned_beside_the_model_is_resumed(
     run.train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"), resume=True)
     stored = [last_bytes(tmp_path / each) for each in ("whole", "cut")]
     assert stored[0] == stored[1]
-    assert b"learned.uncertainty.rte" in stored[0]
+    assert "learned.uncertainty.rte" in stored[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from claf2.metrics import Metric, Prediction, Scores, register_metric
+from claf2.metrics import Metric, Prediction, Resampler, Scores, register_metric, share
 
 
 @register_metric("wos")
@@ -24,10 +24,13 @@ class Wos(Metric):
         right = sum(len(gold & told) for gold, told in states)
         claimed = sum(len(gold) + len(told) for gold, told in states)
         return {
-            "jga": 100.0 * sum(gold == told for gold, told in states) / len(states),
+            "jga": self.resampler(predictions, labels).value(),
             "slot_micro_f1": 100.0 * sum(_f1(gold, told) for gold, told in states) / len(states),
             "slot_f1_fixed": 200.0 * right / claimed if claimed else 100.0,
         }
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        return share([set(each.gold) == set(each.prediction) for each in predictions])
 
 
 def _f1(gold: set[str], told: set[str]) -> float:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import ClassVar
 
-from claf2.metrics import Metric, Prediction, Scores, register_metric
+from claf2.metrics import Metric, Prediction, Resampler, Scores, f1, register_metric
 
 
 @register_metric("klue_re")
@@ -24,16 +24,20 @@ class KlueRe(Metric):
     """The label that does not count."""
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-        right = sum(each.gold == each.prediction != self.none for each in predictions)
-        claimed = sum((each.gold != self.none) + (each.prediction != self.none) for each in predictions)
         areas = self._areas(predictions, labels)
         present = {each.gold for each in predictions}
         occurring = [area for label, area in areas.items() if label in present]
         return {
-            "micro_f1": 200.0 * right / claimed if claimed else 0.0,
+            "micro_f1": self.resampler(predictions, labels).value(),
             "auprc": 100.0 * sum(areas.values()) / len(areas) if areas else None,
             "auprc_fixed": 100.0 * sum(occurring) / len(occurring) if occurring else None,
         }
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        return f1(
+            [[each.gold == each.prediction != self.none] for each in predictions],
+            [[(each.gold != self.none) + (each.prediction != self.none)] for each in predictions],
+        )
 
     def _areas(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> dict[str, float]:
         import numpy as np

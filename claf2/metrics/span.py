@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 from typing import ClassVar
 
 from claf2.errors import Claf2Error, nearest
-from claf2.metrics import Metric, Prediction, Scores, register_metric
+from claf2.metrics import Metric, Prediction, Resampler, Scores, register_metric, share
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 KORQUAD_MARKS = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
@@ -68,10 +68,6 @@ class SquadScore(Metric):
         return self.model_copy(update={"language": language})
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-        if self.language not in LANGUAGES:
-            raise Claf2Error(
-                f"no official script for answers in {self.language!r}; {nearest(self.language, LANGUAGES)}"
-            )
         results = [(bool(each.gold), *self._best(each.gold or [""], each.prediction)) for each in predictions]
         scores = {"f1": _mean([f1 for _, _, f1 in results]), "em": _mean([em for _, em, _ in results])}
         if not all(answerable for answerable, _, _ in results):
@@ -81,6 +77,9 @@ class SquadScore(Metric):
                 scores[f"{name}_em"] = _mean([em for em, _ in mine])
             scores |= self._best_thresholds(predictions)
         return scores
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        return share([self._best(each.gold or [""], each.prediction)[1] for each in predictions])
 
     def _best_thresholds(self, predictions: Sequence[Prediction]) -> Scores:
         """Return the best scores that any threshold on "no answer" gives, and the threshold of the best F1."""
@@ -111,6 +110,10 @@ class SquadScore(Metric):
 
     def _best(self, golds: Sequence[str], prediction: str) -> tuple[float, float]:
         """Return the best exact match and the best F1 of one question, 0 to 1."""
+        if self.language not in LANGUAGES:
+            raise Claf2Error(
+                f"no official script for answers in {self.language!r}; {nearest(self.language, LANGUAGES)}"
+            )
         normalise, units, nothing = LANGUAGES[self.language]
         answer = normalise(prediction)
         pairs = []
@@ -148,15 +151,21 @@ class KlueMrc(Metric):
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
         scores: Scores = {}
-        for ending, normalise in (("", _normalise_klue), ("_fixed", normalise_korean)):
-            exact, overlap = [], []
-            for each in predictions:
-                told = normalise(each.prediction)
-                golds = [normalise(gold) for gold in each.gold] or [""]
-                exact.append(float(told in golds))
-                overlap.append(max(_longest_common(told, gold, skips=not ending) for gold in golds))
+        for ending in ("", "_fixed"):
+            exact, overlap = zip(*(_klue(each, fixed=bool(ending)) for each in predictions), strict=True)
             scores |= {f"rouge_w{ending}": _mean(overlap), f"em{ending}": _mean(exact)}
         return scores
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        return share([_klue(each, fixed=False)[1] for each in predictions])
+
+
+def _klue(prediction: Prediction, *, fixed: bool) -> tuple[float, float]:
+    """Return the exact match and the best "ROUGE-W" of one question, 0 to 1."""
+    normalise = normalise_korean if fixed else _normalise_klue
+    told = normalise(prediction.prediction)
+    golds = [normalise(gold) for gold in prediction.gold] or [""]
+    return float(told in golds), max(_longest_common(told, gold, skips=not fixed) for gold in golds)
 
 
 def _normalise_klue(text: str) -> str:

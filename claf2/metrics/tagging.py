@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
-from claf2.metrics import Metric, Prediction, Scores, register_metric
+from claf2.metrics import Metric, Prediction, Resampler, Scores, f1, register_metric
 
 
 @register_metric("seqeval")
@@ -19,14 +19,20 @@ class SeqEval(Metric):
     selects: ClassVar[str] = "f1"
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-        from seqeval.metrics import f1_score, precision_score, recall_score
+        from seqeval.metrics import precision_score, recall_score
 
         gold, predicted = [each.gold for each in predictions], [each.prediction for each in predictions]
         return {
-            "f1": 100.0 * float(f1_score(gold, predicted, zero_division=0)),
+            "f1": self.resampler(predictions, labels).value(),
             "precision": 100.0 * float(precision_score(gold, predicted, zero_division=0)),
             "recall": 100.0 * float(recall_score(gold, predicted, zero_division=0)),
         }
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        sides = [(set(get_entities(each.gold)), set(get_entities(each.prediction))) for each in predictions]
+        return f1([[len(gold & told)] for gold, told in sides], [[len(gold) + len(told)] for gold, told in sides])
 
 
 @register_metric("klue_ner")
@@ -40,7 +46,8 @@ class KlueNer(Metric):
       as if they were perfect (``zero_division=1``); see KLUE-baseline issue 7.
 
     ``fixed`` (keys ending in ``_fixed``) judges sentences one by one, and characters over the labels that occur in
-    gold or prediction, without O and without the added slots. Entities are strict IOB2 in both.
+    gold or prediction, without O and without the added slots. Entities are strict IOB2 in both, and none goes on over
+    an O, so that their macro F1 is the same number either way.
     """
 
     selects: ClassVar[str] = "entity_macro_f1"
@@ -50,20 +57,35 @@ class KlueNer(Metric):
 
         gold = [_visible(each, each.gold) for each in predictions]
         predicted = [_visible(each, each.prediction) for each in predictions]
+        entities = self.resampler(predictions, labels).value()
         strung_gold = [tag for tags in gold for tag in ("O", *tags, "O")]
         strung_predicted = [tag for tags in predicted for tag in ("O", *tags, "O")]
         flat_gold, flat_predicted = list(chain(*gold)), list(chain(*predicted))
         present = sorted((set(flat_gold) | set(flat_predicted)) - {"O"})
         return {
-            "entity_macro_f1": _entity_macro_f1([strung_gold], [strung_predicted]),
+            "entity_macro_f1": entities,
             "char_macro_f1": 100.0
             * float(f1_score(strung_gold, strung_predicted, labels=list(labels), average="macro", zero_division=1.0)),
-            "entity_macro_f1_fixed": _entity_macro_f1(gold, predicted),
+            "entity_macro_f1_fixed": entities,
             "char_macro_f1_fixed": 100.0
             * float(f1_score(flat_gold, flat_predicted, labels=present, average="macro", zero_division=0.0))
             if present
             else 100.0,
         }
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        import numpy as np
+
+        sides = [
+            (_entities(_visible(each, each.gold)), _entities(_visible(each, each.prediction))) for each in predictions
+        ]
+        types = sorted({kind for gold, told in sides for kind, _, _ in gold | told})
+        right, claimed = np.zeros((2, len(sides), len(types)))
+        for row, (gold, told) in enumerate(sides):
+            for table, found in ((right, gold & told), (claimed, gold), (claimed, told)):
+                for kind, _, _ in found:
+                    table[row, types.index(kind)] += 1
+        return f1(right, claimed, occurring=True)
 
 
 def _visible(prediction: Prediction, tags: Sequence[str]) -> list[str]:
@@ -71,10 +93,8 @@ def _visible(prediction: Prediction, tags: Sequence[str]) -> list[str]:
     return [tag for token, tag in zip(tokens, tags, strict=True) if token.strip()]
 
 
-def _entity_macro_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
-    from seqeval.metrics import f1_score
-    from seqeval.scheme import IOB2
+def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """Return type, start and end of a sentence's entities, read strictly: I- without its B- is none."""
+    from seqeval.scheme import IOB2, Tokens
 
-    if not any(tag.startswith("B-") for tags in (*gold, *predicted) for tag in tags):
-        return 0.0  # no entity in either: seqeval would take the mean of nothing
-    return 100.0 * float(f1_score(gold, predicted, average="macro", mode="strict", scheme=IOB2, zero_division=0))
+    return {(each.tag, each.start, each.end) for each in Tokens(list(tags), IOB2).entities}

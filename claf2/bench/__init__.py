@@ -1,0 +1,1 @@
+"""What many models score on many tasks: measured, compared, and shown."""

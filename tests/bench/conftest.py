@@ -1,0 +1,114 @@
+"""What the tests of the report need: made-up summaries, and a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claf2.bench.summary import Cell, Column, Failure, Published, Row, Summary, Versus
+
+GLUE = (
+    ("cola", "mcc", 20, 60),
+    ("sst2", "accuracy", 80, 93),
+    ("mrpc", "accuracy", 70, 88),
+    ("mrpc", "f1", 80, 91),
+    ("stsb", "pearson", 60, 90),
+    ("qqp", "accuracy", 84, 91),
+    ("mnli", "accuracy", 68, 84.5),
+    ("qnli", "accuracy", 78, 91.5),
+    ("rte", "accuracy", 53, 68),
+    ("wnli", "accuracy", 50, 56.3),
+)
+STEPS = (10_000, 25_000, 50_000, 100_000, 200_000, 400_000)
+SEEDS = (11, 12, 13)
+
+
+def measured(values: list[float | None], **more: Any) -> Cell:
+    """Return a cell with the mean of some values and a band around it."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return Cell(tuple(values), **more)
+    mean = statistics.mean(known)
+    half = 1.96 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else None
+    ends = {"low": mean - half, "high": mean + half} if half is not None else {}
+    return Cell(tuple(values), mean, **ends, **more)
+
+
+def _cell(place: int, step: int, bonus: float, chance: random.Random) -> Cell:
+    task, _, low, high = GLUE[place]
+    share = (STEPS.index(step) + 1) / len(STEPS)
+    center = low + (high - low) * share**0.6 + bonus * (1 - share / 2)
+    values: list[float | None] = [center + chance.gauss(0, 1.4 if task in ("cola", "rte") else 0.4) for _ in SEEDS]
+    collapsed: tuple[int, ...] = ()
+    if (task, step, bonus) == ("cola", 25_000, 0):
+        values[1], collapsed = 0.0, (12,)
+    if (task, step, bonus) == ("rte", 100_000, 1.3):
+        values[2] = None
+    delta = bonus - 1.1 + chance.gauss(0, 0.4)
+    p = 10 ** -abs(delta * 1.6)
+    mark = "**" if p < 0.01 else "*" if p < 0.05 else ""
+    return measured(values, collapsed=collapsed, mark=mark, versus=Versus(delta, p, "worse" if mark else "no verdict"))
+
+
+def _row(model: str, step: int, bonus: float, chance: random.Random, **options: str) -> Row:
+    cells = [_cell(place, step, bonus, chance) for place in range(len(GLUE))]
+    average = statistics.mean(cell.mean for cell in cells if cell.mean is not None)
+    perplexity = None if options else measured([9 - STEPS.index(step) + place / 9 for place in (0, 1, 2)])
+    return Row(model, SEEDS, (*cells, perplexity), step, "bert", options, average)
+
+
+def glue() -> Summary:
+    """Return two models × six checkpoints × GLUE × three seeds, some learning rates, and what was published."""
+    chance = random.Random(7)
+    models = {"moderna-base-en": 0.0, "classic-base-en": 1.3}
+    rows = [_row(model, step, bonus, chance) for model, bonus in models.items() for step in STEPS]
+    rows += [
+        _row(model, 400_000, bonus + more, chance, learning_rate=rate)
+        for model, bonus in models.items()
+        for rate, more in (("3e-5", 0.4), ("5e-5", -0.5))
+    ]
+    columns = [Column(task, f"valid/{score}", f"{task} ({score})") for task, score, *_ in GLUE]
+    columns.append(Column("lm", "valid/perplexity", "lm (perplexity)", lower_is_better=True))
+    bert = (58.6, 92.7, 86.5, None, None, None, 84.3, 91.2, 67.1, 53.5, None)
+    roberta = (63.6, 94.8, 90.2, None, 91.2, 91.9, 87.6, 92.8, 78.7, None, None)
+    return Summary(
+        suite="GLUE",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        published=(
+            Published("BERT base", "transformers README, one run", bert, "development set", average=78.9),
+            Published("RoBERTa base", "Liu et al. 2019, table 8", roberta, "development set", verified=True),
+        ),
+        failures=(Failure("classic-base-en", "rte", 13, "the loss is not a number at step 212", 100_000, "bert"),),
+        title="Two encoders over pre-training, on GLUE",
+        notes="Scores of the development sets, on 0–100. The average leaves WNLI out, as BERT's paper does, and takes "
+        "a task of two scores by their mean.",
+        when="2025-11-21T14:53:00Z",
+        versus="the best row of the column",
+    )
+
+
+@pytest.fixture(scope="session")
+def example() -> Summary:
+    """The summary of a bench as there may well be one."""
+    return glue()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A browser without a window, where `make browser` put one or ``CLAF2_BROWSER`` names one."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: see `make browser`")
+    path = Path(os.environ.get("CLAF2_BROWSER") or Path(sys.prefix) / "browser/chromium")
+    if not path.is_file():
+        pytest.skip(f"no browser at {path}: `make browser` puts one there, or let CLAF2_BROWSER name one")
+    with sync_api.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-zygote", "--disable-webgl"])
+        yield found
+        found.close()

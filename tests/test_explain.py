@@ -1,0 +1,265 @@
+"""What `claf2 explain` says is what a run does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stored import last
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from claf2 import config, estimate, run
+from claf2.errors import Claf2Error, Interrupted
+from claf2.explain import explain, show
+
+TWO = "glue/rte_bert,conll2003/ner_bert"
+
+
+def load(folder: Path, model: Path, *words: str, base: str = "glue/rte_bert") -> config.Experiment:
+    given = ["--pretrained_model_name", str(model), "--data_reader.source", "sample", "--log_dir", str(folder)]
+    return config.load(base, [*given, "--verbose_step_count", "1", *words])
+
+
+def several(folder: Path, model: Path, *words: str) -> config.Experiment:
+    return load(folder, model, "--tasks", TWO, *words, base="multi_task/mtdnn")
+
+
+def recorded(folder: Path) -> dict[int, float]:
+    """Return the learning rates that a run has noted, by step."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {each.step: each.value for each in events.Scalars("train/learning_rate")}
+
+
+def steps_of(folder: Path) -> list[int]:
+    """Return the steps after which a run was evaluated."""
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+CASES = {
+    "epochs": ["--num_epochs", "2", "--batch_size", "500"],
+    "a fraction of an epoch": ["--num_epochs", "1.5", "--batch_size", "250", "--eval_and_save_step_count", "0.7"],
+    "steps": ["--num_steps", "7", "--eval_and_save_step_count", "3", "--batch_size", "16", "--lr_scheduler_type",
+              "cosine", "--warmup_steps", "3"],
+    "accumulated": ["--num_epochs", "1", "--batch_size", "100", "--gradient_accumulation_steps", "4", "--op_type",
+                    "sgd", "--padding", "split"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_does_what_was_said(name: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    experiment = load(folder, model_folder(), *CASES[name])
+    said = explain(experiment, steps=1)
+    assert not folder.exists()
+    run.train(experiment)
+    rates = recorded(folder)
+    assert said["steps"]["all"] == said["steps"]["left"] == len(rates)
+    assert said["evaluations"]["steps"] == steps_of(folder)
+    told = dict(said["rates"])
+    assert {1, len(rates)} <= told.keys()
+    assert told == pytest.approx({step: rates[step] for step in told}, rel=1e-6)
+    assert sum(rates[step] < rates[step + 1] for step in range(1, len(rates))) == said["steps"]["warmup"]
+    lock = json.loads((folder / "run.json").read_text())
+    assert {name: {key: each[key] for key in counts} for name, counts in lock["counts"].items()
+            for each in [said["splits"][name]]} == lock["counts"]  # fmt: skip
+    tensors = last(folder)
+    optimizer = sum(each.nbytes for key, each in tensors.items() if key.startswith("optimizer."))
+    assert said["memory_mib"]["optimizer"] * 2**20 == optimizer
+    assert said["leaves"]["best/"] * 2**20 == pytest.approx((folder / "best/model.safetensors").stat().st_size, rel=0.2)
+    assert said["model"]["parameters"] * 4 == said["memory_mib"]["gradients"] * 2**20
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {path for path in left if not any(Path(path).match(each.rstrip("/")) or path.startswith(each)
+            for each in said["leaves"])} == set()  # fmt: skip
+    assert all(list(folder.glob(each)) for each in said["leaves"])
+
+
+def test_several_tasks_and_what_comes_after(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["--num_steps", "5", "--eval_and_save_step_count", "2", "--tasks.num_epochs", "1", "--batch_size", "500"]
+    words += ["--tasks.verbose_step_count", "1"]
+    experiment = several(folder, model_folder(), *words, "--mtdnn.alone", '["rte"]', "--conll2003.batch_size", "100")
+    said = explain(experiment, steps=2)
+    assert not folder.exists()
+    run.train(experiment)
+    assert said["evaluations"]["steps"] == steps_of(folder) == [2, 4, 5]
+    assert dict(said["rates"]) == pytest.approx(recorded(folder), rel=1e-6)
+    assert {task: each["share"] for task, each in said["tasks"].items()} == {"rte": 3 / 18, "conll2003": 15 / 18}
+    counts = json.loads((folder / "run.json").read_text())["counts"]
+    assert counts.keys() == said["splits"].keys()
+    assert all(said["splits"][name]["features"] == each["features"] for name, each in counts.items())
+    for stage in said["stages"]:
+        own = folder / "stages" / stage["stage"] / stage["of"]
+        assert stage["evaluations"] == steps_of(own)
+        assert stage["steps"] == len(recorded(own)) == 3
+    assert all(list(folder.glob(each)) for each in said["leaves"])
+    seconds = said["seconds"]
+    assert seconds["all"] == pytest.approx(seconds["training"] + seconds["evaluation"] + seconds["stages"])
+    assert min(seconds[name] for name in ("step", "training", "evaluation", "stages")) > 0
+    text = show(said)
+    for line in ("fine_tuned rte: 3 steps, 1 of warm-up, 1 evaluations", "batches      of rte 500, conll2003 100 rows",
+                 "evaluations  3, after step 2, 4, 5; the best by average is kept", "(2 steps measured, "):  # fmt: skip
+        assert line in text
+
+
+def test_lengths_and_what_is_cut(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = tmp_path / "rows.txt"
+    lines = [f"{n}\t{'film ' * n}\t{n % 2}\n" for n in range(1, 22)]
+    data.write_text("id\tdocument\tlabel\n" + "".join(lines))
+    words = ["--train_file_path", str(data), "--valid_file_path", str(data), "--source", "local", "--max_seq_length"]
+    said = explain(load(tmp_path / "run", model_folder(), *words, "18", base="klue/nsmc_bert"), steps=0)
+    train = said["splits"]["train"]
+    # Each text has its words and two more tokens, and 18 is the limit: 17 to 21 words do not fit.
+    assert train["tokens"] == {"least": 3, "median": 13, "95 %": 18, "most": 18, "all": sum(range(3, 19)) + 5 * 18}
+    assert (train["examples"], train["features"], train["truncated"]) == (21, 21, 5)
+    assert said["splits"]["valid"]["in_train"] == 21
+    assert "train  " in show(said)
+    assert "21 rows stand in train as well" in show(said)
+
+
+def test_nothing_is_measured_unless_asked(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    fit = estimate.fit
+    monkeypatch.setattr(estimate, "fit", lambda job: [fit(job), taken.append(job.state.step)])
+    said = explain(load(tmp_path / "run", model_folder()), steps=0)
+    assert (taken, said["seconds"], "activations" in said["memory_mib"]) == ([], None, False)
+    assert "time         not measured" in show(said)
+    said = explain(load(tmp_path / "run", model_folder()), steps=2)
+    assert taken == [3]  # one of them to warm up
+    assert said["memory_mib"]["activations"] > 0
+    assert said["memory_mib"]["all"] > said["memory_mib"]["weights"] + said["memory_mib"]["activations"]
+    assert f"activations {said['memory_mib']['activations']:,.1f} MiB at " in show(said)
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_what_is_kept_for_the_backward_pass_is_weighed_once(model_folder: Callable[..., Path]) -> None:
+    """A product keeps both factors, each storage once, and lets them go; weights are not counted."""
+    import torch
+
+    weight = torch.nn.Linear(10, 1, bias=False)
+    scales = estimate._Scales(weight)
+    one, other = torch.ones(100, requires_grad=True), torch.ones(100, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(scales.pack, lambda kept: kept.tensor):
+        product = one * other
+        square = one * one
+        assert scales.most == 800
+        (product + square).sum().backward()  # type: ignore[no-untyped-call]
+        del product, square
+        weight(torch.ones(3, 10)).sum().backward()
+    assert scales.most == 800
+    assert scales._now == 0
+    assert one.grad is not None
+    assert one.grad[0] == 3
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "warm-up": (["--warmup_linear.warmup_steps", "999", "--num_steps", "9"], "999 warm-up steps, but the whole run"),
+    "metric": (["--metric_key", "acuracy", "--num_steps", "2"],
+               "'acuracy' is not a score of this task; did you mean 'accuracy'"),
+    "data": (["--source", "local", "--train_file_path", "no.tsv"], "no.tsv: no such file; rte is to be had from"),
+    "labels": (["--source", "local", "--valid_file_path", "bare.tsv", "--train_file_path", "rte.tsv"],
+               "bare.tsv: has no labels, or hidden ones: nothing can be learnt from it"),
+    "positions": (["--max_seq_length", "9999"], "9999 is more than the 514 positions"),
+    "tokenizer": (["--token", '{"tokenizer": {"subword": {"wordpiece": {"vocab_path": "v.txt"}}}}'],
+                  "the tokenizer has 5000 ids but the embeddings of"),
+    "both": (["RESUME", "OVERWRITE"], "--resume and --overwrite exclude each other"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_it_refuses_what_train_refuses(
+    name: str, model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the very words; a score that is none without an epoch's delay."""
+    monkeypatch.chdir(tmp_path)
+    Path("rte.tsv").write_text("index\tsentence1\tsentence2\tlabel\n" + "0\ta film\ta cat\tentailment\n" * 20)
+    Path("bare.tsv").write_text("index\tsentence1\tsentence2\n0\ta film\ta cat\n")
+    Path("v.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"t{n}" for n in range(4995))]))
+    given, message = MISTAKES[name]
+    words = [word for word in given if not word.isupper()]
+    how = {word.lower(): True for word in given if word.isupper()}
+    experiment = load(tmp_path / "run", model_folder(), *words)
+    said = []
+    for make in (explain, run.train):
+        with pytest.raises(Claf2Error) as caught:
+            make(experiment, **how)
+        said.append((type(caught.value), str(caught.value)))
+        assert (tmp_path / "run").exists() == (make is run.train and name != "both")
+    assert said[0] == said[1]
+    assert message in said[0][1]
+
+
+def test_a_folder_that_holds_a_run(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    words = ["--num_steps", "4", "--eval_and_save_step_count", "2"]
+    experiment = load(tmp_path, model_folder(), *words)
+
+    def interrupted() -> Any:
+        steps = iter([False, True])
+        return lambda: next(steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "interruptible", lambda: nullcontext(interrupted()))
+        with pytest.raises(Interrupted):
+            run.train(experiment)
+    with pytest.raises(Claf2Error, match="holds an unfinished run: add --resume"):
+        explain(experiment)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    said = explain(experiment, steps=1, resume=True)
+    assert said["state"] == "a run that stands after step 2 of 4 and goes on"
+    assert (said["steps"]["left"], said["steps"]["all"]) == (2, 4)
+    assert "2 are left" in show(said)
+    assert explain(experiment, steps=0, overwrite=True)["state"] == "a new run in the place of an unfinished one"
+    with pytest.raises(Claf2Error, match="experiment is not what it was when the run began"):
+        explain(load(tmp_path, model_folder(), *words, "--seed_num", "7"), resume=True)
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    run.train(experiment, resume=True)
+    with pytest.raises(Claf2Error, match="holds a finished run: add --resume"):
+        explain(experiment)
+    assert explain(experiment, steps=0, resume=True)["state"] == "a finished run: nothing is trained"
+
+
+PLUGIN = """
+from claf2 import Task, register_task
+from claf2.readers import Delimited
+register_task(Task(name="mine", language="en", head="classify", labels=("0", "1"), metrics=("accuracy",),
+                   reader=Delimited(columns={"text_a": "document", "label": "label"})))
+"""
+
+
+def test_every_value_that_is_no_default_says_where_it_is_from(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plug.py").write_text(PLUGIN)
+    Path("rows.tsv").write_text("document\tlabel\n" + "".join(f"film {n}\t{n % 2}\n" for n in range(9)))
+    reader = {"dataset": "mine", "train_file_path": "rows.tsv", "valid_file_path": "rows.tsv"}
+    Path("mine.json").write_text(json.dumps({"data_reader": reader, "iterator": {"batch_size": 4}}, indent=1))
+    words = ["--pretrained_model_name", str(model_folder()), "--learning_rate", "1e-3"]
+    said = explain(config.load("mine.json", words, ["plug.py"]), steps=0)
+    origins = {each["path"]: each["origin"] for each in said["values"]}
+    assert origins == {
+        "data_reader.dataset": f"mine.json:3, of plug-in {tmp_path}/plug.py",
+        "data_reader.train_file_path": "mine.json:4",
+        "data_reader.valid_file_path": "mine.json:5",
+        "iterator.batch_size": "mine.json:8",
+        "model.encoder.pretrained_model_name": "command line --pretrained_model_name",
+        "optimizer.learning_rate": "command line --learning_rate",
+        "plugins": "command line --plugin",
+    }
+    assert "optimizer.learning_rate = 0.001  # command line --learning_rate" in show(said)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    words = ["--base_config", "scratch/nsmc", "--sample", "--steps", "0", "--num_steps", "10", "--json"]
+    command = [sys.executable, "-c", "from claf2.cli import main; main()", "explain", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["steps"]["all"] == 10
+    assert list(tmp_path.iterdir()) == []
