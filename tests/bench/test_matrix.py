@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,12 +18,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from claf2 import overrides
+from claf2 import run as training
 from claf2.bench import collect
 from claf2.bench.backends import Backend, Here, Processes, RayCluster
 from claf2.bench.matrix import Measured, Model, Progress, cells, checkpoints, found, run
 from claf2.bench.submission import submit
+from claf2.config import Experiment
 from claf2.errors import ConfigError, RunError
 from claf2.metrics import Prediction
+from claf2.report import Report
 from claf2.store import read_predictions
 from claf2.task import Suite, suites, tasks
 
@@ -253,3 +257,21 @@ def test_a_submission_is_in_the_official_form(model_folder: Callable[..., Path],
     assert lines["AX.tsv"][1].split("\t")[1] in ("entailment", "neutral", "contradiction")
     with pytest.raises(RunError, match="takes no submissions"):
         submit(suites.get("klue"), tmp_path / "out", tmp_path / "x.zip")
+
+
+def test_a_full_disk_fails_the_cell_in_flight(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = training.train
+
+    def full(experiment: Experiment, **words: bool) -> Report:
+        if "cola" in experiment.parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return train(experiment, **words)
+
+    monkeypatch.setattr(training, "train", full)
+    got = measure(tmp_path, model_folder(), "cola", "rte", retries=0)
+    assert "No space left on device" in got[0].failure
+    assert got[1].scores
+    monkeypatch.undo()
+    assert all(each.scores for each in measure(tmp_path, model_folder(), "cola", "rte"))
