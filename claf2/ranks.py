@@ -158,13 +158,13 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device, *
     Args:
         model: on any device; what is outside of the blocks is gathered for a whole pass.
         blocks: its parts that are gathered one after another, when each is needed.
-        offload: keep the shares in the host's memory.
+        offload: keep the shares in the host's memory, where the device is another one.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard  # a second to import
 
     mesh = init_device_mesh(device.type, (count(),))
-    policy = CPUOffloadPolicy() if offload else OffloadPolicy()
+    policy = CPUOffloadPolicy() if offload and device.type != "cpu" else OffloadPolicy()
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh, offload_policy=policy)
 
