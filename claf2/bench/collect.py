@@ -23,6 +23,9 @@ __all__ = ["markdown", "summarize"]
 
 RESAMPLES = 1000
 
+PLACES = ("data_dir", "cache_dir")
+"""What says where something is, and is no choice."""
+
 BAND = "95 % band over seeds and examples"
 
 
@@ -102,7 +105,8 @@ def _row(suite: Suite, keys: Sequence[tuple[str, str]], own: Sequence[Measured])
         ]
         for task in suite.columns
     }
-    options = {each.key: each.text for each in parse_arguments(cell.overrides)}
+    given = {each.key: each.text for each in parse_arguments(cell.overrides)}
+    options = {key: text for key, text in given.items() if key.rpartition(".")[2] not in PLACES}
     return Row(cell.model, seeds, cells, cell.step, cell.recipe, options, suite.average(means))
 
 

@@ -40,7 +40,8 @@ def bench() -> None:
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], tasks: str, seeds: str,
               recipe: str | None, out: Path | None, backend: str, workers: int, cpus: int | None, gpus: float,
-              keep: bool, retries: int, plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...]) -> int:  # fmt: skip
+              keep: bool, retries: int, plugins: tuple[str, ...], sample: bool,
+              overrides: tuple[str, ...]) -> int:  # fmt: skip
     """Train every model on every task with every seed, and print one table.
 
     What is finished in the folder is not trained again, and what was interrupted goes on. Any field of the BaseConfigs
