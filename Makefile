@@ -6,7 +6,7 @@
 # make bench   a quick look at the speed against transformers.Trainer, on generated rows; it judges nothing
 # make check   what CI runs
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
@@ -48,7 +48,7 @@ format: $(VENV)/.tested-with
 	$(BIN)/ruff format .
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "claf2 needs Python 3.11 or 3.12 on the PATH (or make PYTHON=...)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "claf2 needs Python 3.11.4 or newer, or 3.12, on the PATH (or make PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch setuptools wheel
 	$(PIP) --editable .

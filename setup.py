@@ -18,7 +18,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11.4,<3.13",
     packages=[*find_packages(include=["claf2", "claf2.*"]), "claf2.base_config", "claf2.tasks"],
     package_dir={"claf2": "claf2", "claf2.base_config": "base_config", "claf2.tasks": "tasks"},
     package_data={

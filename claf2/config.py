@@ -138,8 +138,8 @@ class Experiment:
         return validate(complete(self.name, changed, dict(self.origins), [], self.overrides))
 
     def digest(self) -> str:
-        """Return the digest of all that the run's numbers depend on but weights and data: everything but paths and
-        runtime."""
+        """Return the digest of all that the run's numbers depend on but weights and what is in the data's files:
+        everything but the run's folder and runtime."""
         free = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         free["trainer"] = {**free["trainer"], "log_dir": None, "verbose_step_count": None}
         chosen = free["model"]["name"]
