@@ -361,6 +361,9 @@ def test_a_click_or_a_key_sorts_with_missing_scores_last(show: Any, place: Path)
     low = page.locator('#table th[aria-label="lm, perplexity, lower is better"]')
     for way in (False, True):
         low.locator("[role=button]").press("Enter")
+        sort = "descending" if way else "ascending"
+        page.wait_for_selector(f'#table th[aria-label^="lm, perplexity"][aria-sort={sort}]')
+        page.wait_for_timeout(200)  # the rows follow the mark
         values = column(page, "lm, perplexity, lower is better")
         known = [value for value in values if value is not None]
         assert known == sorted(known, reverse=way)
