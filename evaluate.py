@@ -1,3 +1,3 @@
-from claf2.cli import evaluate
+from claf2.cli.main import evaluate
 
 evaluate()

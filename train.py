@@ -1,3 +1,3 @@
-from claf2.cli import train
+from claf2.cli.main import train
 
 train()

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from claf2.process import peak_memory_mib
+from claf2.runtime.device import peak_memory_mib
 
 TASKS = {
     "sst": ("glue/sst_bert", []),
@@ -145,28 +145,28 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
         made.train()
         return time.perf_counter() - started
 
-    (task,) = run.experiment.parts
-    model = EncoderWithHeads({task: made.model}, takes_segments=True, reads={task: ()})
+    (task,) = run.experiment.tasks
+    model = EncoderWithHeads({task: made.model}, takes_segments=True, extra_inputs={task: ()})
     return block, lambda: _score(run, model)
 
 
 def _prepared(experiment: Any) -> tuple[Any, Any]:
-    from claf2.build import find, splits
-    from claf2.features import FeatureSet
+    from claf2.data.features import FeatureSet
+    from claf2.runs.resolve import locate_splits, resolve_weights
 
-    ((task, data),) = splits(experiment).items()
-    run = find(experiment, data["train"].texts)
+    ((task, data),) = locate_splits(experiment).items()
+    run = resolve_weights(experiment, data["train"].texts)
     features = run.features(task, data["train"])
     # As many rows as a block has, so that it is a whole epoch: the Trainer's groups begin with the longest rows.
-    size = min(len(features), experiment.trainer.num_steps * experiment.iterator.batch_size)
+    size = min(len(features), experiment.trainer_config.num_steps * experiment.only_task.iterator.batch_size)
     chosen = np.random.default_rng(0).choice(len(features), size, replace=False)
-    return run, FeatureSet(features.table.take(chosen), features.counts, features.rows[:0])
+    return run, FeatureSet(features.table.take(chosen), features.counts, features.text_hashes[:0])
 
 
 def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:
     """Return features as rows for a Trainer, each padded to the longest input where that is asked for."""
-    longest = run.experiment.featurizer.max_seq_length
-    fills = {"input_ids": run.tokenizer.pad_id, "token_type_ids": 0, **run.experiment.head.targets}
+    longest = run.experiment.only_task.featurizer.max_seq_length
+    fills = {"input_ids": run.tokenizer.pad_id, "token_type_ids": 0, **run.experiment.only_task.head.targets}
     rows = []
     for record in features.table.select(list(fills)).to_pylist():
         record["attention_mask"] = [1] * len(record["input_ids"])
@@ -180,38 +180,47 @@ def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:
 
 def _score(run: Any, model: Any) -> float:
     """Return the task's deciding score on its validation rows."""
-    from claf2.build import splits
+    from claf2.runs.resolve import locate_splits
 
-    ((task, data),) = splits(run.experiment).items()
-    report = run.judge(model, run.sets({task: {"valid": data["valid"]}}))
-    return float(report.value(run.experiment.task.metrics[0].selects) or 0.0)
+    ((task, data),) = locate_splits(run.experiment).items()
+    report = run.evaluate_sets(model, run.evaluation_sets({task: {"valid": data["valid"]}}))
+    return float(report.value(run.experiment.only_task.task.metrics[0].selects) or 0.0)
 
 
 def _claf2(experiment: Any) -> tuple[Any, Any]:
-    from claf2.batch import Stream
-    from claf2.loop import Job, Plan, State, fit
-    from claf2.observe import Observers
+    from claf2.data.batch import BatchStream
+    from claf2.training.callbacks import CallbackList
+    from claf2.training.loop import Plan, TrainingContext, fit
+    from claf2.training.state import State
 
     run, features = _prepared(experiment)
-    (task,), model = experiment.parts, run.model()
+    (task,), model = experiment.tasks, run.model()
     seeds = iter(range(10_000))
 
     def stop() -> Any:
         raise _Done
 
     def block() -> float:
-        stream = Stream(
-            {task: run.batches(task, features)}, batch_sizes={task: experiment.iterator.batch_size}, seed=next(seeds),
-            costs=run.costs(model), workers=1,
+        stream = BatchStream(
+            {task: run.dataset(task, features)}, batch_sizes={task: experiment.only_task.iterator.batch_size},
+            seed=next(seeds), costs=run.cost_model(model), workers=1,
         )  # fmt: skip
-        steps = experiment.trainer.num_steps
+        steps = experiment.trainer_config.num_steps
         plan = Plan(
-            steps, steps + 1, False, "loss", True, None, 1.0, experiment.optimizer.learning_rate, look_every=10**6
+            steps,
+            steps + 1,
+            False,
+            "loss",
+            True,
+            None,
+            1.0,
+            experiment.optimizer_config.learning_rate,
+            read_loss_every=10**6,
         )
-        job = Job(
-            model=model, heads={task: experiment.head}, stream=stream,
-            optimizer=experiment.update.build(model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
-            state=State(), judge=stop, keeper=_Nothing(), observer=Observers([]), interrupted=lambda: False,
+        job = TrainingContext(
+            model=model, heads={task: experiment.only_task.head}, stream=stream,
+            optimizer=experiment.optimizer.build(model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
+            state=State(), evaluate=stop, checkpointer=_Nothing(), callback=CallbackList([]), interrupted=lambda: False,
             precision=run.precision(),
         )  # fmt: skip
         started = time.perf_counter()
@@ -227,13 +236,13 @@ class _Done(Exception):
 
 
 class _Nothing:
-    """Keeps nothing."""
+    """Saves nothing."""
 
-    def keep_best(self, report: Any) -> None:
-        """Keep nothing."""
+    def save_best(self, report: Any, tasks: Any = None) -> None:
+        """Save nothing."""
 
-    def keep_last(self, state: Any) -> None:
-        """Keep nothing."""
+    def save_last(self, state: Any) -> None:
+        """Save nothing."""
 
 
 def _peak(kind: torch.dtype) -> float:
@@ -254,7 +263,7 @@ def _report(
     from transformers import AutoConfig
 
     run, features = _prepared(_experiment(task, given, Path("unused"), steps, []))
-    lengths, size = features.lengths().astype(float), run.experiment.iterator.batch_size
+    lengths, size = features.lengths().astype(float), run.experiment.only_task.iterator.batch_size
     config = AutoConfig.from_pretrained(given.model)
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     row = 3 * layers * (2 * lengths * (4 * width**2 + 2 * width * inner) + 4 * lengths**2 * width)
@@ -264,7 +273,7 @@ def _report(
     out: dict[str, Any] = {"task": task, "times": times, "mean_length": float(lengths.mean())}
     for name, own in times.items():
         ratios = sorted(base / mine for base, mine in zip(times[first], own, strict=True))
-        peak = statistics.median(each[1 if name.endswith("bf16") else 0] for each in peaks)
+        peak = statistics.median(peak[1 if name.endswith("bf16") else 0] for peak in peaks)
         seconds = statistics.median(own)
         share = 100 * flops / seconds / peak
         out[name] = {"rows_per_second": size * steps / seconds, "ratios": ratios, "share_of_peak": share}
@@ -272,7 +281,7 @@ def _report(
         print(
             f"  {name:30} {size * steps / seconds:8.1f} rows/s  x{statistics.median(ratios):.2f} "
             f"({ratios[0]:.2f}-{ratios[-1]:.2f})  {share:.0f} % of the best matrix product ({peak / 1e9:.0f} GFLOP/s)  "
-            f"{memory[name]:.0f} MiB  {run.experiment.task.metrics[0].selects} {scores[name]:.1f}"
+            f"{memory[name]:.0f} MiB  {run.experiment.only_task.task.metrics[0].selects} {scores[name]:.1f}"
         )
     return out
 

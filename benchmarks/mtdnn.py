@@ -30,48 +30,50 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="overrides, behind --")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    from claf2 import config, run
+    from claf2 import config
+    from claf2.runs.train import train
 
     folders = []
     for seed in given.seeds.split(","):
         folder = given.out / f"seed-{seed}"
         experiment = config.load(given.base_config, [*given.words, "--seed_num", seed, "--log_dir", str(folder)])
-        run.train(experiment, resume=True)
+        train(experiment, resume=True)
         folders.append(folder)
     print("| task | score | single | refined | refined, fine-tuned | above single | 95 % interval | p |")
     print("| --- " * 8 + "|")
-    for task, part in experiment.parts.items():
+    for task, part in experiment.tasks.items():
         print(_row(task, part.task, folders))
 
 
 def _row(task: str, row: Any, folders: list[Path]) -> str:
-    from claf2.report import score
-    from claf2.store import read_predictions
+    from claf2.evaluation.predictions import read_predictions
+    from claf2.evaluation.report import compute_scores
 
     places = {"single": "stages/single/{}", "refined": ".", "fine_tuned": "stages/fine_tuned/{}"}
-    found: dict[str, list[Any]] = {}
+    predictions_of: dict[str, list[Any]] = {}
     for column, place in places.items():
         files = [folder / place.format(task) / "predictions" for folder in folders]
         if all(path.is_dir() for path in files):
             name = task if column == "refined" else row.name
-            found[column] = [read_predictions(path / f"{name}-valid.jsonl") for path in files]
+            predictions_of[column] = [read_predictions(path / f"{name}-valid.jsonl") for path in files]
     key, metric = row.metrics[0].selects, row.metrics[:1]
 
     def value(predictions: list[Any]) -> float:
-        return score(metric, predictions, row.labels)[key] or 0.0
+        return compute_scores(metric, predictions, row.labels)[key] or 0.0
 
     shown = [f"| {task} | {key} |"]
     for column in COLUMNS:
-        scores = [value(each) for each in found.get(column, [])]
+        scores = [value(predictions) for predictions in predictions_of.get(column, [])]
         spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
         shown.append(f"{statistics.fmean(scores):.1f} ± {spread:.1f} |" if scores else "– |")
-    if "single" not in found or "fine_tuned" not in found:
+    if "single" not in predictions_of or "fine_tuned" not in predictions_of:
         return " ".join([*shown, "– | – | – |"])
-    dice, size = np.random.default_rng(0), len(found["single"][0])
+    dice, size = np.random.default_rng(0), len(predictions_of["single"][0])
 
     def above(rows: Any) -> float:
         picked = [
-            [value([each[index] for index in rows]) for each in found[column]] for column in ("fine_tuned", "single")
+            [value([predictions[index] for index in rows]) for predictions in predictions_of[column]]
+            for column in ("fine_tuned", "single")
         ]
         return float(np.mean(picked[0]) - np.mean(picked[1]))
 

@@ -20,10 +20,10 @@ RECIPE = ["--max_seq_length", "64", "--learning_rate", "1e-4", "--eval_and_save_
 
 def with_claf2(experiment: Any) -> dict[str, float | None]:
     """Train with claf2 and return its scores."""
-    from claf2 import run
+    from claf2.runs.train import train
 
-    report = run.train(experiment, overwrite=True)
-    return dict(report.tasks[experiment.task.name].scores)
+    report = train(experiment, overwrite=True)
+    return dict(report.tasks[experiment.only_task.task.name].scores)
 
 
 def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, float | None]:
@@ -32,20 +32,20 @@ def with_trainer(experiment: Any, model_folder: str, folder: Path) -> dict[str, 
     from trainer import rows, trainer
     from transformers import AutoTokenizer
 
+    from claf2.evaluation.report import compute_scores
     from claf2.metrics import Prediction
-    from claf2.report import score
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     made = trainer(experiment, model_folder, folder, train=rows(experiment, tokenizer, "train"), use_cpu=True)
     valid = rows(experiment, tokenizer, "valid")
     made.train()
     logits = made.predict(valid).predictions
-    labels = list(experiment.task.labels)
+    labels = list(experiment.only_task.task.labels)
     predicted = [labels[int(np.argmax(row))] if labels else float(row[0]) for row in logits]
-    gold = [labels[each["labels"]] if labels else each["labels"] for each in valid]
+    gold = [labels[row["labels"]] if labels else row["labels"] for row in valid]
     pairs = zip(gold, predicted, strict=True)
     predictions = [Prediction(id=str(index), gold=g, prediction=p) for index, (g, p) in enumerate(pairs)]
-    return dict(score(experiment.task.metrics, predictions, labels))
+    return dict(compute_scores(experiment.only_task.task.metrics, predictions, labels))
 
 
 def main() -> None:

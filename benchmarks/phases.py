@@ -40,10 +40,10 @@ def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any] | Non
     pairs = []
     for turn in range(TURNS + 1):
         seconds = []
-        for each in (first, second):
+        for setup in (first, second):
             started = time.perf_counter()
-            if each is not None:
-                each()
+            if setup is not None:
+                setup()
             seconds.append(time.perf_counter() - started)
         if turn:
             pairs.append(seconds)
@@ -55,8 +55,8 @@ def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any] | Non
 def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
     from transformers import AutoTokenizer
 
-    from claf2.data import Data
-    from claf2.features import featurize
+    from claf2.data.features import featurize
+    from claf2.data.splits import SplitData
     from claf2.heads import LabelFeaturizer
     from claf2.task import tasks
     from claf2.tokenizers.build import load_tokenizer
@@ -66,7 +66,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
 
     def claf2() -> Any:
         folder = Path(tempfile.mkdtemp(dir=scratch)) / "features"
-        rows = Data(task, path).examples()
+        rows = SplitData(task, path).examples()
         return featurize(rows, LabelFeaturizer(max_seq_length=128), own, list(task.labels), folder)
 
     if importlib.util.find_spec("datasets") is None:
@@ -94,21 +94,22 @@ def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Calla
     from transformers import AutoTokenizer
 
     from claf2 import config
-    from claf2.build import find, splits
+    from claf2.runs.resolve import locate_splits, resolve_weights
 
     words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / task)]
     experiment = config.load(f"glue/{task}_bert", words)
-    sets = splits(experiment)[experiment.task.name]
-    run = find(experiment, sets["train"].texts)
-    valid, network = run.sets({experiment.task.name: {"valid": sets["valid"]}}), run.model()
+    sets = locate_splits(experiment)[experiment.only_task.task.name]
+    run = resolve_weights(experiment, sets["train"].texts)
+    valid, network = run.evaluation_sets({experiment.only_task.task.name: {"valid": sets["valid"]}}), run.model()
     # run_glue's defaults: rows padded to the longest input, batches of 8.
     padded = rows(experiment, AutoTokenizer.from_pretrained(model), "valid", "max_length")
     made = trainer(experiment, model, scratch / "trainer", train=padded, use_cpu=True, per_device_eval_batch_size=8)
-    return lambda: run.judge(network, valid), lambda: made.predict(padded)
+    return lambda: run.evaluate_sets(network, valid), lambda: made.predict(padded)
 
 
 def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    from claf2.heads.span import Span, SpanFeaturizer
+    from claf2.heads import CollectedOutputs
+    from claf2.heads.span import SpanFeaturizer, SpanHead
     from claf2.task import tasks
     from claf2.tokenizers.build import load_tokenizer
 
@@ -120,18 +121,18 @@ def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], An
         feature["starts"], feature["ends"] = np.array(feature["starts"]), np.array(feature["ends"])
         peak = dice.choice(np.flatnonzero(feature["ends"] >= 0))  # logits with one peak, as a trained model's
         logits = [8 - 0.4 * abs(places - peak - shift) + dice.normal(size=384) for shift in (0, 3)]
-        rows.append(dict(zip(("start", "end"), (each.astype(np.float32) for each in logits), strict=True)))
+        rows.append(dict(zip(("start", "end"), (logit.astype(np.float32) for logit in logits), strict=True)))
     offsets = [
         [(int(s), int(e)) if e >= 0 else None for s, e in zip(f["starts"], f["ends"], strict=True)] for f in features
     ]
-    head = Span()
+    head = SpanHead()
 
     def loop() -> list[str]:
         """Over the 20 best starts and ends of each window, and the softmax of the 20 best spans of each question, as
         run_qa does it; the best answers."""
-        found: dict[int, list[dict[str, Any]]] = {}
+        answers: dict[int, list[dict[str, Any]]] = {}
         for feature, row, spans in zip(features, rows, offsets, strict=True):
-            mine = found.setdefault(feature["example"], [])
+            mine = answers.setdefault(feature["example"], [])
             ends = np.argsort(row["end"])[-1:-21:-1].tolist()
             for first in np.argsort(row["start"])[-1:-21:-1].tolist():
                 for last in ends:
@@ -141,7 +142,7 @@ def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], An
                         score = row["start"][first] + row["end"][last]
                         mine.append({"place": (spans[first][0], spans[last][1]), "score": score})
         answers = []
-        for index, mine in found.items():
+        for index, mine in answers.items():
             best = sorted(mine, key=lambda span: span["score"], reverse=True)[:20]
             for span in best:
                 span["text"] = examples[index].context[slice(*span["place"])]
@@ -151,7 +152,7 @@ def _answers(model: str, data: Path) -> tuple[Callable[[], Any], Callable[[], An
             answers.append(best[0]["text"])
         return answers
 
-    return lambda: head.predict(examples, features, rows, [], tokenizer), loop
+    return lambda: head.predict(CollectedOutputs(examples, features, rows, [], tokenizer)), loop
 
 
 if __name__ == "__main__":

@@ -164,18 +164,18 @@ def main() -> None:
         for _ in range(arguments.turns):
             lines = start(2, folder / "exchange.py", int(parameters)).splitlines()
             exchange = statistics.median(float(line.split()[1]) for line in lines if line.startswith("seconds"))
-            whole, half = (
+            full, half = (
                 measured(folder, 1, [*words, "--batch_size", str(size)], steps=arguments.steps)[0] for size in (32, 16)
             )
             # The formula with this machine's figures: halving the tokens takes away half of what they cost.
-            machine = Machine(1.0, traffic("ddp", parameters, 2) / exchange, 0.0, 0.0, fixed=max(0.0, 2 * half - whole))
-            costs = Encoder(parameters, (whole - machine.fixed) / 6)
-            told = step_seconds(costs, machine, 1.0, 2)
+            machine = Machine(1.0, traffic("ddp", parameters, 2) / exchange, 0.0, 0.0, fixed=max(0.0, 2 * half - full))
+            costs = Encoder(parameters, (full - machine.fixed) / 6)
+            estimate = step_seconds(costs, machine, 1.0, 2)
             both = [
                 measured(folder, 2, [*words, "--batch_size", "32", "--engine", engine], steps=arguments.steps)[0]
                 for engine in ("ddp", "fsdp")
             ]
-            print(" | ".join(f"{each:.3f}" for each in (exchange, whole, half, told, *both)), flush=True)
+            print(" | ".join(f"{seconds:.3f}" for seconds in (exchange, full, half, estimate, *both)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""Errors a user can mend: each is one line that says where, what, and the way out."""
+"""Errors that a user can fix. Each message is one line: where the problem is, what it is, and how to fix it."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-LONGEST = 1000
-"""How many characters a message may have: it may quote what a file holds."""
+MAX_LENGTH = 1000
+"""The most characters of a message, which may quote the content of a file."""
 
 
 class Claf2Error(Exception):
-    """Base of every mistake that is the user's to mend. The command line prints it as one line and exits with 2."""
+    """Base of every error that the user can fix. The command line prints it as one line and exits with code 2."""
 
     exit_code = 2
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())
-        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} …")
+        super().__init__(line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]} …")
 
 
 class ConfigError(Claf2Error):
@@ -27,7 +28,7 @@ class ConfigError(Claf2Error):
         path: the full dotted path, e.g. ``optimizer.learning_rate``.
         problem: what is wrong with it.
         origin: where the value came from (``file:line`` or the command line).
-        hint: the way out, e.g. the nearest valid names.
+        hint: what to do about it, e.g. the nearest valid names.
     """
 
     def __init__(self, path: str, problem: str, *, origin: str | None = None, hint: str | None = None) -> None:
@@ -45,8 +46,8 @@ class DataError(Claf2Error):
     Args:
         file: the file.
         reason: what is wrong with it.
-        line: the line of the row, counted from 1; ``None`` when the whole file is meant.
-        hint: the way out.
+        line: the line of the row, from 1; ``None`` when the error concerns the whole file.
+        hint: what to do about it.
     """
 
     def __init__(self, file: str | Path, reason: str, *, line: int | None = None, hint: str | None = None) -> None:
@@ -58,7 +59,7 @@ class DataError(Claf2Error):
 
 
 class RegistryError(Claf2Error):
-    """A name is unknown, or two components claim it."""
+    """A name is unknown, or registered twice."""
 
 
 class ModelError(Claf2Error):
@@ -66,11 +67,15 @@ class ModelError(Claf2Error):
 
 
 class RunError(Claf2Error):
-    """A run folder is in the wrong state for what was asked of it."""
+    """A run's folder is in the wrong state for the command."""
+
+
+class RunInUseError(RunError):
+    """Another process uses the folder of the run."""
 
 
 class ChangedError(RunError):
-    """What a run depends on is not what it was when the run began."""
+    """Something that a run depends on has changed since the run began."""
 
 
 class Interrupted(Claf2Error):
@@ -86,5 +91,13 @@ def nearest(name: str, valid: Iterable[str], *, limit: int = 3) -> str:
     if close:
         return "did you mean " + " or ".join(repr(option) for option in close) + "?"
     if len(options) > 12:
-        return f"there are {len(options)} valid names, none of them close"
+        return f"there are {len(options)} valid names, but none is similar"
     return "valid: " + (", ".join(options) if options else "none")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, with its class where the message alone says little."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip().splitlines()  # without the colours of a terminal
+    message = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    # The message of a KeyError is the key, and that of an EOFError is empty.
+    return message if " " in message else f"{type(error).__name__}: {message}".removesuffix(": ")

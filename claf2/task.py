@@ -1,5 +1,8 @@
-"""Task: what is measured. One row says where the files are, how to read them, the labels, the head and the metrics.
-Suite: tasks that are reported together, and what was published of them."""
+"""Tasks and suites: what is measured.
+
+A task is one row of a table: its files and how to read them, its labels, its head and its metrics. A suite is a set of
+tasks that are reported together, with published scores to compare with.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import gzip
 import inspect
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -18,113 +22,137 @@ from claf2.metrics import Metric, metrics
 from claf2.readers import Example, Reader, readers
 from claf2.registry import Component, Registry, digest, load_plugin
 
-__all__ = ["Published", "Suite", "Task", "register_suite", "register_task", "suites", "tasks"]
+__all__ = ["Published", "Suite", "Task", "register_suite", "register_task", "report_damage", "suites", "tasks"]
 
 T = TypeVar("T")
 
-DAMAGE = (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, RecursionError)
-"""What a file raises that is cut short, garbled, in another encoding, or holds half a character."""
+DAMAGE_ERRORS = (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, RecursionError)
+"""What the standard library raises for files that are truncated, garbled or in another encoding."""
 
-HIDDEN = "-1"
-"""What some publishers write for the label of a test row."""
+HIDDEN_LABEL = "-1"
+"""What some publishers write for the labels of a test set that they keep to themselves."""
 
 
-def _metric(value: Any) -> Metric:
-    """Return a metric, given itself or its name."""
-    found = metrics.get(value)() if isinstance(value, str) else value
-    if not isinstance(found, Metric):
-        raise ValueError(f"{value!r} is neither a metric nor the name of one")
-    return found
+@contextmanager
+def report_damage(path: Path) -> Iterator[None]:
+    """Report what the standard library raises for a damaged file as a ``DataError``."""
+    try:
+        yield
+    except DAMAGE_ERRORS as error:
+        problem = f"damaged, or not in UTF-8: {type(error).__name__}: {error}"
+        hint = "text in another encoding can be converted: iconv -f CP949 -t UTF-8 FILE > NEW_FILE"
+        raise DataError(path, problem, hint=hint) from error
+
+
+def _to_metric(value: Any) -> Metric:
+    """Return the metric of that name; a metric is returned as it is."""
+    metric = metrics.get(value)() if isinstance(value, str) else value
+    if not isinstance(metric, Metric):
+        raise ValueError(f"{value!r} is neither a metric nor the name of a metric")
+    return metric
 
 
 class Task(Component):
     """One row of a task table."""
 
     name: str
-    """The name that `data_reader.dataset` selects."""
+    """The name by which `data_reader.dataset` selects the task."""
     language: str
     """ISO 639-1 code of the texts."""
     head: str
-    """The kind of answer: the name of a registered head."""
+    """The name of a registered head, which determines the kind of answer."""
     reader: SerializeAsAny[Reader]
     """The file format."""
-    metrics: tuple[Annotated[Any, BeforeValidator(_metric)], ...]
-    """The official metrics, or their names; the first score of the first one selects the best checkpoint."""
+    metrics: tuple[Annotated[Any, BeforeValidator(_to_metric)], ...]
+    """The official metrics, or their names. The score `selects` of the first one selects the best checkpoint."""
     markers: tuple[tuple[str, str], ...] = ()
-    """Pairs of marks that the reader puts around spans of a text: they become tokens of their own."""
+    """The (opening, closing) markers that the reader puts around spans; each of them becomes one token."""
     labels: tuple[str, ...] = ()
     """The label names in their published order; empty for tasks without classes."""
     files: Mapping[str, str] = {}
-    """The official file of each split (`train`, `valid`, `test`), relative to the data folder. Splits `valid_…` are
-    scored together with `valid`, where their files are there."""
+    """Split (`train`, `valid`, `test`) → its official file, relative to the data folder. Splits `valid_…` are evaluated
+    together with `valid` if their files exist."""
     test_reader: SerializeAsAny[Reader] | None = None
-    """The format of the test file where it is not that of the others."""
+    """The format of the test file, if it is not that of the other files."""
     hub: str | None = None
     """The data set on the Hugging Face hub, `owner/name` or `owner/name:configuration`."""
     hub_splits: Mapping[str, str] = {}
-    """The hub's name of a split where it is not `train`, `validation`, `test`."""
+    """Split → its name on the hub, if that is not `train`, `validation` or `test`."""
     hub_columns: Mapping[str, str] = {}
-    """Example field (of a JSON file: key) → hub column, where the hub's columns are not those of the file."""
+    """Field of an example (or key, for formats in JSON) → column of the hub's data set, where the two differ."""
     source: str = ""
     """The public home of the data."""
     licence: str = ""
-    """The licence of the data, as its home states it."""
+    """The licence of the data, as `source` states it."""
     notes: tuple[str, ...] = ()
-    """What a user of the data has to know: known errata, splits that are used otherwise than their names say."""
+    """What users of the data need to know, such as errata and splits with an unusual role."""
     aliases: tuple[str, ...] = ()
-    """Other names, e.g. CLaF's data set names."""
+    """Other names of the task, such as those of CLaF's data sets."""
     version: int = 1
-    """Raised when a change of the row changes what is measured."""
+    """Increased when a change of the row changes what its scores mean."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        """Stream the examples of ``path``, each label checked against the task's own.
+        """Stream the examples of a file, and check each label against ``labels``.
 
         Raises:
-            DataError: for a missing file, a malformed row, an unknown label, or a file without a row.
+            DataError: if the file is missing or empty, a row is malformed, or a label is unknown or hidden.
         """
-        self.require(path)
         known = frozenset(self.labels)
-        empty = True
         for example in self._examples(path):
-            empty = False
             if known:
                 for label in example.label_names():
                     if label not in known:
-                        if label == HIDDEN:
-                            raise DataError(
-                                path, f"example {example.id!r} has a hidden label", line=example.line or None
-                            )
-                        raise DataError(
-                            path,
-                            f"label {label!r} of example {example.id!r} is not one of task {self.name!r}",
-                            line=example.line or None,
-                            hint=nearest(label, known),
-                        )
+                        raise self._label_error(path, example, label)
             yield example
-        if empty:
-            raise DataError(path, "holds no example")
+
+    def read_unlabelled(self, path: Path) -> Iterator[Example]:
+        """Stream the examples of a file without their labels, which may be unknown or hidden.
+
+        Raises:
+            DataError: if the file is missing or empty, or a row is malformed.
+        """
+        for example in self._examples(path):
+            yield example.unlabelled()
 
     def _examples(self, path: Path) -> Iterator[Example]:
-        """Stream what the reader reads, and refuse what is no text."""
-        try:
+        """Stream the examples of a file before any check of labels."""
+        self.check_file(path)
+        example = None
+        with report_damage(path):
             for example in self.reader.read(path):
+                # JSON may escape half of a surrogate pair, which is no character: tokenizers crash on it much later.
                 for text in (example.id, *example.texts()):
                     text.encode()
                 yield example
-        except DAMAGE as error:
-            raise DataError(path, f"damaged, or not in UTF-8: {type(error).__name__}: {error}") from error
+        if example is None:
+            raise DataError(path, "contains no examples")
 
-    def require(self, path: Path) -> None:
-        """Raise ``DataError`` where there is no such file."""
+    def _label_error(self, path: Path, example: Example, label: str) -> DataError:
+        line = example.line or None
+        if label == HIDDEN_LABEL:
+            return DataError(path, f"example {example.id!r} has a hidden label ({HIDDEN_LABEL})", line=line)
+        problem = f"label {label!r} of example {example.id!r} is not a label of task {self.name!r}"
+        return DataError(path, problem, line=line, hint=nearest(label, self.labels))
+
+    def check_file(self, path: Path) -> None:
+        """Check that the file exists.
+
+        Raises:
+            DataError: if it does not; the message says where to download it.
+        """
         if not path.is_file():
             raise DataError(
                 path,
-                "no such file" if not path.exists() else "no file",
-                hint=f"{self.name} is to be had from {self.source or 'its publisher'}",
+                "no such file" if not path.exists() else "is not a file",
+                hint=f"set --data_dir, or download {self.name} from {self.source or 'its publisher'}",
             )
 
     def identity(self) -> str:
-        """Return a digest of all in the row that determines what a score means."""
+        """Return the SHA-256 of everything in the row that determines what a score means.
+
+        File names, notes and the home of the data are not part of it. The digest is part of the keys of cached data, so
+        a field that is added later must not change the digest of tasks that do not set it, as ``markers`` does.
+        """
         return digest(
             {
                 "name": self.name,
@@ -133,23 +161,23 @@ class Task(Component):
                 "labels": self.labels,
                 **({"markers": self.markers} if self.markers else {}),
                 "reader": [readers.name_of(type(self.reader)), self.reader.model_dump(mode="json")],
-                "metrics": [[metrics.name_of(type(each)), each.model_dump(mode="json")] for each in self.metrics],
+                "metrics": [[metrics.name_of(type(metric)), metric.model_dump(mode="json")] for metric in self.metrics],
                 "version": self.version,
             }
         )
 
 
 class Published(Component):
-    """A row of somebody's table."""
+    """Published scores of one model: a row of a table."""
 
     model: str
-    """The model, and what else tells the row from others."""
+    """The name of the model, and what distinguishes the row from others of the same model."""
     source: str
-    """Where it stands; a dagger behind it: recalled, and not checked against the source."""
+    """Where the scores were published. A dagger († at the end) means that they were not checked against it."""
     split: Literal["dev", "test"]
-    """What it was measured on."""
+    """The split that the scores were measured on."""
     scores: Mapping[str, tuple[float | None, ...]]
-    """The scores of each task, 0–100, in the order of the suite's own; ``None`` where there is none."""
+    """Task → its scores, 0–100, in the order of the suite's ``columns``; ``None`` where none was published."""
 
 
 class Suite(Component):
@@ -157,22 +185,22 @@ class Suite(Component):
 
     name: str
     columns: Mapping[str, tuple[str, ...]]
-    """Task → the keys of its scores, as a run logs them (``valid/accuracy``); their mean is the task's."""
+    """Task → the keys of its scores as a run logs them (``valid/accuracy``). The task's score is their mean."""
     configs: Mapping[str, str]
-    """Task → its BaseConfigs' name without the recipe: ``glue/rte`` of ``glue/rte_bert``."""
+    """Task → the name of its BaseConfigs without the recipe: ``glue/rte`` for ``glue/rte_bert``."""
     recipes: tuple[str, ...]
-    """The endings of those names; the first one is taken where none is asked for."""
+    """The recipes, which are the endings of those names; the first one is the default."""
     published: tuple[Published, ...] = ()
     averaged: tuple[str, ...] = ()
-    """The tasks of the average, where it is not all of them."""
+    """The tasks that the average includes; empty: all."""
     submission: Mapping[str, tuple[str, str]] = {}
-    """File of a submission → the task whose model answers, and the official test file that it answers."""
+    """File name in a submission → (task whose model predicts it, official test file that it answers)."""
     notes: str = ""
-    """What a reader of the table has to know."""
+    """What readers of the table need to know."""
     aliases: tuple[str, ...] = ()
 
     def average(self, scores: Mapping[str, Sequence[float | None]]) -> float | None:
-        """Return the mean of the tasks' scores; ``None`` where one is missing or undefined."""
+        """Return the mean of the tasks' scores, 0–100; ``None`` if a score is missing or undefined."""
         means = [_mean(scores.get(task, (None,))) for task in self.averaged or self.columns]
         return _mean(means)
 
@@ -182,37 +210,53 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(defined) / len(defined) if defined and len(defined) == len(values) else None
 
 
-class _Tables(Registry[T]):
-    """What the tables hold: the shipped ones are files in `tasks/`, loaded exactly as a user's plug-in is."""
+class _TableRegistry(Registry[T]):
+    """The tasks or suites of the task tables. The shipped tables are the files in `tasks/`, loaded like plug-ins."""
+
+    # Class attributes: tasks and suites are defined in the same files, so that both registries are filled at once.
 
     _loaded: ClassVar[bool] = False
+    _loading: ClassVar[bool] = False
 
     def discover(self) -> None:
-        if not _Tables._loaded:
-            _Tables._loaded = True
-            for table in sorted(tables().glob("*.py")):
-                load_plugin(str(table))
+        if not (_TableRegistry._loaded or _TableRegistry._loading):  # a table may look up names while it is loaded
+            _TableRegistry._loading = True
+            try:
+                for table in sorted(task_tables().glob("*.py")):
+                    load_plugin(str(table))
+                _TableRegistry._loaded = True
+            finally:
+                _TableRegistry._loading = False
         super().discover()
 
 
-def tables() -> Path:
-    """Return the folder of the shipped task tables: beside the package in a checkout, inside it when installed."""
-    return shipped("tasks")
+def task_tables() -> Path:
+    """Return the folder of the shipped task tables."""
+    return shipped_dir("tasks")
 
 
-def shipped(folder: str) -> Path:
-    """Return a folder that ships with the package: ``tasks`` or ``base_config``."""
+def shipped_dir(folder: str) -> Path:
+    """Return a folder that ships with the package, ``tasks`` or ``base_config``.
+
+    In a checkout it is next to the package, in an installation inside it.
+    """
     package = Path(__file__).parent
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
 
 
-tasks: Registry[Task] = _Tables("task")
-suites: Registry[Suite] = _Tables("suite")
+tasks: Registry[Task] = _TableRegistry("task")
+"""All tasks, by name and alias."""
+suites: Registry[Suite] = _TableRegistry("suite")
+"""All suites, by name."""
 
 
 def register_task(task: Task) -> Task:
-    """File a task under its name and aliases."""
+    """Register a task under its name and aliases.
+
+    Raises:
+        RegistryError: if one of the names belongs to a task from another place.
+    """
     frame = inspect.stack()[1]
     for name in (task.name, *task.aliases):
         tasks.add(name, task, origin=f"{frame.filename}:{frame.lineno}")
@@ -220,7 +264,11 @@ def register_task(task: Task) -> Task:
 
 
 def register_suite(suite: Suite) -> Suite:
-    """File a suite under its name and aliases."""
+    """Register a suite under its name and aliases.
+
+    Raises:
+        RegistryError: if one of the names belongs to a suite from another place.
+    """
     frame = inspect.stack()[1]
     for name in (suite.name, *suite.aliases):
         suites.add(name, suite, origin=f"{frame.filename}:{frame.lineno}")

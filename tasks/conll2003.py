@@ -11,7 +11,7 @@ register_task(
         language="en",
         head="tag",
         labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"),
-        # The original writes IOB1; copies that say IOB2 already come through unchanged.
+        # The original files are IOB1; copies in IOB2 stay as they are.
         reader=Conll(delimiter=None, scheme="iob1"),
         metrics=("seqeval",),
         files={
@@ -20,9 +20,9 @@ register_task(
             "test": "conll2003/eng.testb",
         },
         hub="eriktks/conll2003",
-        notes=("The original files are IOB1, which is turned into IOB2; document boundaries are passed over.",),
+        notes=("The original files use IOB1, which is converted to IOB2; document boundaries are skipped.",),
         source="https://www.clips.uantwerpen.be/conll2003/ner/",
-        licence="the annotation is free, the texts are Reuters' (RCV1) and must not be passed on",
+        licence="the annotation is free; the texts belong to Reuters (RCV1) and must not be redistributed",
         aliases=("conll2003_bert", "conll2003_roberta"),
     )
 )

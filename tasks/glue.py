@@ -36,13 +36,13 @@ HUB_TEXTS = {
 }
 
 NOTES = {
-    "rte": ("277 development rows: one score has a standard error of 2.8 points.",),
+    "rte": ("277 development rows: a score has a standard error of 2.8 points.",),
     "wnli": (
-        "71 development rows, whose majority class makes 56.3: one score has a standard error of 5.9 points.",
-        "development labels contradict those of training rows with the same sentence: learning what "
-        "stands there hurts.",
+        "71 development rows: a score has a standard error of 5.9 points, and the majority class reaches 56.3.",
+        "development rows repeat sentences of the training set with the opposite label, so fitting the training set "
+        "well lowers the score.",
     ),
-    "mnli": ("matched and mismatched rows are scored in one run: `valid/…` and `valid_mismatched/…`.",),
+    "mnli": ("matched and mismatched rows have scores of their own in each run: `valid/…` and `valid_mismatched/…`.",),
     "qnli": ("version 2 of the data (104,743 training rows).",),
 }
 
@@ -82,7 +82,7 @@ for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
         )
     )
 
-# The diagnostic set has no training data: evaluate.py RUN FILE --task ax judges a run of mnli. Its labels are hidden.
+# The diagnostic set has no training data. `evaluate.py RUN FILE --task ax` evaluates a run of mnli; labels are hidden.
 register_task(
     Task(
         name="ax",
@@ -98,7 +98,7 @@ register_task(
     )
 )
 
-# MT-DNN ranks: which of two sentences answers the question. Its score is not GLUE's.
+# MT-DNN's ranking: which of two sentences answers the question? The score is not comparable to GLUE's QNLI.
 register_task(
     Task(
         name="qnli_rank",
@@ -111,7 +111,7 @@ register_task(
         metrics=("accuracy",),
         files={"train": "glue_data/QNLI/train.tsv", "valid": "glue_data/QNLI/dev.tsv"},
         source=SOURCE,
-        notes=("only questions that have a sentence with and one without the answer: 1,362 of 4,100 of the dev file.",),
+        notes=("Only questions with an answering and a non-answering sentence: 1,362 of 4,100 in the dev file.",),
     )
 )
 
@@ -121,7 +121,7 @@ FAIRSEQ = "fairseq, examples/roberta"
 
 
 def published(model: str, source: str, **scores: tuple[float | None, ...]) -> Published:
-    """Return a row of development scores; a paper's single number of two scores stands in both places."""
+    """Return a row of development scores, where ``None`` is a score that was not published."""
     return Published(model=model, source=source, split="dev", scores=scores)
 
 
@@ -197,8 +197,8 @@ register_suite(
             "WNLI.tsv": ("wnli", "glue_data/WNLI/test.tsv"),
             "AX.tsv": ("mnli", "glue_data/diagnostic/diagnostic.tsv"),
         },
-        notes="The average leaves WNLI out, as BERT's paper does, and takes a task of two scores by their "
-        "mean. CLaF's QNLI is two "
-        "points below others'. fairseq gives one number of MRPC, STS-B, QQP and MNLI.",
+        notes="As in the BERT paper, the average excludes WNLI; a task with two scores counts as their mean. "
+        "CLaF's QNLI scores are two points below those of others. fairseq publishes one score for MRPC, STS-B, QQP and "
+        "MNLI.",
     )
 )  # fmt: skip

@@ -1,5 +1,4 @@
-"""JGLUE 1.3 (Kurihara et al., 2022), as https://github.com/yahoojapan/JGLUE publishes it, and JCoLA "
-"(Someya et al., 2024)."""
+"""JGLUE 1.3 (Kurihara et al., 2022), from https://github.com/yahoojapan/JGLUE, and JCoLA (Someya et al., 2024)."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ PAIR = {"id": "sentence_pair_id", "text_a": "sentence1", "text_b": "sentence2", 
 
 
 def files(name: str, *splits: str) -> dict[str, str]:
-    """Return the files of version 1.3; the test labels of some tasks were published with it."""
+    """Return the files of version 1.3, which has the test labels of some tasks."""
     return {split: f"jglue/datasets/{name}-v1.3/{split}-v1.3.json" for split in splits}
 
 
@@ -26,9 +25,9 @@ register_task(
         reader=Jsonl(columns={"id": "review_id", "text_a": "sentence", "label": "label"}),
         metrics=("accuracy",),
         files={split: f"jglue/datasets/marc_ja-v1.1/{split}-v1.1.json" for split in ("train", "valid", "test")},
-        notes=("The reviews are no longer distributed by Amazon; JGLUE's scripts make the files from a copy one has.",),
+        notes=("Amazon no longer distributes the reviews; JGLUE's scripts build the files from a copy of them.",),
         source=SOURCE,
-        licence="Amazon's, who no longer distribute the reviews; JGLUE's scripts build the files from a copy",
+        licence="Amazon's; the reviews are no longer distributed",
         aliases=("marc_ja_bert", "marc_ja_roberta"),
     )
 )
@@ -49,7 +48,7 @@ register_task(
         hub="shunk031/JGLUE:JCoLA",
         hub_splits={"valid_out_of_domain": "validation_out_of_domain"},
         notes=(
-            "In-domain and out-of-domain rows are scored apart: `valid/…` and `valid_out_of_domain/…`. "
+            "In-domain and out-of-domain rows have scores of their own: `valid/…` and `valid_out_of_domain/…`. "
             "XLM-R large collapses on some seeds (in-domain MCC .214 ± .128).",
         ),
         source="https://github.com/osekilab/JCoLA",
@@ -99,8 +98,8 @@ register_task(
         files=files("jsquad", "train", "valid", "test"),
         hub="shunk031/JGLUE:JSQuAD",
         notes=(
-            "A context is `title [SEP] paragraph`; the tokenizer reads the mark as its own.",
-            "Scores drop where subword tokens do not meet the ends of answers (JGLUE leaves XLM-R out for that).",
+            "A context is `title [SEP] paragraph`, in which `[SEP]` becomes the special token.",
+            "Scores are low if answers do not end at token boundaries, which is why JGLUE reports none for XLM-R.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -135,7 +134,7 @@ def published(
     model: str, source: str, marc_ja: float | None, jsts: tuple[float, float] | None, jnli: float,
     jsquad: tuple[float, float] | None, choice: float, jcola: float | None = None,
 ) -> Published:  # fmt: skip
-    """Return a row of development scores, as published between 0 and 1."""
+    """Return a row of development scores, 0–100, given what was published, 0–1."""
     scores = {
         "marc_ja": (marc_ja,),
         "jcola": (jcola, None, None, None),
@@ -144,10 +143,10 @@ def published(
         "jsquad": jsquad,
     }
     known = {
-        **{task: each for task, each in scores.items() if each and each[0] is not None},
+        **{task: values for task, values in scores.items() if values and values[0] is not None},
         "jcommonsenseqa": (choice,),
     }
-    percent = {task: tuple(None if v is None else round(100 * v, 2) for v in each) for task, each in known.items()}
+    percent = {task: tuple(None if v is None else round(100 * v, 2) for v in values) for task, values in known.items()}
     return Published(model=model, source=source, split="dev", scores=percent)
 
 
@@ -183,9 +182,8 @@ register_suite(
             published("DeBERTa-v2 base", NOBU_G, 0.970, (0.922, 0.886), 0.922, (0.899, 0.951), 0.873, 0.879),
             published("DeBERTa-v2 large", NOBU_G, 0.968, (0.925, 0.892), 0.924, (0.912, 0.959), 0.890, 0.882),
         ),
-        notes="Published rows are the best of a grid on the very development sets, so they are a little "
-        "high. MARC-ja cannot be "
-        "shipped: its reviews are no longer distributed.",
+        notes="Published scores are the best of a grid search on the same development sets, which makes them slightly "
+        "optimistic. The reviews of MARC-ja are no longer distributed.",
         aliases=("jlue",),
     )
 )  # fmt: skip

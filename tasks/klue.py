@@ -43,7 +43,7 @@ register_task(
         metrics=("klue_sts",),
         files=files("klue-sts"),
         hub="klue/klue:sts",
-        notes=("KLUE-baseline regresses `real-label` and cuts both sides at 3 for F1; `binary-label` is not used.",),
+        notes=("As in KLUE-baseline, `real-label` is the target, and F1 uses a threshold of 3 on both sides.",),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_sts_bert", "klue_sts_roberta"),
@@ -64,9 +64,8 @@ register_task(
         hub="klue/klue:ner",
         notes=(
             'Version 1.1 still has broken tags (KLUE issue 39).',
-            "KLUE-baseline's character F1 counts O (its issue 7), and its alignment of characters is "
-            "wrong in words with [UNK] (its issue 9, KLUE issue 40); `official` scores have the first of "
-            "these, the second does not arise here.",
+            "KLUE-baseline's character F1 includes O (its issue 7), as `char_macro_f1` does. Its wrong alignment of "
+            "characters in words with [UNK] (its issue 9, KLUE issue 40) does not occur here.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -84,7 +83,7 @@ register_task(
         metrics=("macro_f1",),
         files=files("ynat"),
         hub="klue/klue:ynat",
-        notes=("Dacon's copy re-splits official train and dev: its scores are not KLUE's.",),
+        notes=("Dacon's copy splits the official train and dev data differently, so scores on it are not comparable.",),
         source=SOURCE,
         licence=LICENCE,
         aliases=("klue_tc", "ynat_bert", "ynat_roberta"),
@@ -111,8 +110,8 @@ register_task(
         files=files("klue-re"),
         hub="klue/klue:re",
         notes=(
-            "KLUE-baseline glues what follows a closing mark to the word before it (`##` pieces of "
-            "Hangul, no `▁`); here as well, where the vocabulary has such a piece.",
+            "As in KLUE-baseline, what follows a closing marker without a space continues the word before it: a piece "
+            "of Hangul gets `##`, or loses its `▁`, if the vocabulary has the resulting piece.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -137,8 +136,8 @@ register_task(
         hub="klue/klue:dp",
         hub_columns={"words": "word_form", "pos": "pos", "heads": "head", "relations": "deprel"},
         notes=(
-            "KLUE-baseline's UAS and LAS are macro F1 over positions and relations, not attachment "
-            "scores; `uas` and `las` are.",
+            "KLUE-baseline's UAS and LAS are macro F1 over positions and relations. The attachment scores are `uas` "
+            "and `las`.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -157,8 +156,9 @@ register_task(
         hub="klue/klue:mrc",
         hub_columns={"id": "guid"},
         notes=(
-            '"ROUGE-W" is the character F1 of the longest common substring; the normaliser\'s pattern is '
-            "broken, so 《》〈〉‘’ stay (`_fixed` removes them).",
+            '"ROUGE-W" is the character F1 of the longest common substring. Because of a bug in KLUE-baseline\'s '
+            "normalizer, 《》〈〉‘’ stay in the answers; `rouge_w_fixed` removes them.",
+            "On the hub, `answers` of an unanswerable question are plausible answers; `is_impossible` decides.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -175,7 +175,7 @@ SLOTS = {
     "지하철": "도착지|출발 시간|출발지",
     "택시": "도착 시간|도착지|종류|출발 시간|출발지",
 }
-"""The 45 slots of ontology.json, in its order, which is the alphabet's."""
+"""The 45 slots of ontology.json in its order, which is alphabetical."""
 
 register_task(
     Task(
@@ -189,7 +189,7 @@ register_task(
         hub="klue/klue:wos",
         notes=(
             "Some values of the published states are wrong (KLUE pull request 9).",
-            "KLUE-baseline's slot \"micro\" F1 is the mean of the turns' F1; `slot_f1_fixed` is micro F1.",
+            "KLUE-baseline's slot \"micro\" F1 is the mean of the turns' F1; `slot_f1_fixed` is micro F1 as defined.",
         ),
         source=SOURCE,
         licence=LICENCE,
@@ -197,7 +197,7 @@ register_task(
     )
 )
 
-# The README's table (commit 3efd987), in its order; it is of the TEST set, whose labels were never published.
+# The table of the README (commit 3efd987) in its order. Scores are on the test set, whose labels were never published.
 PUBLISHED = (
     (
         "mBERT",
@@ -240,8 +240,8 @@ ORDER = ("ynat", "klue_sts", "klue_nli", "klue_ner", "klue_re", "klue_dp", "klue
 
 
 def published(line: str) -> dict[str, tuple[float, ...]]:
-    """Take a line of the table apart: tasks between slashes, scores between commas."""
-    return {task: tuple(map(float, each.split(","))) for task, each in zip(ORDER, line.split("/"), strict=True)}
+    """Return task → scores of a line of the table, in which slashes separate tasks, and commas scores."""
+    return {task: tuple(map(float, cell.split(","))) for task, cell in zip(ORDER, line.split("/"), strict=True)}
 
 
 register_suite(
@@ -263,8 +263,7 @@ register_suite(
             Published(model=model, source="KLUE README", split="test", scores=published(line))
             for model, line in PUBLISHED
         ),
-        notes="The published rows are of the test sets: a development score is no reproduction of them. "
-        "The benchmark names no "
-        "average; this one is the mean of the tasks' means.",
+        notes="Published scores are on the test sets, so scores on the development sets do not reproduce them. The "
+        "benchmark defines no average; this one is the mean over tasks of their mean scores.",
     )
 )

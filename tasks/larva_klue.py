@@ -1,4 +1,4 @@
-"""Public stand-ins for the KLUE of NAVER's LaRva team (2019), a private set of eight; not the public KLUE of 2021."""
+"""Public substitutes for the private tasks of NAVER's LaRva team (2019), who called them KLUE; not the KLUE of 2021."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ register_task(
         metrics=(SquadScore(language="ko"),),
         files={"train": "korquad/KorQuAD_v1.0_train.json", "valid": "korquad/KorQuAD_v1.0_dev.json"},
         hub="KorQuAD/squad_kor_v1",
-        notes=(
-            "An exact match far below F1 (KoBERT 51.75 / 79.15) is a fault of a tokenizer's offsets, not of a model.",
-        ),
+        notes=("An exact match far below F1 (KoBERT 51.75 / 79.15) points to wrong offsets of the tokenizer.",),
         source="https://korquad.github.io/KorQuad%201.0/",
         licence="CC BY-ND 2.0 KR",
         aliases=("korquad_bert", "korquad_roberta"),
@@ -32,14 +30,14 @@ register_task(
         labels=("0", "1"),
         reader=Delimited(columns={"id": "id", "text_a": "document", "label": "label"}),
         metrics=("accuracy",),
-        # The published test set, which everybody uses as the development set; cut your own with valid_fraction.
+        # All published scores use the test set as development set. Split the training set with valid_fraction instead.
         files={"train": "nsmc/ratings_train.txt", "valid": "nsmc/ratings_test.txt"},
         hub="e9t/nsmc",
         hub_columns={"id": "id", "text_a": "document", "label": "label"},
         hub_splits={"valid": "test"},
         notes=(
-            "A few documents are empty: read without missing values and without quoting.",
-            "The test set serves as development set in every published score.",
+            "A few documents are empty, and quotes are part of the text.",
+            "All published scores use the test set as development set.",
         ),
         source="https://github.com/e9t/nsmc",
         licence="CC0 1.0",
@@ -90,7 +88,7 @@ register_task(
         language="ko",
         head="classify",
         labels=("0", "1"),
-        # The file's own column is 0 where two questions ask the same, although it is called is_duplicate.
+        # In the file, 0 means that two questions ask the same, although the column is called is_duplicate.
         reader=Delimited(
             columns={"text_a": "question1", "text_b": "question2", "label": "is_duplicate"},
             delimiter=",",
@@ -98,7 +96,7 @@ register_task(
         ),
         metrics=("accuracy",),
         files={"train": "question_pair/kor_pair_train.csv", "valid": "question_pair/kor_Pair_test.csv"},
-        notes=("The label is 0 where two questions ask the same, although its column is called is_duplicate.",),
+        notes=("The label 0 means that two questions ask the same thing, although the column is called is_duplicate.",),
         source="https://github.com/songys/Question_pair",
         licence="MIT",
         aliases=("question_pair_bert", "question_pair_roberta"),
@@ -123,16 +121,16 @@ register_task(
         hub="google-research-datasets/paws-x:ko",
         hub_columns={"text_a": "sentence1", "text_b": "sentence2"},
         notes=(
-            "Rows with the placeholder NS for a text are left out (35 of 2,000 in dev).",
-            "dev and test share first sentences.",
+            "Rows with the placeholder NS instead of a text are left out (35 of 2,000 in dev).",
+            "Some first sentences occur in both dev and test.",
         ),
         source="https://github.com/google-research-datasets/paws/tree/master/pawsx",
-        licence="free for any purpose, as its home states",
+        licence="free for any purpose, as the source states",
         aliases=("paws_ko_bert", "paws_ko_roberta"),
     )
 )
 
-# What follows is no part of the eight, but of the same making: further public Korean sets.
+# Further public Korean data sets, which the eight tasks do not include.
 
 register_task(
     Task(
@@ -155,15 +153,14 @@ register_task(
         name="parakqc",
         language="ko",
         head="classify",
-        # The corpus has no split and no pairs: its first column, the topic of a request, is what is told here.
+        # The corpus has neither splits nor pairs, so the task is to classify the topic of a request, its first column.
         labels=("0", "1", "2", "3"),
         reader=Delimited(columns={"text_a": 2, "label": 0}, header=False),
         metrics=("accuracy",),
         files={"train": "paraKQC/paraKQC_v1.txt"},
         notes=(
-            "The corpus is sets of ten paraphrases without a split or pairs: what is told here is the "
-            "topic, and a random cut leaves paraphrases of training rows in the development part, so "
-            "scores are flattering.",
+            "The corpus has sets of ten paraphrases, but no splits or pairs. The task is to classify the topic. "
+            "After a random split, development rows are paraphrases of training rows, so scores are optimistic.",
         ),
         source="https://github.com/warnikchow/paraKQC",
         licence="CC BY-SA 4.0",
@@ -202,7 +199,7 @@ register_task(
         metrics=("seqeval",),
         files={"train": "naver_ner/train.tsv", "valid": "naver_ner/test.tsv"},
         source="https://github.com/monologg/KoELECTRA",
-        licence="Apache-2.0, as that repository states; the data are of the NAVER NLP Challenge 2018",
+        licence="Apache-2.0, as the source states; the data comes from the NAVER NLP Challenge 2018",
         aliases=("naver_ner_bert", "naver_ner_roberta"),
     )
 )
@@ -246,8 +243,7 @@ register_suite(
                 scores={"korquad": (86.84, 94.75), "nsmc": (90.0,), "paws_ko": (84.9,)},
             ),
         ),
-        notes="Public stand-ins for NAVER's private set of eight (docs/larva_klue.md says which for "
-        "which); not the public KLUE. NSMC "
-        "and question pair are scored on their published test sets, which select as well.",
+        notes="Public substitutes for NAVER's eight private tasks (see docs/larva_klue.md); not the public KLUE. NSMC "
+        "and question pair are scored on their published test sets, which also select the checkpoint.",
     )
 )  # fmt: skip

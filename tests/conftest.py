@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from claf2.data.samples import lexicon
+
 # One thread: the models here are so small that threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+SAMPLES = Path(lexicon.__file__).parent
 
 WORDS = """
 the a an is was were in on at of and to it he she they who what when where which how many not no very film movie good
@@ -47,7 +51,11 @@ def vocabulary() -> list[str]:
     syllables = sorted({character for word in WORDS.split() for character in word if ord(character) > 127})
     words = sorted(set(WORDS.split()) - set(characters) - set(syllables))
     pieces = [f"##{character}" for character in characters + syllables]
-    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *syllables, *words, *pieces]
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *syllables, *words, *pieces]
+    # The letters of the generated samples, which a training would refuse if they were unknown.
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.py")))
+    letters = sorted({letter for letter in sources if letter.isalpha()} - set(known))
+    return [*known, *letters, *(f"##{letter}" for letter in letters)]
 
 
 @pytest.fixture(scope="session")

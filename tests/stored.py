@@ -14,7 +14,7 @@ def last(folder: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a run's ``last/`` by name: weights, and behind ``optimizer.`` the optimizer's state."""
     reader = HuggingFaceStorageReader(str(folder / "last"))
     stored = reader.read_metadata().state_dict_metadata
-    tensors = {name: torch.zeros(each.size, dtype=each.properties.dtype) for name, each in stored.items()}  # type: ignore[union-attr]
+    tensors = {name: torch.zeros(tensor.size, dtype=tensor.properties.dtype) for name, tensor in stored.items()}  # type: ignore[union-attr]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load(tensors, storage_reader=reader, no_dist=True)
@@ -23,4 +23,4 @@ def last(folder: Path) -> dict[str, torch.Tensor]:
 
 def last_bytes(folder: Path) -> dict[str, bytes]:
     """Return the same as bytes, to compare them whole."""
-    return {name: each.numpy().tobytes() for name, each in last(folder).items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in last(folder).items()}

@@ -14,35 +14,26 @@ import claf2
 
 ROOT = Path(claf2.__file__).parent
 
-LAYERS = (
-    ("errors", "registry"),
-    ("readers", "tokenizers", "metrics"),
-    ("task", "overrides", "seed", "samples"),
-    ("ranks", "features", "networks", "heads", "split", "samplers", "batch", "optim", "hub", "data"),
-    ("models", "report"),
-    ("shards",),
-    ("objectives",),
-    ("loop", "process"),
-    ("judge",),
-    ("observe", "store"),
-    ("trainers",),
-    ("schema",),
-    ("fill",),
+WINGS = (
+    ("runtime", "errors", "registry"),
+    ("task", "readers", "tokenizers", "heads", "metrics"),
+    ("data",),
+    ("models",),
+    ("evaluation",),
+    ("training",),
     ("config",),
-    ("handbook",),
-    ("build",),
-    ("teachers",),
-    ("prepare",),
-    ("run", "inference", "estimate"),
-    ("bench", "explain"),
+    ("runs",),
+    ("benchmarking", "storage"),
+    ("api",),
     ("cli",),
+    ("__main__",),
 )
-"""A line imports from its own and from the lines above."""
+"""Each wing imports from its own line and from the lines above."""
 
-FAMILIES = ("readers", "metrics", "heads", "trainers", "samples")
+FAMILIES = ("readers", "metrics", "heads", "training/callbacks", "training/trainers", "data/samples")
 """Packages whose members never import each other."""
 
-SHARED = {"samples": {"lexicon"}}
+SHARED = {"data/samples": {"lexicon"}, "readers": {"tags", "text"}}
 """What members of a family may share besides their package."""
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pyarrow", "seqeval", "tensorboard", "tokenizers")
@@ -58,99 +49,113 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part(name: str) -> str:
-    """Return the module or package of claf2 that a dotted name belongs to."""
+def wing(name: str) -> str:
+    """Return the wing of claf2 that a dotted name belongs to."""
     return name.split(".")[1] if name.startswith("claf2.") else ""
 
 
-def upward(root: Path) -> list[str]:
-    """Return the imports that point the wrong way, and the parts that no layer names."""
-    layer = {name: number for number, names in enumerate(LAYERS) for name in names}
+def module_of(path: Path, root: Path) -> str:
+    """Return the dotted name of a file of the package."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(["claf2", *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+def upward_imports(root: Path) -> list[str]:
+    """Return the imports that point the wrong way, and the files that belong to no wing."""
+    level = {name: number for number, names in enumerate(WINGS) for name in names}
     wrong = []
     for path in sorted(root.rglob("*.py")):
-        mine = path.relative_to(root).parts[0].removesuffix(".py")
-        if mine == "__init__":
+        own_wing = wing(f"{module_of(path, root)}.")
+        if path == root / "__init__.py":
             continue
-        if mine not in layer:
-            wrong.append(f"{mine} is in no layer")
+        if own_wing not in level:
+            wrong.append(f"{own_wing} is not a wing")
             continue
-        for name in imports(path):
-            other = part(name)
-            if other in layer and layer[other] > layer[mine]:
-                wrong.append(f"{path.name} imports {name}")
+        wrong += [
+            f"{path.name} imports {name}"
+            for name in imports(path)
+            if wing(name) in level and level[wing(name)] > level[own_wing]
+        ]
     return wrong
 
 
-def cycle(root: Path) -> list[str]:
-    """Return one cycle among the parts, or nothing."""
-    edges: dict[str, set[str]] = {}
-    known = {name for names in LAYERS for name in names}
-    for path in root.rglob("*.py"):
-        mine = path.relative_to(root).parts[0].removesuffix(".py")
-        edges.setdefault(mine, set()).update(part(name) for name in imports(path) if part(name) in known - {mine})
+def import_cycle(root: Path) -> list[str]:
+    """Return one cycle among the modules of the package, or nothing.
+
+    A package may name its own members, as an index of them.
+    """
+    paths = {module_of(path, root): path for path in root.rglob("*.py")}
+    edges = {
+        module: sorted(
+            name
+            for name in set(imports(path)) - {module, "claf2"}
+            if name in paths and not (path.name == "__init__.py" and name.startswith(f"{module}."))
+        )
+        for module, path in paths.items()
+    }
     done: set[str] = set()
 
-    def walk(name: str, way: list[str]) -> list[str]:
-        if name in way:
-            return [*way[way.index(name) :], name]
-        if name in done:
+    def walk(module: str, way: list[str]) -> list[str]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module in done:
             return []
-        found = next((each for other in sorted(edges.get(name, ())) if (each := walk(other, [*way, name]))), [])
-        done.add(name)
-        return found
+        cycle = next((cycle for other in edges[module] if (cycle := walk(other, [*way, module]))), [])
+        done.add(module)
+        return cycle
 
-    return next((found for name in sorted(edges) if (found := walk(name, []))), [])
+    return next((cycle for module in sorted(edges) if (cycle := walk(module, []))), [])
 
 
-def siblings(root: Path) -> list[str]:
+def sibling_imports(root: Path) -> list[str]:
     """Return where a member of a family imports another one."""
     wrong = []
     for family in FAMILIES:
+        package = ".".join(["claf2", *family.split("/")])
+        members = {path.stem for path in (root / family).glob("*.py")} - SHARED.get(family, set()) - {"__init__"}
         for path in (root / family).glob("*.py"):
             for name in imports(path):
-                parts = name.split(".")
-                if path.stem != "__init__" and parts[:2] == ["claf2", family] and len(parts) > 2:
-                    other = parts[2]
-                    is_member = (root / family / f"{other}.py").is_file() and other not in SHARED.get(family, ())
-                    if is_member and other != path.stem:
-                        wrong.append(f"{family}/{path.name} imports {name}")
+                member = name.removeprefix(f"{package}.").split(".")[0]
+                if path.stem in members and name.startswith(f"{package}.") and member in members - {path.stem}:
+                    wrong.append(f"{family}/{path.name} imports {name}")
     return wrong
 
 
 def test_imports_point_one_way() -> None:
-    assert upward(ROOT) == []
+    assert upward_imports(ROOT) == []
 
 
-def test_a_wrong_import_and_an_unknown_part_are_seen(tmp_path: Path) -> None:
-    (tmp_path / "errors.py").write_text("def f():\n    from claf2.loop import fit\n")
-    (tmp_path / "utils.py").write_text("")
-    assert upward(tmp_path) == [
-        "errors.py imports claf2.loop",
-        "errors.py imports claf2.loop.fit",
-        "utils is in no layer",
+def test_a_wrong_import_and_an_unknown_wing_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "errors.py").write_text("def f():\n    from claf2.training.loop import fit\n")
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils/text.py").write_text("")
+    assert upward_imports(tmp_path) == [
+        "errors.py imports claf2.training.loop",
+        "errors.py imports claf2.training.loop.fit",
+        "utils is not a wing",
     ]
 
 
 def test_there_is_no_cycle() -> None:
-    assert cycle(ROOT) == []
+    assert import_cycle(ROOT) == []
 
 
 def test_a_cycle_is_seen(tmp_path: Path) -> None:
-    (tmp_path / "task.py").write_text("import claf2.seed\n")
-    (tmp_path / "seed.py").write_text("import claf2.task\n")
-    assert cycle(tmp_path) == ["seed", "task", "seed"]
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "task.py").write_text("import claf2.runtime.seed\n")
+    (tmp_path / "runtime/seed.py").write_text("from claf2.task import Task\n")
+    assert import_cycle(tmp_path) == ["claf2.runtime.seed", "claf2.task", "claf2.runtime.seed"]
 
 
 def test_members_of_a_family_do_not_import_each_other() -> None:
-    assert siblings(ROOT) == []
+    assert sibling_imports(ROOT) == []
 
 
 def test_a_sibling_import_is_seen(tmp_path: Path) -> None:
-    folder = tmp_path / "heads"
-    folder.mkdir()
-    (folder / "a.py").write_text("from claf2.heads.b import x\n")
-    (folder / "b.py").write_text("x = 1\n")
-    assert siblings(tmp_path) == ["heads/a.py imports claf2.heads.b", "heads/a.py imports claf2.heads.b.x"]
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads/a.py").write_text("from claf2.heads.b import x\n")
+    (tmp_path / "heads/b.py").write_text("x = 1\n")
+    assert sibling_imports(tmp_path) == ["heads/a.py imports claf2.heads.b", "heads/a.py imports claf2.heads.b.x"]
 
 
 def test_task_tables_use_the_public_interface_only_and_nothing_imports_them() -> None:
@@ -160,14 +165,14 @@ def test_task_tables_use_the_public_interface_only_and_nothing_imports_them() ->
             assert (
                 not name.startswith("claf2")
                 or name.split(".")[:2] in (["claf2"], ["claf2", "Task"])
-                or part(name) in ("readers", "metrics", *claf2.__all__)
+                or wing(name) in ("readers", "metrics", *claf2.__all__)
             ), f"{path.name} imports {name}"
     assert not [path for path in ROOT.rglob("*.py") for name in imports(path) if name.split(".")[0] == "tasks"]
 
 
 def test_config_and_command_line_import_nothing_heavy() -> None:
     code = (
-        "import sys, claf2.config, claf2.cli\n"
+        "import sys, claf2.config, claf2.cli.main\n"
         "from claf2.task import tasks\n"
         "tasks.names()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
@@ -178,7 +183,7 @@ def test_config_and_command_line_import_nothing_heavy() -> None:
 
 def modules() -> list[str]:
     """Return the dotted name of every module of the package."""
-    return ["claf2", *(each.name for each in pkgutil.walk_packages(claf2.__path__, "claf2."))]
+    return ["claf2", *(module.name for module in pkgutil.walk_packages(claf2.__path__, "claf2."))]
 
 
 def test_all_names_exist_and_public_definitions_have_docstrings() -> None:
@@ -193,12 +198,12 @@ def public_without_docstring(path: Path) -> list[str]:
     """Return the public functions and classes at the top of a file that say nothing of themselves."""
     kinds = (ast.FunctionDef, ast.ClassDef)
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    found = [node for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
-    return [f"{path.name}: {node.name}" for node in found if not ast.get_docstring(node)]
+    public = [node for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
+    return [f"{path.name}: {node.name}" for node in public if not ast.get_docstring(node)]
 
 
 def test_public_functions_and_classes_have_docstrings(tmp_path: Path) -> None:
-    assert [each for path in ROOT.rglob("*.py") for each in public_without_docstring(path)] == []
+    assert [name for path in ROOT.rglob("*.py") for name in public_without_docstring(path)] == []
     (tmp_path / "x.py").write_text("def bare():\n    pass\n")
     assert public_without_docstring(tmp_path / "x.py") == ["x.py: bare"]
 
@@ -217,4 +222,4 @@ def test_nothing_is_a_junk_room() -> None:
     banned = ("util", "helper", "manager", "mixin", "factory", "base", "common", "misc")
     paths = list(ROOT.rglob("*.py"))
     assert [path.name for path in paths if any(word in path.stem for word in banned)] == []
-    assert [each for path in paths for each in too_big(path)] == []
+    assert [name for path in paths for name in too_big(path)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from claf2.task import shipped
+from claf2.cli.main import main
+from claf2.task import shipped_dir
 
-TRAIN, EVALUATE = (shipped("tasks").parent / name for name in ("train.py", "evaluate.py"))
-CLAF2 = [sys.executable, "-c", "from claf2.cli import main; main()"]
+TRAIN, EVALUATE = (shipped_dir("tasks").parent / name for name in ("train.py", "evaluate.py"))
+CLAF2 = [sys.executable, "-c", "from claf2.cli.main import main; main()"]
 
 
 def call(*words: object, cwd: Path, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -89,7 +91,7 @@ def test_the_line_itself_and_its_folder(workplace: Path) -> None:
     assert entry["peak_memory_mib"] > 100
     names = {path.name.split(".")[0] if "tfevents" in path.name else path.name for path in folder.iterdir()}
     assert names == {
-        "README.md", "best", "config.json", "events", "last", "metrics.json", "metrics.jsonl", "predictions",
+        ".lock", "README.md", "best", "config.json", "events", "last", "metrics.json", "metrics.jsonl", "predictions",
         "run.json", "train.log",
     }  # fmt: skip
     lines = [json.loads(line) for line in (folder / "predictions/korquad-valid.jsonl").read_text().splitlines()]
@@ -112,7 +114,7 @@ def test_the_line_itself_and_its_folder(workplace: Path) -> None:
     many = claf2("predict", folder, cwd=workplace, stdin=requests)
     assert [json.loads(line)["id"] for line in many.stdout.splitlines()] == ["0", "1"]
     wrong = claf2("predict", folder, "--text", "x", cwd=workplace, code=2)
-    assert wrong.stderr == "error: a request has question and context; got: text\n"
+    assert wrong.stderr == "error: a request needs question and context; got: text\n"
 
 
 CLAF = """
@@ -183,27 +185,46 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["--learning_rat", "1"],
         "learning_rat: no such field (from command line); did you mean 'optimizer.learning_rate'?",
     ),
-    (["--train_file_path", "no.json"], "no.json: no such file; korquad is to be had from"),
-    (["--warmup_linear.warmup_steps", "999"], "999 warm-up steps, but the whole run has 15"),
+    (["--train_file_path", "no.json"], "no.json: no such file; set --data_dir, or download korquad from"),
+    (["--warmup_linear.warmup_steps", "999"], "999 warm-up steps in a run of 15"),
     (["--pretrained_model_name", "./nowhere"], "model ./nowhere: no such file or folder"),
-    (["--max_seq_length", "4096"], "data_reader.korquad.max_seq_length: 4096 is more than the 514 positions of X"),
-    (["--valid_file_path", "empty.json"], "empty.json: holds no example"),
-    (["--valid_file_path", "bad.json"], "bad.json:1: not JSON"),
-    (["--metric_key", "accuracy"], "trainer.metric_key: 'accuracy' is not a score of this task; valid: em, f1, loss"),
+    (["--max_seq_length", "4096"], "data_reader.korquad.max_seq_length: 4096 exceeds the 514 positions of X"),
+    (["--valid_file_path", "empty.json"], "empty.json: contains no example"),
+    (["--valid_file_path", "bad.json"], "bad.json:1: not valid JSON"),
+    (
+        ["--metric_key", "accuracy"],
+        "trainer.metric_key: 'accuracy' is not a score of this task (from command line --metric_key); valid: best_em, "
+        "best_f1, best_f1_threshold, em, f1, has_ans_em, has_ans_f1, loss, no_ans_em, no_ans_f1",
+    ),
+    (["--device", "cuda:64"], "runtime.device: 'cuda:64' is not a device of this machine"),
     (["--source", "hub", "--hub", "x"], "hub: no such field"),
+    (
+        ["--log_dir", "empty.json/run"],
+        "cannot be used as the folder of a run: Not a directory; give another one with --log_dir",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES)
-def test_mistakes_are_one_line_and_exit_code_two(words: list[str], message: str, workplace: Path) -> None:
+def test_mistakes_are_one_line_and_exit_code_two(
+    words: list[str],
+    message: str,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (workplace / "empty.json").write_text('{"data": []}')
     (workplace / "bad.json").write_text('{"data": [')
     model = ["--pretrained_model_name", "X"] if "--pretrained_model_name" not in words else []
-    done = call(sys.executable, TRAIN, "--base_config", "klue/korquad_bert", *model, *words, cwd=workplace, code=2)
-    last = done.stderr.splitlines()[-1]
+    monkeypatch.chdir(workplace)
+    for name in ("handlers", "propagate", "level"):  # `main` sets them for its process
+        monkeypatch.setattr(logging.getLogger("claf2"), name, getattr(logging.getLogger("claf2"), name))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--base_config", "klue/korquad_bert", *model, *words])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
-    assert "Traceback" not in done.stderr
 
 
 def test_listings_answer_without_torch_and_at_once(tmp_path: Path) -> None:
@@ -215,6 +236,7 @@ def test_listings_answer_without_torch_and_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - started < 40  # four processes on a machine that may be busy; torch alone would be more
 
 
+@pytest.mark.smoke
 def test_config_commands(tmp_path: Path) -> None:
     shown = claf2("config", "show", "glue/rte_bert", "--learning_rate", "3e-5", cwd=tmp_path).stdout
     assert "# command line --learning_rate" in shown
@@ -239,7 +261,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(workplace: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "all saved in logs/klue/korquad; add --resume to go on" in errors
+    assert "and saved logs/klue/korquad; add --resume to continue" in errors
     assert (workplace / "logs/klue/korquad/last/shard-00001-model-00001-of-00001.safetensors").is_file()
 
 
@@ -251,7 +273,7 @@ import torch
 from claf2 import Task, register_task
 from claf2.heads import Head, TextFeaturizer, register_head, text_request
 from claf2.metrics import Metric, Prediction, register_metric
-from claf2.networks import EncoderNetwork
+from claf2.heads.networks import EncoderNetwork
 from claf2.readers import Reader, TextExample, register_reader
 
 @register_reader("pipes")
@@ -295,8 +317,9 @@ class MeanHead(Head):
     def weight(self, batch): return float(len(batch["labels"]))
     def loss(self, outputs, batch): return torch.nn.functional.cross_entropy(outputs, batch["labels"], reduction="sum")
     def collect(self, outputs): return {"best": outputs.argmax(-1)}
-    def predict(self, examples, features, collected, labels, tokenizer):
-        return [Prediction(e.id, e.label, labels[int(c["best"])]) for e, c in zip(examples, collected)]
+    def predict(self, collected):
+        pairs = zip(collected.examples, collected.outputs)
+        return [Prediction(e.id, e.label, collected.labels[int(row["best"])]) for e, row in pairs]
     def request(self, values): return text_request(values)
 
 register_task(Task(name="pipe_task", language="en", head="mean", labels=("bad", "good"), reader=Pipes(),
@@ -322,11 +345,29 @@ def test_a_plug_in_file_brings_reader_head_metric_and_task(pipes: Path) -> None:
     done = call(sys.executable, TRAIN, "--plugin", "my_plugin.py", "--base_config", "pipes.json", cwd=pipes)
     assert done.stdout.splitlines()[0] == "valid/halves: 50.0000"
     stored = json.loads((pipes / "logs/pipes/config.json").read_text())
-    assert stored["plugins"] == ["my_plugin.py"]
+    assert stored["plugins"] == [str(pipes / "my_plugin.py")]
+    elsewhere = pipes / "elsewhere"
+    elsewhere.mkdir()
+    again = claf2("predict", pipes / "logs/pipes", "--text", "good film", cwd=elsewhere)
+    assert '"prediction"' in again.stdout
     missing = call(sys.executable, TRAIN, "--plugin", "no.py", "--base_config", "pipes.json", cwd=pipes, code=2)
-    assert missing.stderr == "error: plug-in 'no.py': no such file\n"
+    assert missing.stderr == f"error: plug-in '{pipes / 'no.py'}': no such file\n"
     unknown = call(sys.executable, TRAIN, "--base_config", "pipes.json", cwd=pipes, code=2)
     assert "data_reader.dataset: task 'pipe_task' is not registered" in unknown.stderr
+
+
+def test_a_plug_in_is_found_beside_its_base_config_and_by_an_override(pipes: Path) -> None:
+    folder = pipes / "configs"
+    folder.mkdir()
+    (folder / "my_plugin.py").write_text(PLUGIN)
+    config = json.loads((pipes / "pipes.json").read_text())
+    (folder / "pipes.json").write_text(json.dumps(config | {"plugins": ["my_plugin.py"]}))
+    beside = claf2("config", "show", "configs/pipes.json", "--json", cwd=pipes)
+    overridden = claf2("config", "show", "pipes.json", "--json", "--plugins", '["configs/my_plugin.py"]', cwd=pipes)
+    for shown in (beside, overridden):
+        assert json.loads(shown.stdout)["plugins"] == [str(folder / "my_plugin.py")]
+    mistyped = claf2("config", "show", "pipes.json", "--plugins", "configs/my_plugin.py", cwd=pipes, code=2)
+    assert "plugins: 'configs/my_plugin.py' is not a list of names" in mistyped.stderr
 
 
 def test_an_installed_package_brings_them_through_its_entry_point(pipes: Path, tmp_path: Path) -> None:
@@ -343,7 +384,7 @@ def test_an_installed_package_brings_them_through_its_entry_point(pipes: Path, t
     target = tmp_path / "site"
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target, package]
     call(sys.executable, *words, cwd=tmp_path)
-    code = f"import sys; sys.path.insert(0, {str(target)!r}); from claf2.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(target)!r}); from claf2.cli.main import main; main()"
     listed = call(sys.executable, "-c", code, "tasks", "list", cwd=pipes)
     assert "pipe_task        en  mean      halves" in listed.stdout
     done = call(sys.executable, "-c", code, "train", "--base_config", "pipes.json", cwd=pipes)
@@ -372,13 +413,13 @@ def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path)
 
     (workplace / "ax.tsv").write_text("index\tsentence1\tsentence2\n0\tthe film\ta dog\n")
     done = claf2("evaluate", "run", "ax.tsv", "--task", "ax", cwd=workplace)
-    assert "no labels to score by; predictions are in run/predictions" in done.stdout
+    assert "the data has no labels; predictions are in run/predictions" in done.stdout
     (line,) = (workplace / "run/predictions/ax-eval.jsonl").read_text().splitlines()
     assert json.loads(line)["prediction"] in ("entailment", "neutral", "contradiction")
     (workplace / "nli.tsv").write_text("sentence1\tsentence2\tgold_label\nthe film\ta dog\tneutral\n")
     assert "eval/accuracy" in claf2("evaluate", "run", "nli.tsv", "--task", "kornli", cwd=workplace).stdout
     refused = claf2("evaluate", "run", "nli.tsv", "--task", "rte", cwd=workplace, code=2).stderr
-    assert "task 'rte' cannot be judged by a run of 'mnli'" in refused
+    assert "a run of 'mnli' cannot be evaluated on task 'rte'" in refused
 
 
 def test_a_bench_from_the_command_line(workplace: Path) -> None:
@@ -399,4 +440,15 @@ def test_a_bench_from_the_command_line(workplace: Path) -> None:
     )
     assert "nothing to measure" in claf2("bench", "run", "--suite", "glue", cwd=workplace, code=2).stderr
     assert "larva_klue" in claf2("suite", "list", cwd=workplace).stdout
-    assert "takes no submissions" in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr
+    assert "has no format for submissions" in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr
+
+
+def test_a_file_that_ends_too_early_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """click takes an EOFError for the end of the input, whatever was read."""
+
+    def end(*_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr("claf2.cli.main.claf2.invoke", end)
+    with pytest.raises(EOFError):
+        main(["tasks", "list"])

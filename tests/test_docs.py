@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from claf2.task import shipped
+from claf2.task import shipped_dir
 
-ROOT = shipped("tasks").parent
+ROOT = shipped_dir("tasks").parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 KORQUAD = "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrained_model_name klue/bert-base"
@@ -20,6 +20,8 @@ RTE = "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base
 GLUE = "python train.py --base_config multi_task/glue_mtdnn --pretrained_model_name bert-base-cased --data_dir DATA"
 SEVERAL = "python train.py --tasks glue/rte_bert,glue/mrpc_bert,squad/v1_bert --pretrained_model_name bert-base-cased "
 STUDY = "python benchmarks/mtdnn.py --seeds 1,2,3 --out OUT -- --data_dir DATA --pretrained_model_name MINILM "
+SCRATCH = "python benchmarks/scratch.py"
+KERNELS = "ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE"
 ELSEWHERE = {
     GLUE: "test_several.py, with a local model and samples",
     f"{SEVERAL}--data_dir DATA": "test_several.py, with a local model and samples",
@@ -27,6 +29,8 @@ ELSEWHERE = {
     KORQUAD: "test_cli.py, with a local model",
     "python evaluate.py logs/klue/korquad": "test_cli.py",
     RTE: "test_run.py, with a local model",
+    SCRATCH: "by hand, an hour",
+    f"{SCRATCH} --configs scratch/korquad --env {KERNELS}": "by hand, half an hour",
     "make demo": "by hand, and its command in test_run.py",
     "make test": "this is it",
 }
@@ -44,20 +48,22 @@ def commands(path: Path) -> list[str]:
     return [line for line in lines if line.startswith(("claf2 ", "python ", "make "))]
 
 
+def named_files(path: Path) -> list[tuple[str, str]]:
+    """Return the (name, content) of the files that a page shows: a block after its name and a colon."""
+    text = path.read_text(encoding="utf-8")
+    return re.findall(r"`(my_\w+\.(?:py|json|csv))`:\s+^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 def test_the_handbook_is_what_the_tables_say() -> None:
     """After a change of a row: claf2 tasks handbook > docs/tasks.md"""
-    code = "from claf2.cli import main; main(['tasks', 'handbook'])"
+    code = "from claf2.cli.main import main; main(['tasks', 'handbook'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands(path: Path, tmp_path: Path) -> None:
-    for name, block in zip(
-        re.findall(r"`(my_\w+\.(?:py|json))`:", path.read_text()),
-        [*blocks(path, "python"), *blocks(path, "json")],
-        strict=False,
-    ):
+    for name, block in named_files(path):
         (tmp_path / name).write_text(block)
     run = "logs/klue/korquad"
     for command in commands(path):
@@ -65,7 +71,7 @@ def test_commands(path: Path, tmp_path: Path) -> None:
             continue
         words = shlex.split(command)
         assert words[0] == "claf2", f"{command}: say in ELSEWHERE who runs it"
-        code = "from claf2.cli import main; main()"
+        code = "from claf2.cli.main import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
         )

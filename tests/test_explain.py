@@ -14,9 +14,12 @@ import pytest
 from stored import last
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from claf2 import config, estimate, run
+from claf2 import config
 from claf2.errors import Claf2Error, Interrupted
-from claf2.explain import explain, show
+from claf2.runs import estimate
+from claf2.runs import train as training
+from claf2.runs.explain import explain, format_explanation
+from claf2.runs.train import train
 
 TWO = "glue/rte_bert,conll2003/ner_bert"
 
@@ -34,7 +37,7 @@ def recorded(folder: Path) -> dict[int, float]:
     """Return the learning rates that a run has noted, by step."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    return {each.step: each.value for each in events.Scalars("train/learning_rate")}
+    return {Scalar.step: Scalar.value for Scalar in events.Scalars("train/learning_rate")}
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -56,28 +59,30 @@ CASES = {
 def test_a_run_does_what_was_said(name: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     experiment = load(folder, model_folder(), *CASES[name])
-    said = explain(experiment, steps=1)
+    explanation = explain(experiment, steps=1)
     assert not folder.exists()
-    run.train(experiment)
+    train(experiment)
     rates = recorded(folder)
-    assert said["steps"]["all"] == said["steps"]["left"] == len(rates)
-    assert said["evaluations"]["steps"] == steps_of(folder)
-    told = dict(said["rates"])
-    assert {1, len(rates)} <= told.keys()
-    assert told == pytest.approx({step: rates[step] for step in told}, rel=1e-6)
-    assert sum(rates[step] < rates[step + 1] for step in range(1, len(rates))) == said["steps"]["warmup"]
+    assert explanation["steps"]["all"] == explanation["steps"]["left"] == len(rates)
+    assert explanation["evaluations"]["steps"] == steps_of(folder)
+    rates_by_step = dict(explanation["rates"])
+    assert {1, len(rates)} <= rates_by_step.keys()
+    assert rates_by_step == pytest.approx({step: rates[step] for step in rates_by_step}, rel=1e-6)
+    assert sum(rates[step] < rates[step + 1] for step in range(1, len(rates))) == explanation["steps"]["warmup"]
     lock = json.loads((folder / "run.json").read_text())
-    assert {name: {key: each[key] for key in counts} for name, counts in lock["counts"].items()
-            for each in [said["splits"][name]]} == lock["counts"]  # fmt: skip
+    assert {name: {key: split_counts[key] for key in counts} for name, counts in lock["counts"].items()
+            for split_counts in [explanation["splits"][name]]} == lock["counts"]  # fmt: skip
     tensors = last(folder)
-    optimizer = sum(each.nbytes for key, each in tensors.items() if key.startswith("optimizer."))
-    assert said["memory_mib"]["optimizer"] * 2**20 == optimizer
-    assert said["leaves"]["best/"] * 2**20 == pytest.approx((folder / "best/model.safetensors").stat().st_size, rel=0.2)
-    assert said["model"]["parameters"] * 4 == said["memory_mib"]["gradients"] * 2**20
+    optimizer = sum(tensor.nbytes for key, tensor in tensors.items() if key.startswith("optimizer."))
+    assert explanation["memory_mib"]["optimizer"] * 2**20 == optimizer
+    assert explanation["leaves"]["best/"] * 2**20 == pytest.approx(
+        (folder / "best/model.safetensors").stat().st_size, rel=0.2
+    )
+    assert explanation["model"]["parameters"] * 4 == explanation["memory_mib"]["gradients"] * 2**20
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {path for path in left if not any(Path(path).match(each.rstrip("/")) or path.startswith(each)
-            for each in said["leaves"])} == set()  # fmt: skip
-    assert all(list(folder.glob(each)) for each in said["leaves"])
+    assert {path for path in left if not any(Path(path).match(pattern.rstrip("/")) or path.startswith(pattern)
+            for pattern in explanation["leaves"])} == set()  # fmt: skip
+    assert all(list(folder.glob(pattern)) for pattern in explanation["leaves"])
 
 
 def test_several_tasks_and_what_comes_after(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -85,24 +90,29 @@ def test_several_tasks_and_what_comes_after(model_folder: Callable[..., Path], t
     words = ["--num_steps", "5", "--eval_and_save_step_count", "2", "--tasks.num_epochs", "1", "--batch_size", "500"]
     words += ["--tasks.verbose_step_count", "1"]
     experiment = several(folder, model_folder(), *words, "--mtdnn.alone", '["rte"]', "--conll2003.batch_size", "100")
-    said = explain(experiment, steps=2)
+    explanation = explain(experiment, steps=2)
     assert not folder.exists()
-    run.train(experiment)
-    assert said["evaluations"]["steps"] == steps_of(folder) == [2, 4, 5]
-    assert dict(said["rates"]) == pytest.approx(recorded(folder), rel=1e-6)
-    assert {task: each["share"] for task, each in said["tasks"].items()} == {"rte": 3 / 18, "conll2003": 15 / 18}
+    train(experiment)
+    assert explanation["evaluations"]["steps"] == steps_of(folder) == [2, 4, 5]
+    assert dict(explanation["rates"]) == pytest.approx(recorded(folder), rel=1e-6)
+    assert {task: description["share"] for task, description in explanation["tasks"].items()} == {
+        "rte": 3 / 18,
+        "conll2003": 15 / 18,
+    }
     counts = json.loads((folder / "run.json").read_text())["counts"]
-    assert counts.keys() == said["splits"].keys()
-    assert all(said["splits"][name]["features"] == each["features"] for name, each in counts.items())
-    for stage in said["stages"]:
+    assert counts.keys() == explanation["splits"].keys()
+    assert all(
+        explanation["splits"][name]["features"] == description["features"] for name, description in counts.items()
+    )
+    for stage in explanation["stages"]:
         own = folder / "stages" / stage["stage"] / stage["of"]
         assert stage["evaluations"] == steps_of(own)
         assert stage["steps"] == len(recorded(own)) == 3
-    assert all(list(folder.glob(each)) for each in said["leaves"])
-    seconds = said["seconds"]
+    assert all(list(folder.glob(pattern)) for pattern in explanation["leaves"])
+    seconds = explanation["seconds"]
     assert seconds["all"] == pytest.approx(seconds["training"] + seconds["evaluation"] + seconds["stages"])
     assert min(seconds[name] for name in ("step", "training", "evaluation", "stages")) > 0
-    text = show(said)
+    text = format_explanation(explanation)
     for line in ("fine_tuned rte: 3 steps, 1 of warm-up, 1 evaluations", "batches      of rte 500, conll2003 100 rows",
                  "evaluations  3, after step 2, 4, 5; the best by average is kept", "(2 steps measured, "):  # fmt: skip
         assert line in text
@@ -113,14 +123,14 @@ def test_lengths_and_what_is_cut(model_folder: Callable[..., Path], tmp_path: Pa
     lines = [f"{n}\t{'film ' * n}\t{n % 2}\n" for n in range(1, 22)]
     data.write_text("id\tdocument\tlabel\n" + "".join(lines))
     words = ["--train_file_path", str(data), "--valid_file_path", str(data), "--source", "local", "--max_seq_length"]
-    said = explain(load(tmp_path / "run", model_folder(), *words, "18", base="klue/nsmc_bert"), steps=0)
-    train = said["splits"]["train"]
+    explanation = explain(load(tmp_path / "run", model_folder(), *words, "18", base="klue/nsmc_bert"), steps=0)
+    train = explanation["splits"]["train"]
     # Each text has its words and two more tokens, and 18 is the limit: 17 to 21 words do not fit.
     assert train["tokens"] == {"least": 3, "median": 13, "95 %": 18, "most": 18, "all": sum(range(3, 19)) + 5 * 18}
     assert (train["examples"], train["features"], train["truncated"]) == (21, 21, 5)
-    assert said["splits"]["valid"]["in_train"] == 21
-    assert "train  " in show(said)
-    assert "21 rows stand in train as well" in show(said)
+    assert explanation["splits"]["valid"]["in_train"] == 21
+    assert "train  " in format_explanation(explanation)
+    assert "21 rows also occur in train" in format_explanation(explanation)
 
 
 def test_nothing_is_measured_unless_asked(
@@ -129,15 +139,18 @@ def test_nothing_is_measured_unless_asked(
     taken: list[int] = []
     fit = estimate.fit
     monkeypatch.setattr(estimate, "fit", lambda job: [fit(job), taken.append(job.state.step)])
-    said = explain(load(tmp_path / "run", model_folder()), steps=0)
-    assert (taken, said["seconds"], "activations" in said["memory_mib"]) == ([], None, False)
-    assert "time         not measured" in show(said)
-    said = explain(load(tmp_path / "run", model_folder()), steps=2)
+    explanation = explain(load(tmp_path / "run", model_folder()), steps=0)
+    assert (taken, explanation["seconds"], "activations" in explanation["memory_mib"]) == ([], None, False)
+    assert "time         not measured" in format_explanation(explanation)
+    explanation = explain(load(tmp_path / "run", model_folder()), steps=2)
     assert taken == [3]  # one of them to warm up
-    assert said["memory_mib"]["activations"] > 0
-    assert said["memory_mib"]["all"] > said["memory_mib"]["weights"] + said["memory_mib"]["activations"]
-    assert f"activations {said['memory_mib']['activations']:,.1f} MiB at " in show(said)
-    assert json.loads(json.dumps(said)) == said
+    assert explanation["memory_mib"]["activations"] > 0
+    assert (
+        explanation["memory_mib"]["all"]
+        > explanation["memory_mib"]["weights"] + explanation["memory_mib"]["activations"]
+    )
+    assert f"activations {explanation['memory_mib']['activations']:,.1f} MiB at " in format_explanation(explanation)
+    assert json.loads(json.dumps(explanation)) == explanation
 
 
 def test_what_is_kept_for_the_backward_pass_is_weighed_once(model_folder: Callable[..., Path]) -> None:
@@ -145,32 +158,31 @@ def test_what_is_kept_for_the_backward_pass_is_weighed_once(model_folder: Callab
     import torch
 
     weight = torch.nn.Linear(10, 1, bias=False)
-    scales = estimate._Scales(weight)
+    meter = estimate._ActivationMeter(weight)
     one, other = torch.ones(100, requires_grad=True), torch.ones(100, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(scales.pack, lambda kept: kept.tensor):
+    with torch.autograd.graph.saved_tensors_hooks(meter.pack, lambda kept: kept.tensor):
         product = one * other
         square = one * one
-        assert scales.most == 800
+        assert meter.peak == 800
         (product + square).sum().backward()  # type: ignore[no-untyped-call]
         del product, square
         weight(torch.ones(3, 10)).sum().backward()
-    assert scales.most == 800
-    assert scales._now == 0
+    assert meter.peak == 800
+    assert meter._current == 0
     assert one.grad is not None
     assert one.grad[0] == 3
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "warm-up": (["--warmup_linear.warmup_steps", "999", "--num_steps", "9"], "999 warm-up steps, but the whole run"),
-    "metric": (["--metric_key", "acuracy", "--num_steps", "2"],
-               "'acuracy' is not a score of this task; did you mean 'accuracy'"),
-    "data": (["--source", "local", "--train_file_path", "no.tsv"], "no.tsv: no such file; rte is to be had from"),
+    "warm-up": (["--warmup_linear.warmup_steps", "999", "--num_steps", "9"], "999 warm-up steps in a run of"),
+    "data": (["--source", "local", "--train_file_path", "no.tsv"],
+             "no.tsv: no such file; set --data_dir, or download rte from"),
     "labels": (["--source", "local", "--valid_file_path", "bare.tsv", "--train_file_path", "rte.tsv"],
-               "bare.tsv: has no labels, or hidden ones: nothing can be learnt from it"),
-    "positions": (["--max_seq_length", "9999"], "9999 is more than the 514 positions"),
+               "bare.tsv: has no labels, or hidden ones; give a file with labels for training and validation"),
+    "positions": (["--max_seq_length", "9999"], "9999 exceeds the 514 positions of"),
     "tokenizer": (["--token", '{"tokenizer": {"subword": {"wordpiece": {"vocab_path": "v.txt"}}}}'],
-                  "the tokenizer has 5000 ids but the embeddings of"),
-    "both": (["RESUME", "OVERWRITE"], "--resume and --overwrite exclude each other"),
+                  "the tokenizer has 5000 ids, but the embeddings of"),
+    "both": (["RESUME", "OVERWRITE"], "--resume and --overwrite cannot be combined"),
 }  # fmt: skip
 
 
@@ -178,23 +190,25 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 def test_it_refuses_what_train_refuses(
     name: str, model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the very words; a score that is none without an epoch's delay."""
+    """In the very words."""
     monkeypatch.chdir(tmp_path)
     Path("rte.tsv").write_text("index\tsentence1\tsentence2\tlabel\n" + "0\ta film\ta cat\tentailment\n" * 20)
     Path("bare.tsv").write_text("index\tsentence1\tsentence2\n0\ta film\ta cat\n")
-    Path("v.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"t{n}" for n in range(4995))]))
+    letters = [prefix + chr(code) for prefix in ("", "##") for code in range(33, 127)]
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"t{n}" for n in range(4995 - len(letters)))]
+    Path("v.txt").write_text("\n".join(entries))
     given, message = MISTAKES[name]
     words = [word for word in given if not word.isupper()]
     how = {word.lower(): True for word in given if word.isupper()}
     experiment = load(tmp_path / "run", model_folder(), *words)
-    said = []
-    for make in (explain, run.train):
+    explanation = []
+    for make in (explain, train):
         with pytest.raises(Claf2Error) as caught:
             make(experiment, **how)
-        said.append((type(caught.value), str(caught.value)))
-        assert (tmp_path / "run").exists() == (make is run.train and name != "both")
-    assert said[0] == said[1]
-    assert message in said[0][1]
+        explanation.append((type(caught.value), str(caught.value)))
+        assert (tmp_path / "run").exists() == (make is train and name != "both")
+    assert explanation[0] == explanation[1]
+    assert message in explanation[0][1]
 
 
 def test_a_folder_that_holds_a_run(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -206,21 +220,21 @@ def test_a_folder_that_holds_a_run(model_folder: Callable[..., Path], tmp_path: 
         return lambda: next(steps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "interruptible", lambda: nullcontext(interrupted()))
+        patch.setattr(training, "interruptible", lambda: nullcontext(interrupted()))
         with pytest.raises(Interrupted):
-            run.train(experiment)
+            train(experiment)
     with pytest.raises(Claf2Error, match="holds an unfinished run: add --resume"):
         explain(experiment)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    said = explain(experiment, steps=1, resume=True)
-    assert said["state"] == "a run that stands after step 2 of 4 and goes on"
-    assert (said["steps"]["left"], said["steps"]["all"]) == (2, 4)
-    assert "2 are left" in show(said)
-    assert explain(experiment, steps=0, overwrite=True)["state"] == "a new run in the place of an unfinished one"
-    with pytest.raises(Claf2Error, match="experiment is not what it was when the run began"):
+    explanation = explain(experiment, steps=1, resume=True)
+    assert explanation["state"] == "a run that resumes after step 2 of 4"
+    assert (explanation["steps"]["left"], explanation["steps"]["all"]) == (2, 4)
+    assert "2 remaining" in format_explanation(explanation)
+    assert explain(experiment, steps=0, overwrite=True)["state"] == "a new run that replaces an unfinished one"
+    with pytest.raises(Claf2Error, match="experiment has changed since the run began"):
         explain(load(tmp_path, model_folder(), *words, "--seed_num", "7"), resume=True)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    run.train(experiment, resume=True)
+    train(experiment, resume=True)
     with pytest.raises(Claf2Error, match="holds a finished run: add --resume"):
         explain(experiment)
     assert explain(experiment, steps=0, resume=True)["state"] == "a finished run: nothing is trained"
@@ -243,23 +257,24 @@ def test_every_value_that_is_no_default_says_where_it_is_from(
     reader = {"dataset": "mine", "train_file_path": "rows.tsv", "valid_file_path": "rows.tsv"}
     Path("mine.json").write_text(json.dumps({"data_reader": reader, "iterator": {"batch_size": 4}}, indent=1))
     words = ["--pretrained_model_name", str(model_folder()), "--learning_rate", "1e-3"]
-    said = explain(config.load("mine.json", words, ["plug.py"]), steps=0)
-    origins = {each["path"]: each["origin"] for each in said["values"]}
+    explanation = explain(config.load("mine.json", words, ["plug.py"]), steps=0)
+    origins = {entry["path"]: entry["origin"] for entry in explanation["values"]}
     assert origins == {
-        "data_reader.dataset": f"mine.json:3, of plug-in {tmp_path}/plug.py",
-        "data_reader.train_file_path": "mine.json:4",
-        "data_reader.valid_file_path": "mine.json:5",
-        "iterator.batch_size": "mine.json:8",
+        "data_reader.dataset": f"mine.json, from plug-in {tmp_path}/plug.py",
+        "data_reader.train_file_path": "mine.json",
+        "data_reader.valid_file_path": "mine.json",
+        "iterator.batch_size": "mine.json",
         "model.encoder.pretrained_model_name": "command line --pretrained_model_name",
         "optimizer.learning_rate": "command line --learning_rate",
         "plugins": "command line --plugin",
     }
-    assert "optimizer.learning_rate = 0.001  # command line --learning_rate" in show(said)
+    assert "optimizer.learning_rate = 0.001  # command line --learning_rate" in format_explanation(explanation)
 
 
+@pytest.mark.smoke
 def test_the_command(tmp_path: Path) -> None:
     words = ["--base_config", "scratch/nsmc", "--sample", "--steps", "0", "--num_steps", "10", "--json"]
-    command = [sys.executable, "-c", "from claf2.cli import main; main()", "explain", *words]
+    command = [sys.executable, "-c", "from claf2.cli.main import main; main()", "explain", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["steps"]["all"] == 10
     assert list(tmp_path.iterdir()) == []

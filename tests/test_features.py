@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from claf2.batch import Source, by_length
-from claf2.data import Data
+from claf2.data.batch import TaskDataset, batches_by_length
+from claf2.data.features import FeatureSet, feature_key, featurize
+from claf2.data.splits import SplitData
 from claf2.errors import DataError
-from claf2.features import FeatureSet, featurize, key
 from claf2.heads import LabelFeaturizer
 from claf2.heads.choice import ChoiceFeaturizer
 from claf2.readers import ChoiceExample, TextExample
@@ -44,15 +44,15 @@ def test_whatever_changes_the_features_changes_the_key(tokenizer: Tokenizer, tmp
     task = tasks.get("sst")
 
     def keyed(length: int = 16, labels: tuple[str, ...] = ("0", "1"), side: str = "whole") -> str:
-        data = Data(task, path, side, 0.5 if side != "whole" else 0.0)  # type: ignore[arg-type]
-        return key(data.identity(), LabelFeaturizer(max_seq_length=length), tokenizer, labels)
+        data = SplitData(task, path, side, 0.5 if side != "whole" else 0.0)  # type: ignore[arg-type]
+        return feature_key(data.identity(), LabelFeaturizer(max_seq_length=length), tokenizer, labels)
 
     before = keyed()
     assert keyed() == before
     others = {keyed(length=17), keyed(labels=("1", "0")), keyed(side="train"), keyed(side="valid")}
     path.write_text("sentence\tlabel\nthe film \t0\n")
     others.add(keyed())
-    tokenizer.mark((("<a>", "</a>"),))
+    tokenizer.add_markers((("<a>", "</a>"),))
     others.add(keyed())
     assert len(others | {before}) == 7
 
@@ -61,7 +61,7 @@ def test_a_cache_is_used_and_not_written_again(tokenizer: Tokenizer, tmp_path: P
     first = made(rows("the film", "a dog"), tokenizer, tmp_path / "f")
     again = made(rows("never read"), tokenizer, tmp_path / "f")
     assert again.table.equals(first.table)
-    assert (again.rows == first.rows).all()
+    assert (again.text_hashes == first.text_hashes).all()
 
 
 def test_duplicates_and_rows_of_train_are_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_duplicates_and_rows_of_train_are_counted(tokenizer: Tokenizer, tmp_path
 def test_data_without_labels_cannot_be_trained_on(tokenizer: Tokenizer, tmp_path: Path) -> None:
     features = made(rows("the film", label=None), tokenizer, tmp_path / "f")
     with pytest.raises(DataError, match="has no labels, or hidden ones"):
-        features.require({"labels": 0}, Path("train.tsv"))
+        features.check_targets({"labels": 0}, Path("train.tsv"))
 
 
 def test_lists_of_lists_become_one_block(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -89,14 +89,15 @@ def test_lists_of_lists_become_one_block(tokenizer: Tokenizer, tmp_path: Path) -
     ]
     features = featurize(examples, ChoiceFeaturizer(max_seq_length=32), tokenizer, LABELS, tmp_path / "f")
     assert features.lengths().tolist() == [10, 5]
-    assert [each.tolist() for each in by_length(features.lengths(), 1)] == [[0], [1]]
-    batch = Source(features, tokenizer.pad_id, {"labels": 0}).batch(np.array([1, 0]))
+    assert [rows.tolist() for rows in batches_by_length(features.lengths(), 1)] == [[0], [1]]
+    batch = TaskDataset(features, tokenizer.pad_id, {"labels": 0}).batch(np.array([1, 0]))
     assert batch.arrays["input_ids"].shape == (2, 2, 10)
     assert batch.arrays["attention_mask"].sum(-1).tolist() == [[5, 5], [7, 10]]
     assert (batch.arrays["input_ids"][0, 0, 5:] == tokenizer.pad_id).all()
     assert batch.arrays["labels"].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Ten times the rows, 20,000 more, within 40 MiB; all of them as Python objects would take 100 MiB and more."""
     script = tmp_path / "peak.py"
@@ -104,8 +105,8 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
         textwrap.dedent(f"""
         import resource, sys
         from pathlib import Path
-        from claf2.data import Data
-        from claf2.features import featurize
+        from claf2.data.splits import SplitData
+        from claf2.data.features import featurize
         from claf2.heads import LabelFeaturizer
         from claf2.task import tasks
         from claf2.tokenizers.build import load_tokenizer
@@ -118,8 +119,9 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
         task = tasks.get("rte")
         tokenizer = load_tokenizer({str(model_folder())!r})
         featurizer = LabelFeaturizer(max_seq_length=64)
-        found = featurize(Data(task, path).examples(), featurizer, tokenizer, list(task.labels), folder / f"f{{size}}")
-        assert len(found) == size
+        examples, labels = SplitData(task, path).examples(), list(task.labels)
+        features = featurize(examples, featurizer, tokenizer, labels, folder / f"f{{size}}")
+        assert len(features) == size
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         """)
     )
@@ -132,7 +134,7 @@ def test_memory_does_not_grow_with_the_rows(model_folder: Callable[..., Path], t
 
 def test_short_rows_go_into_larger_batches() -> None:
     lengths = np.array([3, 40, 4, 20, 5, 20, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
-    batches = by_length(lengths, 2)
+    batches = batches_by_length(lengths, 2)
     assert sorted(int(row) for batch in batches for row in batch) == list(range(16))
     assert batches[0].tolist() == [1, 3]
     assert max(len(batch) for batch in batches) == 8  # four times two

@@ -15,14 +15,16 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from claf2 import build, config, run
-from claf2.batch import Stream
+from claf2 import config
+from claf2.data.batch import BatchStream
 from claf2.errors import Claf2Error, ConfigError, DataError, Interrupted, ModelError, RunError
-from claf2.prepare import lock_of, look_up
-from claf2.process import KINDS, changes
-from claf2.task import shipped
+from claf2.runs import provenance
+from claf2.runs.provenance import CHANGE_KINDS, collect_provenance, diff_provenance
+from claf2.runs.resolve import resolve
+from claf2.runs.train import repeat, train
+from claf2.task import shipped_dir
 
-TRAIN = shipped("tasks").parent / "train.py"
+TRAIN = shipped_dir("tasks").parent / "train.py"
 SHORT = ["--num_steps", "4", "--eval_and_save_step_count", "2", "--batch_size", "8", "--eval_batch_size", "64"]
 
 
@@ -39,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., 
     for name, count in (("train.txt", 64), ("valid.txt", 24)):
         rows(folder / name, count)
     shutil.copytree(model_folder(), folder / "model")
-    run.train(load(folder, "run"))
+    train(load(folder, "run"))
     return folder
 
 
@@ -66,36 +68,36 @@ def edit(path: Path, **values: Any) -> Path:
 
 def said(path: Path) -> dict[str, Any]:
     """Return what a new run.json says of the run that it repeats."""
-    found: dict[str, Any] = json.loads((path / "run.json").read_text())["from_run"]
-    return found
+    record: dict[str, Any] = json.loads((path / "run.json").read_text())["from_run"]
+    return record
 
 
 def results(folder: Path) -> dict[str, bytes]:
     """Return the bytes of scores, predictions and best weights, of all stages."""
     names = ("metrics.json", "metrics.jsonl", "predictions/*", "best/**/model.safetensors")
-    found = [path for name in names for path in [*folder.glob(name), *folder.glob(f"stages/*/*/{name}")]]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    paths = [path for name in names for path in [*folder.glob(name), *folder.glob(f"stages/*/*/{name}")]]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def test_the_lock_alone_gives_the_same_bytes(place: Path, lock: Path) -> None:
     """In `<folder>-again`, and from the folder as from the file."""
-    report = run.repeat(lock)
+    report = repeat(lock)
     again = lock.parent.with_name("alone-again")
     assert results(again) == results(place / "run")
     assert len(results(again)) == 4
     assert said(again) == {"folder": str(lock.parent), "changed": {}, "runtime": {}}
-    old, new = (json.loads(each.read_text()) for each in (lock, again / "run.json"))
+    old, new = (json.loads(path.read_text()) for path in (lock, again / "run.json"))
     assert {name for name in old if old[name] != new[name]} <= {
-        "config", "overrides", "wall_seconds", "train_seconds", "rows_per_second", "peak_memory_mib"
+        "id", "config", "overrides", "wall_seconds", "train_seconds", "rows_per_second", "peak_memory_mib"
     }  # fmt: skip
     assert new["base_config"] == "scratch/nsmc"
     with pytest.raises(RunError, match="holds a finished run: add --resume"):
-        run.repeat(lock.parent)
-    assert run.repeat(lock.parent, resume=True).logs().items() <= report.logs().items()
+        repeat(lock.parent)
+    assert repeat(lock.parent, resume=True).logs().items() <= report.logs().items()
 
 
 def test_folder_and_runtime_may_be_others(place: Path, lock: Path, tmp_path: Path) -> None:
-    run.repeat(lock, ["--log_dir", str(tmp_path / "new"), "--workers", "0"])
+    repeat(lock, ["--log_dir", str(tmp_path / "new"), "--workers", "0"])
     assert results(tmp_path / "new") == results(place / "run")
     assert said(tmp_path / "new")["runtime"] == {"runtime.workers": [1, 0]}
     for words, path in (
@@ -104,13 +106,13 @@ def test_folder_and_runtime_may_be_others(place: Path, lock: Path, tmp_path: Pat
         (["--precision", "bf16"], "runtime.precision"),
         (["--data_dir", "x"], "data_reader.data_dir"),
     ):
-        with pytest.raises(ConfigError, match=f"^{path}: moves scores: --from_run repeats a run as it was"):
-            run.repeat(lock, words)
+        with pytest.raises(ConfigError, match=f"^{path}: changes scores, but --from_run repeats a run unchanged"):
+            repeat(lock, words)
     with pytest.raises(ConfigError, match="learning_rat: no such field"):
-        run.repeat(lock, ["--learning_rat", "1"])
+        repeat(lock, ["--learning_rat", "1"])
     for inside in (lock.parent, lock.parent / "in", lock.parent.parent):
-        with pytest.raises(RunError, match="is the run that is to be repeated: give another folder"):
-            run.repeat(lock, ["--log_dir", str(inside)], overwrite=True)
+        with pytest.raises(RunError, match="is the run to repeat: give another folder"):
+            repeat(lock, ["--log_dir", str(inside)], overwrite=True)
     assert lock.is_file()
 
 
@@ -159,7 +161,7 @@ def test_changed_files_are_named(
     # The path of the data is of the config, and so of its digest: that copy is of other code, as it were.
     change(place)
     with pytest.raises(RunError, match=rf"{name} \(\w{{8}}… → \w{{8}}…\).*--changed code,{kind}$"):
-        run.repeat(lock, changed=["code"])
+        repeat(lock, changed=["code"])
     assert not (tmp_path / "alone-again/run.json").exists()
 
 
@@ -183,10 +185,10 @@ def test_changed_files_are_named(
 )  # fmt: skip
 def test_changed_surroundings_are_named(kind: str, values: dict[str, Any], name: str, lock: Path) -> None:
     old = json.loads(lock.read_text())
-    whole = {key: {**old[key], **each} if key == "versions" else each for key, each in values.items()}
-    edit(lock, **whole)
-    with pytest.raises(RunError, match=rf"not what the run was made of: {name} \(.*; to accept .*--changed {kind}$"):
-        run.repeat(lock)
+    changed_values = {key: {**old[key], **value} if key == "versions" else value for key, value in values.items()}
+    edit(lock, **changed_values)
+    with pytest.raises(RunError, match=rf"changed since the run was made: {name} \(.*; to accept .*--changed {kind}$"):
+        repeat(lock)
 
 
 def test_what_moves_no_score_is_no_change(place: Path, lock: Path, tmp_path: Path) -> None:
@@ -195,22 +197,25 @@ def test_what_moves_no_score_is_no_change(place: Path, lock: Path, tmp_path: Pat
     versions = {**old["versions"], "python": "2", "pyarrow": "0", "claf2": "0", "torch": "0.1"}
     edit(lock, versions=versions, device="cpu:0", code="0")
     with pytest.raises(RunError, match=r"code \(0 → \w{8}…\), versions torch \(0.1 → [^()]*\); to accept"):
-        run.repeat(lock, overwrite=True)
-    run.repeat(lock, changed=["versions", "code"])
+        repeat(lock, overwrite=True)
+    repeat(lock, changed=["versions", "code"])
     again = tmp_path / "alone-again"
     assert {name: was for name, (was, _) in said(again)["changed"].items()} == {"versions torch": "0.1", "code": "0"}
     assert results(again) == results(place / "run")
-    with pytest.raises(RunError, match=r"--changed version: no such thing; did you mean 'versions'"):
-        run.repeat(lock, changed=["version"])
+    with pytest.raises(RunError, match=r"--changed version: not a kind of change; did you mean 'versions'"):
+        repeat(lock, changed=["version"])
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"config": ...}, "of an older claf2, which left the config out: train with --base_config .*config.json"),
-    ({"config": 3}, "damaged: config is not there, or no dict"),
+    (
+        {"config": ...},
+        "written by an older claf2, which did not store the config: train with --base_config .*config.json",
+    ),
+    ({"config": 3}, "damaged: config is missing or not of type dict"),
     ({"config": {"data_reader": 3}}, "data_reader"),
     ({"config": {}}, "dataset: is missing"),
-    ({"versions": ...}, "damaged: versions is not there, or no dict"),
-    ({"wall_seconds": ...}, "of a run that is not finished: finish it with --resume"),
+    ({"versions": ...}, "damaged: versions is missing or not of type dict"),
+    ({"wall_seconds": ...}, "the run is not finished: finish it with --resume"),
     ({"resumed": 3}, "damaged: resumed"),
     ({"resumed": [3]}, "damaged: resumed"),
 ]
@@ -219,27 +224,27 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "message"), MISTAKES)
 def test_a_lock_that_cannot_be_used(values: dict[str, Any], message: str, lock: Path) -> None:
     with pytest.raises(Claf2Error, match=message):
-        run.repeat(edit(lock, **values))
+        repeat(edit(lock, **values))
 
 
 def test_what_is_gone_or_was_a_sample(moved: tuple[Path, Path], tmp_path: Path) -> None:
     place, lock = moved
     with pytest.raises(RunError, match=r"no/run\.json: no such file; is .*no the folder of a run\?"):
-        run.repeat(tmp_path / "no")
+        repeat(tmp_path / "no")
     config_of = json.loads(lock.read_text())["config"]
     edit(lock, config={**config_of, "data_reader": {**config_of["data_reader"], "source": "sample"}})
-    with pytest.raises(RunError, match="was trained on a generated sample, which measures nothing"):
-        run.repeat(lock)
+    with pytest.raises(RunError, match="was trained on a generated sample and cannot be repeated"):
+        repeat(lock)
     edit(lock, config=config_of)
     (place / "valid.txt").unlink()
     with pytest.raises(DataError, match=f"^{place}/valid.txt: no such file"):
-        run.repeat(lock)
+        repeat(lock)
     shutil.rmtree(place / "model")
-    with pytest.raises(ModelError, match=f"^model {place}/model: gone; the run began with"):
-        run.repeat(lock)
+    with pytest.raises(ModelError, match=f"^model {place}/model: no such file or folder; restore it"):
+        repeat(lock)
     lock.write_text(lock.read_text()[:-9])
     with pytest.raises(RunError, match=r"run\.json: not JSON"):
-        run.repeat(lock)
+        repeat(lock)
 
 
 def test_the_command(place: Path, lock: Path, tmp_path: Path) -> None:
@@ -254,44 +259,45 @@ def test_the_command(place: Path, lock: Path, tmp_path: Path) -> None:
     done = call("--log_dir", "new", "--changed", "code,threads")
     assert results(tmp_path / "new") == results(place / "run")
     assert done.stdout.startswith("valid/accuracy: ")
-    assert f"was made in {Path.cwd()}: its relative paths are looked for in {tmp_path}" in done.stderr
+    assert f"was made in {Path.cwd()}; its relative paths are resolved in {tmp_path}" in done.stderr
     refused = call("--base_config", "scratch/nsmc", "--changed", "code", code=2).stderr
     assert refused == (
-        "error: from_run: repeats a run as it was; leave out --base_config, --tasks, --plugin and --sample\n"
+        "error: from_run: cannot be combined with another experiment: it repeats a run unchanged; "
+        "leave out --base_config, --tasks, --plugin and --sample\n"
     )
 
 
 def test_a_run_that_was_resumed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives the same bytes where all was as before, and says what was not."""
-    epoch = Stream.epoch
+    epoch = BatchStream.epoch
 
-    def interrupting(self: Stream, number: int, start: int = 0, resting: Any = ()) -> Any:
-        for index, each in enumerate(epoch(self, number, start, resting), start=1):
+    def interrupting(self: BatchStream, number: int, start: int = 0, paused: Any = ()) -> Any:
+        for index, batch in enumerate(epoch(self, number, start, paused), start=1):
             if index == 3:
                 signal.raise_signal(signal.SIGINT)
-            yield each
+            yield batch
 
     experiment = load(place, "cut", "--log_dir", str(tmp_path / "cut"))
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "epoch", interrupting)
+        patch.setattr(BatchStream, "epoch", interrupting)
         with pytest.raises(Interrupted):
-            run.train(experiment)
-    with pytest.raises(RunError, match="of a run that is not finished"):
-        run.repeat(tmp_path / "cut")
+            train(experiment)
+    with pytest.raises(RunError, match="the run is not finished"):
+        repeat(tmp_path / "cut")
     shutil.copytree(tmp_path / "cut", tmp_path / "upgraded")
-    run.train(experiment, resume=True)
+    train(experiment, resume=True)
     assert json.loads((tmp_path / "cut/run.json").read_text())["resumed"] == [{"step": 3, "changed": {}}]
-    run.repeat(tmp_path / "cut")
+    repeat(tmp_path / "cut")
     assert results(tmp_path / "cut-again") == results(place / "run")
 
-    versions = build.versions()
+    versions = provenance._versions()
     with monkeypatch.context() as patch:
-        patch.setattr(build, "versions", lambda: {**versions, "numpy": "99"})
-        run.train(load(place, "cut", "--log_dir", str(tmp_path / "upgraded")), resume=True)
+        patch.setattr(provenance, "_versions", lambda: {**versions, "numpy": "99"})
+        train(load(place, "cut", "--log_dir", str(tmp_path / "upgraded")), resume=True)
         with pytest.raises(
             RunError, match=rf"versions numpy when it was resumed at step 3 \({versions['numpy']} → 99\)"
         ):
-            run.repeat(tmp_path / "upgraded")
+            repeat(tmp_path / "upgraded")
 
 
 def test_several_tasks_with_all_stages(place: Path, tmp_path: Path) -> None:
@@ -303,18 +309,25 @@ def test_several_tasks_with_all_stages(place: Path, tmp_path: Path) -> None:
     (tmp_path / "two.json").write_text(
         json.dumps({"tasks": parts, "model": {"name": "bert_for_multi", "bert_for_multi": {}}})
     )
-    words = ["--pretrained_model_name", str(place / "model"), "--trainer.name", "mtdnn", "--mtdnn.alone", '["one"]']
+    words = [
+        "--pretrained_model_name",
+        str(place / "model"),
+        "--trainer.name",
+        "mtdnn",
+        "--mtdnn.alone",
+        '["one"]',
+    ]
     words += ["--num_steps", "3", "--tasks.num_steps", "2", "--train_file_path", data["nsmc"], "--batch_size", "8"]
     words += ["--valid_file_path", data["valid"], "--log_dir", str(tmp_path / "several")]
-    run.train(config.load(str(tmp_path / "two.json"), words))
-    run.repeat(tmp_path / "several")
+    train(config.load(str(tmp_path / "two.json"), words))
+    repeat(tmp_path / "several")
     assert results(tmp_path / "several-again") == results(tmp_path / "several")
     assert len(results(tmp_path / "several")) == 14
     rows(tmp_path / "other.txt", 9)
     lock = tmp_path / "several/run.json"
     edit(lock, data={**json.loads(lock.read_text())["data"], "two/valid": "0"})
     with pytest.raises(RunError, match="data two/valid"):
-        run.repeat(tmp_path / "several", ["--log_dir", str(tmp_path / "third")])
+        repeat(tmp_path / "several", ["--log_dir", str(tmp_path / "third")])
 
 
 def test_teachers_plug_ins_and_surroundings_are_of_the_lock(place: Path, tmp_path: Path) -> None:
@@ -331,7 +344,7 @@ def test_teachers_plug_ins_and_surroundings_are_of_the_lock(place: Path, tmp_pat
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(tmp_path)
             experiment.values["plugins"] = [str(plugin), "plug_in"]
-            return lock_of(*look_up(experiment))
+            return collect_provenance(*resolve(experiment))
 
     before = locked()
     assert locked() == before
@@ -340,7 +353,7 @@ def test_teachers_plug_ins_and_surroundings_are_of_the_lock(place: Path, tmp_pat
     (package / "more.py").write_text("")
     weights = tmp_path / "teacher/best/model.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
-    assert set(changes(before, locked(), ["teachers", "plugins", *KINDS])) == {
+    assert set(diff_provenance(before, locked(), ["teachers", "plugins", *CHANGE_KINDS])) == {
         "teachers nsmc", f"plugins {plugin}", "plugins plug_in"
     }  # fmt: skip
 
@@ -352,8 +365,9 @@ def test_a_commit_of_the_hub_is_of_the_lock(place: Path, tmp_path: Path, monkeyp
     (cache / "refs/main").write_text(commit)
     shutil.copytree(place / "model", cache / "snapshots" / commit)
     (tmp_path / "c.json").write_text(json.dumps(load(place, "run", "--pretrained_model_name", "me/tiny").values))
-    code = "from claf2 import config, prepare; lock = prepare.lock_of(*prepare.look_up(config.load('c.json')));"
-    code += "print(lock['commit'], lock['weights'])"
+    code = "from claf2 import config; from claf2.runs.resolve import resolve\n"
+    code += "from claf2.runs.provenance import collect_provenance\n"
+    code += "lock = collect_provenance(*resolve(config.load('c.json')))\nprint(lock['commit'], lock['weights'])"
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("PYTHONPATH", str(TRAIN.parent))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from claf2.data.hub import convert_split
 from claf2.errors import DataError
-from claf2.hub import convert
+from claf2.metrics import Prediction
 from claf2.readers import Answer, SpanExample, TextExample, TokenExample
-from claf2.task import tables, tasks
+from claf2.task import task_tables, tasks
 
 
 def parquet(path: Path, columns: dict[str, list[Any]], features: dict[str, Any]) -> None:
@@ -31,28 +32,30 @@ def test_classes_by_name_hidden_labels_and_shards(tmp_path: Path) -> None:
     parquet(tmp_path / "glue/rte/test-00000-of-00001.parquet", columns, names)
     parquet(tmp_path / "glue/wnli/train-00000-of-00001.parquet", columns, names)
     task = tasks.get("rte")
-    path = convert(task, "train", tmp_path / "glue", "rte", tmp_path / "cache")
-    rows = [each for each in task.read(path) if isinstance(each, TextExample)]
-    assert [(each.text_a, each.text_b, each.label) for each in rows] == [
+    path = convert_split(task, "train", tmp_path / "glue", "rte", tmp_path / "cache")
+    rows = [example for example in task.read(path) if isinstance(example, TextExample)]
+    assert [(row.text_a, row.text_b, row.label) for row in rows] == [
         ("a", "b", "not_entailment"),
         ("a", "b", "entailment"),
     ]
-    assert convert(task, "train", tmp_path / "glue", "rte", tmp_path / "cache") == path
-    with pytest.raises(DataError, match="no Parquet file of the split 'validation'"):
-        convert(task, "valid", tmp_path / "glue", "rte", tmp_path / "cache")
+    assert convert_split(task, "train", tmp_path / "glue", "rte", tmp_path / "cache") == path
+    with pytest.raises(DataError, match="no Parquet file for the split 'validation'"):
+        convert_split(task, "valid", tmp_path / "glue", "rte", tmp_path / "cache")
 
 
 def test_labels_that_the_hub_calls_otherwise_keep_their_number(tmp_path: Path) -> None:
     names = {"label": {"names": ["unacceptable", "acceptable"], "_type": "ClassLabel"}}
     parquet(tmp_path / "cola/train-0.parquet", {"sentence": ["a", "b"], "label": [1, 0]}, names)
     task = tasks.get("cola")
-    rows = list(task.read(convert(task, "train", tmp_path, "cola", tmp_path / "cache")))
-    assert [each.label for each in rows if isinstance(each, TextExample)] == ["1", "0"]
+    rows = list(task.read(convert_split(task, "train", tmp_path, "cola", tmp_path / "cache")))
+    assert [row.label for row in rows if isinstance(row, TextExample)] == ["1", "0"]
 
 
 def test_numbers_questions_and_tags(tmp_path: Path) -> None:
     parquet(tmp_path / "s/stsb/train-0.parquet", {"sentence1": ["a"], "sentence2": ["b"], "label": [3.25]}, {})
-    (row,) = tasks.get("stsb").read(convert(tasks.get("stsb"), "train", tmp_path / "s", "stsb", tmp_path / "cache"))
+    (row,) = tasks.get("stsb").read(
+        convert_split(tasks.get("stsb"), "train", tmp_path / "s", "stsb", tmp_path / "cache")
+    )
     assert isinstance(row, TextExample)
     assert float(row.label or "") == 3.25
     columns: dict[str, list[Any]] = {
@@ -61,21 +64,41 @@ def test_numbers_questions_and_tags(tmp_path: Path) -> None:
     }  # fmt: skip
     parquet(tmp_path / "q/squad_v2/train-0.parquet", columns, {})
     task = tasks.get("squad_v2")
-    first, second = task.read(convert(task, "train", tmp_path / "q", "", tmp_path / "cache"))
+    first, second = task.read(convert_split(task, "train", tmp_path / "q", "", tmp_path / "cache"))
     assert isinstance(first, SpanExample)
     assert isinstance(second, SpanExample)
     assert (first.answers, second.is_impossible) == ((Answer("bc", 1),), True)
     tags = {"ner_tags": {"feature": {"names": ["O", "B-person", "I-person"]}, "_type": "Sequence"}}
     parquet(tmp_path / "w/train-0.parquet", {"id": ["1"], "tokens": [["Ann", "ran"]], "ner_tags": [[1, 0]]}, tags)
-    (row,) = tasks.get("wnut17").read(convert(tasks.get("wnut17"), "train", tmp_path / "w", "", tmp_path / "cache"))
+    (row,) = tasks.get("wnut17").read(
+        convert_split(tasks.get("wnut17"), "train", tmp_path / "w", "", tmp_path / "cache")
+    )
     assert isinstance(row, TokenExample)
     assert (row.tokens, row.tags) == (("Ann", "ran"), ("B-person", "O"))
+
+
+def test_plausible_answers_are_no_answers(tmp_path: Path) -> None:
+    """KLUE MRC's rows list them among the answers of unanswerable questions."""
+    columns: dict[str, list[Any]] = {
+        "guid": ["a", "b", "c"], "title": ["t"] * 3, "context": ["a river"] * 3, "question": ["q"] * 3,
+        "is_impossible": [False, True, True], "question_type": [1, 3, 3],
+        "answers": [{"answer_start": [2], "text": ["river"]}] * 2 + [{"answer_start": [], "text": []}],
+    }  # fmt: skip
+    parquet(tmp_path / "mrc/validation-0.parquet", columns, {})
+    task = tasks.get("klue_mrc")
+    rows = [e for e in task.read(convert_split(task, "valid", tmp_path, "mrc", tmp_path / "cache"))
+            if isinstance(e, SpanExample)]  # fmt: skip
+    assert [(row.id, row.answers, row.is_impossible) for row in rows] == [
+        ("a", (Answer("river", 2),), False), ("b", (), True), ("c", (), True),
+    ]  # fmt: skip
+    silent = [Prediction(row.id, [answer.text for answer in row.answers or ()], "") for row in rows]
+    assert task.metrics[0].compute(silent, [])["em"] == pytest.approx(200 / 3)
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     parquet(tmp_path / "rte/train-0.parquet", {"sentence1": ["a"], "label": [0]}, {})
     with pytest.raises(DataError, match="no column 'sentence2'; did you mean 'sentence1'"):
-        convert(tasks.get("rte"), "train", tmp_path, "rte", tmp_path / "cache")
+        convert_split(tasks.get("rte"), "train", tmp_path, "rte", tmp_path / "cache")
 
 
 def label(*names: str) -> dict[str, Any]:
@@ -124,12 +147,12 @@ def test_rows_of_every_kind(
     parquet(tmp_path / f"{configuration}/train-0.parquet", columns, features)
     task = tasks.get(name)
     assert (task.hub or "").endswith(configuration)
-    (row,) = task.read(convert(task, "train", tmp_path, configuration, tmp_path / "cache"))
+    (row,) = task.read(convert_split(task, "train", tmp_path, configuration, tmp_path / "cache"))
     assert {key: getattr(row, key) for key in expected} == expected
 
 
 def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> None:
-    shipped = [name for name in tasks.names() if tasks.origin(name).startswith(str(tables()))]
+    shipped = [name for name in tasks.names() if tasks.origin(name).startswith(str(task_tables()))]
     without = {task.name for task in map(tasks.get, shipped) if task.hub is None}
     assert len(shipped) > 40
     assert without == {

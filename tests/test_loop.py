@@ -14,22 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
-from claf2.batch import Batch, Source, Stream
+from claf2.data.batch import Batch, BatchStream, TaskDataset
+from claf2.data.features import FeatureSet, featurize
+from claf2.data.microbatch import CostModel, pack_microbatches
 from claf2.errors import Claf2Error, ConfigError
-from claf2.features import FeatureSet, featurize
+from claf2.evaluation.evaluate import EvaluationData, evaluate_model
+from claf2.evaluation.report import Report, TaskReport
 from claf2.heads import Head, LabelFeaturizer
-from claf2.heads.classify import Classify
-from claf2.heads.tag import Tag, TagFeaturizer
-from claf2.judge import EvaluationData, evaluate
-from claf2.loop import Job, Plan, Precision, State, fit
+from claf2.heads.classify import ClassificationHead
+from claf2.heads.tag import TagFeaturizer, TaggingHead
 from claf2.metrics.classification import Accuracy
-from claf2.models.encoder import EncoderWithHeads, Part, build
-from claf2.models.names import AnyHead
-from claf2.optim import AdamW, WarmupLinear, parameter_groups
+from claf2.models import ModelSpec
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.readers import TextExample, TokenExample
-from claf2.report import Report, TaskReport
-from claf2.split import Costs, cut
+from claf2.runtime.precision import Precision
 from claf2.tokenizers.build import load_tokenizer
+from claf2.training.loop import Plan, TrainingContext, fit
+from claf2.training.optim import AdamW, WarmupLinear, parameter_groups
+from claf2.training.state import State
 
 LABELS = ["bad", "good"]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -64,10 +66,10 @@ class Recorder:
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         self.reports += 1
 
-    def keep_best(self, report: Report) -> None:
+    def save_best(self, report: Report) -> None:
         self.kept.append(self.reports + 1)
 
-    def keep_last(self, state: State) -> None:
+    def save_last(self, state: State) -> None:
         return None
 
     def close(self) -> None:
@@ -81,8 +83,8 @@ def features(model_folder: Callable[..., Path], tmp_path: Path) -> FeatureSet:
 
 
 def model_of(folder: Path, head: Head | None = None, labels: list[str] | None = None) -> EncoderWithHeads:
-    part = Part(head or Classify(), labels or LABELS)
-    return build(AnyHead(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1)
+    part = TaskHead(head or ClassificationHead(), labels or LABELS)
+    return build_model(ModelSpec(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1)
 
 
 def plan(total: int, **changes: Any) -> Plan:
@@ -101,28 +103,28 @@ def plan(total: int, **changes: Any) -> Plan:
 
 def train(
     model: EncoderWithHeads,
-    stream: Stream,
+    stream: BatchStream,
     the_plan: Plan,
     *,
     head: Head | None = None,
-    judge: Callable[[], Report] | None = None,
+    evaluate_model: Callable[[], Report] | None = None,
     state: State | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
 ) -> tuple[Recorder, State]:
     recorder, state = Recorder(), state or State()
     torch.manual_seed(0)
     fit(
-        Job(
+        TrainingContext(
             model=model,
-            heads={"t": head or Classify()},
+            heads={"t": head or ClassificationHead()},
             stream=stream,
             optimizer=AdamW(weight_decay=0.01).build(model, the_plan.learning_rate),
             schedule=WarmupLinear(warmup_proportion=0.1),
             plan=the_plan,
             state=state,
-            judge=judge or (lambda: Report("valid", {"t": TaskReport({"accuracy": 50.0}, 0.5, [])})),
-            keeper=recorder,
-            observer=recorder,
+            evaluate=evaluate_model or (lambda: Report("valid", {"t": TaskReport({"accuracy": 50.0}, 0.5, [])})),
+            checkpointer=recorder,
+            callback=recorder,
             interrupted=lambda: False,
             precision=Precision(precision, torch.device("cpu")),
         )
@@ -130,18 +132,18 @@ def train(
     return recorder, state
 
 
-def source(features: FeatureSet, head: Head | None = None) -> Source:
-    return Source(features, pad_id=0, fields=(head or Classify()).targets)
+def source(features: FeatureSet, head: Head | None = None) -> TaskDataset:
+    return TaskDataset(features, pad_id=0, fields=(head or ClassificationHead()).targets)
 
 
-def by_hand(folder: Path, stream: Stream, epochs: int, total: int) -> Iterator[float]:
+def by_hand(folder: Path, stream: BatchStream, epochs: int, total: int) -> Iterator[float]:
     """Train with nothing but PyTorch and transformers, and yield the loss of each step."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     model.load_state_dict(model_of(folder).head("t").state_dict())
     model.train()
     torch.manual_seed(0)
-    plain = [each for name, each in model.named_parameters() if "bias" in name or "LayerNorm" in name]
-    decayed = [each for name, each in model.named_parameters() if not ("bias" in name or "LayerNorm" in name)]
+    plain = [tensor for name, tensor in model.named_parameters() if "bias" in name or "LayerNorm" in name]
+    decayed = [tensor for name, tensor in model.named_parameters() if not ("bias" in name or "LayerNorm" in name)]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}], lr=1e-3
     )
@@ -151,7 +153,9 @@ def by_hand(folder: Path, stream: Stream, epochs: int, total: int) -> Iterator[f
     )
     for epoch in range(epochs):
         for _, parts in stream.epoch(epoch):
-            batch = {name: torch.from_numpy(np.asarray(each, dtype=np.int64)) for name, each in parts[0].arrays.items()}
+            batch = {
+                name: torch.from_numpy(np.asarray(array, dtype=np.int64)) for name, array in parts[0].arrays.items()
+            }
             loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -166,7 +170,7 @@ def test_every_loss_equals_a_plain_loop_around_transformers(
     settings: dict[str, float], features: FeatureSet, model_folder: Callable[..., Path]
 ) -> None:
     folder = model_folder(**settings)
-    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     total = 3 * stream.steps_per_epoch
     recorder, _ = train(model_of(folder), stream, plan(total))
     expected = list(by_hand(folder, stream, 3, total))
@@ -180,16 +184,16 @@ def test_accumulated_parts_equal_one_batch(parts: int, features: FeatureSet, mod
     """43 rows: the last batch of 32, and in it the last part of 8, is short."""
     folder = model_folder(**NO_DROPOUT)
     size = 32 if parts == 4 else 24
-    whole = Stream({"t": source(features)}, batch_sizes={"t": size}, seed=3)
-    cut = Stream({"t": source(features)}, batch_sizes={"t": 8}, parts=parts, seed=3)
+    undivided = BatchStream({"t": source(features)}, batch_sizes={"t": size}, seed=3)
+    accumulated = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, accumulation_steps=parts, seed=3)
     results = []
-    for stream in (whole, cut):
+    for stream in (undivided, accumulated):
         model = model_of(folder)
         recorder, _ = train(model, stream, plan(2 * stream.steps_per_epoch))
         results.append((recorder.losses, model.weights()))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
-    for name, each in results[0][1].items():
-        torch.testing.assert_close(each, results[1][1][name], atol=2e-5, rtol=1e-4)
+    for name, tensor in results[0][1].items():
+        torch.testing.assert_close(tensor, results[1][1][name], atol=2e-5, rtol=1e-4)
 
 
 def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -201,10 +205,10 @@ def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable
     ]
     tokenizer = load_tokenizer(model_folder(**NO_DROPOUT))
     features = featurize(rows, TagFeaturizer(max_seq_length=32), tokenizer, tags, tmp_path / "f")
-    head = Tag()
+    head = TaggingHead()
     losses = []
     for size, parts in ((12, 1), (3, 4)):
-        stream = Stream({"t": source(features, head)}, batch_sizes={"t": size}, parts=parts, seed=3)
+        stream = BatchStream({"t": source(features, head)}, batch_sizes={"t": size}, accumulation_steps=parts, seed=3)
         recorder, _ = train(
             model_of(model_folder(**NO_DROPOUT), head, tags), stream, plan(2 * stream.steps_per_epoch), head=head
         )
@@ -213,7 +217,7 @@ def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable
 
 
 def test_the_rate_changes_at_every_step(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
-    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     recorder, _ = train(model_of(model_folder()), stream, plan(18))
     assert recorder.rates[0] == 0.0
     assert max(recorder.rates) == pytest.approx(1e-3)
@@ -223,12 +227,12 @@ def test_the_rate_changes_at_every_step(features: FeatureSet, model_folder: Call
 def test_patience_direction_and_undefined_scores(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
     scores = iter([None, 3.0, 2.0, 2.5, 2.5, 1.0])
 
-    def judge() -> Report:
+    def scripted_report() -> Report:
         return Report("valid", {"t": TaskReport({"accuracy": next(scores)}, 0.1, [])})
 
-    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
     the_plan = plan(100, interval=2, patience=2, lower_is_better=True)
-    recorder, state = train(model_of(model_folder()), stream, the_plan, judge=judge)
+    recorder, state = train(model_of(model_folder()), stream, the_plan, evaluate_model=scripted_report)
     assert recorder.kept == [1, 2, 3]
     assert (state.best_score, state.best_step, state.best_epoch, state.step) == (2.0, 6, 1, 10)
     assert state.finished
@@ -244,12 +248,18 @@ def test_when_an_evaluation_is_due(
     seen: list[int] = []
     state = State()
 
-    def judge() -> Report:
+    def scripted_report() -> Report:
         seen.append(state.step)
         return Report("valid", {"t": TaskReport({"accuracy": 1.0}, 0.1, [])})
 
-    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
-    train(model_of(model_folder()), stream, plan(12, interval=interval, per_epoch=per_epoch), judge=judge, state=state)
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    train(
+        model_of(model_folder()),
+        stream,
+        plan(12, interval=interval, per_epoch=per_epoch),
+        evaluate_model=scripted_report,
+        state=state,
+    )
     assert seen == due
 
 
@@ -259,12 +269,12 @@ def test_a_loss_that_explodes_is_an_answer_not_a_number(
     model = model_of(model_folder())
     with torch.no_grad():
         model.head("t").classifier.weight.fill_(float("inf"))
-    stream = Stream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
-    with pytest.raises(Claf2Error, match=r"became nan at step 1 .* try a lower optimizer.learning_rate"):
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    with pytest.raises(Claf2Error, match=r"became nan at step 1 .* try a lower --optimizer.learning_rate"):
         train(model, stream, plan(4))
 
 
-class Drawing(Classify):
+class Drawing(ClassificationHead):
     """A head that draws a random number whenever it is asked."""
 
     def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
@@ -275,29 +285,33 @@ class Drawing(Classify):
 def test_evaluation_touches_no_generator_and_no_mode(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
     model = model_of(model_folder())
     tokenizer = load_tokenizer(model_folder())
-    data = EvaluationData(source(features), texts(43), Drawing(), LABELS, [Accuracy()], tokenizer)
+    dataset, metrics = source(features), [Accuracy()]
+
+    def data(batch_size: int) -> EvaluationData:
+        return EvaluationData(dataset, texts(43), Drawing(), LABELS, metrics, tokenizer, batch_size)
+
     model.train()
     before = torch.get_rng_state()
-    first = evaluate(model, {"t": data}, split="valid", batch_sizes={"t": 8})
+    first = evaluate_model(model, {"t": data(8)}, split="valid")
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
-    second = evaluate(model, {"t": data}, split="valid", batch_sizes={"t": 43})
-    assert [each.id for each in first.tasks["t"].predictions] == [str(number) for number in range(43)]
+    second = evaluate_model(model, {"t": data(43)}, split="valid")
+    assert [prediction.id for prediction in first.tasks["t"].predictions] == [str(number) for number in range(43)]
     assert first.tasks["t"].scores == second.tasks["t"].scores
     assert first.tasks["t"].loss == pytest.approx(second.tasks["t"].loss, abs=1e-6)
 
 
 def test_biases_and_normalisation_do_not_decay(model_folder: Callable[..., Path]) -> None:
     model = model_of(model_folder())
-    names = {id(each): name for name, each in model.named_parameters()}
-    decayed, kept = ([names[id(each)] for each in group["params"]] for group in parameter_groups(model, 0.1))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, kept = ([names[id(parameter)] for parameter in group["params"]] for group in parameter_groups(model, 0.1))
     assert all("bias" in name or "LayerNorm" in name for name in kept)
     assert not any("bias" in name or "LayerNorm" in name for name in decayed)
     assert len(decayed) + len(kept) == len(names)
 
 
 def test_warm_up_as_long_as_the_run_is_refused() -> None:
-    with pytest.raises(ConfigError, match="100 warm-up steps, but the whole run has 100"):
+    with pytest.raises(ConfigError, match="100 warm-up steps in a run of 100"):
         WarmupLinear(warmup_steps=100).warmup(100)
     assert WarmupLinear(warmup_steps=99).warmup(100) == 99
     assert WarmupLinear().warmup(1) == 0
@@ -311,8 +325,8 @@ def test_micro_batches_by_length_equal_the_whole_batch(features: FeatureSet, mod
     """The same rows in the same steps, the same losses and gradients, whatever the cut."""
     folder = model_folder(**NO_DROPOUT)
     results = []
-    for costs in (None, Costs(overhead=3.0), Costs(overhead=0.0), Costs(overhead=1e9, max_tokens=30)):
-        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=costs)
+    for costs in (None, CostModel(overhead=3.0), CostModel(overhead=0.0), CostModel(overhead=1e9, max_tokens=30)):
+        stream = BatchStream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=costs)
         if costs is not None:
             assert max(len(parts) for _, parts in stream.epoch(0)) > 1
         model = model_of(folder)
@@ -320,25 +334,25 @@ def test_micro_batches_by_length_equal_the_whole_batch(features: FeatureSet, mod
         results.append((recorder.losses, model.weights()))
     for losses, weights in results[1:]:
         assert losses == pytest.approx(results[0][0], abs=1e-5)
-        for name, each in weights.items():
-            torch.testing.assert_close(each, results[0][1][name], atol=1e-4, rtol=1e-4)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(tensor, results[0][1][name], atol=1e-4, rtol=1e-4)
 
 
 def test_gradients_of_micro_batches_equal_those_of_the_batch(
     features: FeatureSet, model_folder: Callable[..., Path]
 ) -> None:
     gradients = []
-    for costs in (None, Costs(overhead=2.0)):
-        stream = Stream({"t": source(features)}, batch_sizes={"t": 43}, seed=3, costs=costs)
-        model, head = model_of(model_folder(**NO_DROPOUT)), Classify()
+    for costs in (None, CostModel(overhead=2.0)):
+        stream = BatchStream({"t": source(features)}, batch_sizes={"t": 43}, seed=3, costs=costs)
+        model, head = model_of(model_folder(**NO_DROPOUT)), ClassificationHead()
         ((_, parts),) = stream.epoch(0)
         total = sum(head.weight(part.arrays) for part in parts)
         for part in parts:
             tensors = part.tensors(torch.device("cpu"))
             (head.loss(model("t", tensors), tensors) / total).backward()
-        gradients.append({name: each.grad for name, each in model.named_parameters() if each.grad is not None})
-    for name, each in gradients[0].items():
-        torch.testing.assert_close(each, gradients[1][name], atol=1e-5, rtol=1e-5)
+        gradients.append({name: tensor.grad for name, tensor in model.named_parameters() if tensor.grad is not None})
+    for name, tensor in gradients[0].items():
+        torch.testing.assert_close(tensor, gradients[1][name], atol=1e-5, rtol=1e-5)
 
 
 class Small(torch.nn.Module):
@@ -362,18 +376,18 @@ def test_a_batch_that_does_not_fit_is_done_again_in_halves(
     folder = model_folder(**NO_DROPOUT)
     results = []
     for rows in (1000, 3):
-        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3)
+        stream = BatchStream({"t": source(features)}, batch_sizes={"t": 16}, seed=3)
         inner = model_of(folder)
         model: Any = Small(inner, rows)
         recorder, _ = train(model, stream, plan(3))
         results.append((recorder.losses, inner.weights()))
         assert model.refused == (0 if rows == 1000 else 3)  # at the first step; 16 rows, 8, 4
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
-    for name, each in results[0][1].items():
-        torch.testing.assert_close(each, results[1][1][name], atol=2e-5, rtol=1e-4)
+    for name, tensor in results[0][1].items():
+        torch.testing.assert_close(tensor, results[1][1][name], atol=2e-5, rtol=1e-4)
     nothing: Any = Small(model_of(folder), 0)
     with pytest.raises(torch.OutOfMemoryError):
-        train(nothing, Stream({"t": source(features)}, batch_sizes={"t": 4}, seed=3), plan(3))
+        train(nothing, BatchStream({"t": source(features)}, batch_sizes={"t": 4}, seed=3), plan(3))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -384,11 +398,11 @@ def test_lower_precision_is_near_and_casts_weights_once_a_step(
     results = {}
     names: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32", precision)
     for name in names:
-        stream = Stream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=Costs(overhead=3.0))
+        stream = BatchStream({"t": source(features)}, batch_sizes={"t": 16}, seed=3, costs=CostModel(overhead=3.0))
         model = model_of(folder)
         recorder, _ = train(model, stream, plan(12), precision=name)
         results[name] = recorder.losses
-        assert all(each.dtype == torch.float32 for each in model.parameters())
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert results[precision] == pytest.approx(results["fp32"], abs=0.02)
     assert results[precision] != results["fp32"]
 
@@ -419,7 +433,7 @@ def test_the_cut_is_the_best_one(lengths: list[int], overhead: float, quadratic:
 
     rows = list(range(min(len(lengths), 7)))
     lengths = lengths[: len(rows)]
-    parts = cut(np.array(lengths), Costs(overhead, quadratic))
+    parts = pack_microbatches(np.array(lengths), CostModel(overhead, quadratic))
     assert sorted(int(i) for part in parts for i in part) == rows
     best = min(price(groups) for groups in groupings(rows))
     assert price([part.tolist() for part in parts]) == pytest.approx(best)
@@ -428,7 +442,7 @@ def test_the_cut_is_the_best_one(lengths: list[int], overhead: float, quadratic:
 @settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, tokens=st.integers(1, 100), most=st.integers(1, 5))
 def test_no_micro_batch_is_larger_than_allowed(lengths: list[int], tokens: int, most: int) -> None:
-    parts = cut(np.array(lengths), Costs(1e6, 0.0, max_tokens=tokens, max_rows=most))
+    parts = pack_microbatches(np.array(lengths), CostModel(1e6, 0.0, max_tokens=tokens, max_rows=most))
     assert sorted(int(i) for part in parts for i in part) == list(range(len(lengths)))
     for part in parts:
         assert len(part) <= most
@@ -438,12 +452,15 @@ def test_no_micro_batch_is_larger_than_allowed(lengths: list[int], tokens: int, 
 def test_lengths_are_rounded_up_where_few_shapes_are_wanted(
     features: FeatureSet, model_folder: Callable[..., Path]
 ) -> None:
-    plain = Source(features, pad_id=0, fields={"labels": 0})
-    rounded = Source(features, pad_id=0, fields={"labels": 0}, multiple=8)
+    plain = TaskDataset(features, pad_id=0, fields={"labels": 0})
+    rounded = TaskDataset(features, pad_id=0, fields={"labels": 0}, multiple=8)
     rows = np.arange(20)
     assert rounded.batch(rows).arrays["input_ids"].shape[1] % 8 == 0
     assert rounded.batch(rows).arrays["labels"].shape == (20,)
     model = model_of(model_folder(**NO_DROPOUT)).eval()
     with torch.no_grad():
-        first, second = (model("t", each.batch(rows).tensors(torch.device("cpu"))).logits for each in (plain, rounded))
+        first, second = (
+            model("t", source_features.batch(rows).tensors(torch.device("cpu"))).logits
+            for source_features in (plain, rounded)
+        )
     torch.testing.assert_close(first, second)

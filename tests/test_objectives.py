@@ -12,22 +12,26 @@ import torch
 from stored import last_bytes
 from torch.nn.functional import cross_entropy
 
-from claf2 import config, run, teachers
-from claf2.build import find, splits
+from claf2 import config
 from claf2.errors import RunError
+from claf2.evaluation.predictions import read_predictions
 from claf2.heads import Head, heads
-from claf2.models.encoder import EncoderWithHeads, Part, build
-from claf2.models.names import AnyHead
-from claf2.objectives import TEACHER, Distil, Pass, Smart, Uncertainty
-from claf2.store import read_predictions
+from claf2.models import ModelSpec
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
+from claf2.runs import distillation
+from claf2.runs.resolve import locate_splits, resolve_weights
+from claf2.runs.train import train
+from claf2.training.objectives import SOFT_LABELS, Distillation, ForwardPass, SmartRegularization, UncertaintyWeighting
 
 LABELS = {"classify": ["no", "yes", "so"], "regress": [], "tag": ["O", "B-X"]}
 
 
-def at(folder: Path, kind: str, *, pack: bool = False, **more: torch.Tensor) -> tuple[Pass, torch.Tensor]:
+def at(folder: Path, kind: str, *, pack: bool = False, **more: torch.Tensor) -> tuple[ForwardPass, torch.Tensor]:
     """A pass over two rows in evaluation mode, and its own loss, the mean."""
     head: Head = heads.get(kind)()
-    model = build(AnyHead(), folder, {"t": Part(head, LABELS[kind])}, vocab_size=100, pad_id=0, seed=1).eval()
+    model = build_model(
+        ModelSpec(), folder, {"t": TaskHead(head, LABELS[kind])}, vocab_size=100, pad_id=0, seed=1
+    ).eval()
     if pack:
         model.pack()
     ids = torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]])
@@ -36,15 +40,15 @@ def at(folder: Path, kind: str, *, pack: bool = False, **more: torch.Tensor) -> 
     batch["lengths"] = batch["attention_mask"].sum(-1)
     outputs = model("t", batch)
     share = torch.tensor(0.5)
-    return Pass(model, "t", head, batch, outputs, share), head.loss(outputs, batch).sum() * share
+    return ForwardPass(model, "t", head, batch, outputs, share), head.loss(outputs, batch).sum() * share
 
 
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("kind", ["classify", "regress"])
 def test_smart_moves_where_the_answer_changes_most(kind: str, pack: bool, model_folder: Callable[..., Path]) -> None:
     """Its move changes the answer more than random moves of the same size do, and never by less than nothing."""
-    here, own = at(model_folder(), kind, pack=pack)
-    added = Smart(step=0.05).loss(own, here) - own
+    here, own_loss = at(model_folder(), kind, pack=pack)
+    added = SmartRegularization(step=0.05).loss(own_loss, here) - own_loss
     assert added > 0
     table: Any = here.model.head("t")
     torch.manual_seed(0)
@@ -56,7 +60,7 @@ def test_smart_moves_where_the_answer_changes_most(kind: str, pack: bool, model_
             return embedded + 0.05 * move / move.abs().amax(-1, keepdim=True)
 
         handle = table.get_input_embeddings().register_forward_hook(random)
-        moved, before = here.head.answer(here.model("t", here.batch)), here.head.answer(here.outputs)
+        moved, before = here.head.pooled_logits(here.model("t", here.batch)), here.head.pooled_logits(here.outputs)
         handle.remove()
         assert moved is not None
         assert before is not None
@@ -67,46 +71,48 @@ def test_smart_moves_where_the_answer_changes_most(kind: str, pack: bool, model_
             changes.append(float(((p.exp() - q.exp()) * (p - q)).sum().detach() * here.share))
     assert float(added.detach()) > 1.5 * max(changes)
     added.backward()
-    assert all(each.grad is not None for each in table.bert.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in table.bert.encoder.parameters())
 
 
 def test_smart_leaves_other_heads_and_the_embeddings_alone(model_folder: Callable[..., Path]) -> None:
-    here, own = at(model_folder(), "tag")
-    assert Smart().loss(own, here) is own
-    here, own = at(model_folder(), "classify")
-    Smart().loss(own, here)
+    here, own_loss = at(model_folder(), "tag")
+    assert SmartRegularization().loss(own_loss, here) is own_loss
+    here, own_loss = at(model_folder(), "classify")
+    SmartRegularization().loss(own_loss, here)
     with torch.no_grad():
         assert torch.equal(here.model("t", here.batch).logits, here.outputs.logits)  # no hook is left behind
 
 
 def test_distillation_is_the_cross_entropy_with_soft_labels(model_folder: Callable[..., Path]) -> None:
-    said = torch.tensor([[1.0, 0.0, -2.0], [0.0, 3.0, 0.5]])
-    here, own = at(model_folder(), "classify", **{TEACHER: said})
+    soft_labels = torch.tensor([[1.0, 0.0, -2.0], [0.0, 3.0, 0.5]])
+    here, own_loss = at(model_folder(), "classify", **{SOFT_LABELS: soft_labels})
     logits = here.outputs.logits
-    soft = cross_entropy(logits / 2, (said / 2).softmax(-1)) * 4
-    torch.testing.assert_close(Distil(weight=0.3, temperature=2).loss(own, here), 0.7 * own + 0.3 * soft)
-    torch.testing.assert_close(Distil(weight=0).loss(own, here), own)
-    sure, own = at(model_folder(), "classify", **{TEACHER: torch.tensor([[99.0, 0, 0], [0, 0, 99.0]])})
-    torch.testing.assert_close(Distil(weight=1).loss(own, sure), own)
-    here, own = at(model_folder(), "regress", **{TEACHER: torch.tensor([[0.5], [4.0]])})
-    torch.testing.assert_close(Distil(weight=1).loss(own, here), own)
-    here, own = at(model_folder(), "regress")
-    assert Distil(weight=1).loss(own, here) is own
+    soft = cross_entropy(logits / 2, (soft_labels / 2).softmax(-1)) * 4
+    torch.testing.assert_close(
+        Distillation(weight=0.3, temperature=2).loss(own_loss, here), 0.7 * own_loss + 0.3 * soft
+    )
+    torch.testing.assert_close(Distillation(weight=0).loss(own_loss, here), own_loss)
+    sure, own_loss = at(model_folder(), "classify", **{SOFT_LABELS: torch.tensor([[99.0, 0, 0], [0, 0, 99.0]])})
+    torch.testing.assert_close(Distillation(weight=1).loss(own_loss, sure), own_loss)
+    here, own_loss = at(model_folder(), "regress", **{SOFT_LABELS: torch.tensor([[0.5], [4.0]])})
+    torch.testing.assert_close(Distillation(weight=1).loss(own_loss, here), own_loss)
+    here, own_loss = at(model_folder(), "regress")
+    assert Distillation(weight=1).loss(own_loss, here) is own_loss
 
 
 def test_uncertainty_weighs_and_learns(model_folder: Callable[..., Path]) -> None:
-    here, own = at(model_folder(), "classify")
-    objective = Uncertainty(rate=10)
+    here, own_loss = at(model_folder(), "classify")
+    objective = UncertaintyWeighting(rate=10)
     learned = objective.learned(["t", "u"])
     here.model.learned["uncertainty"] = learned
-    assert objective.loss(own, here).item() == pytest.approx(own.item())
+    assert objective.loss(own_loss, here).item() == pytest.approx(own_loss.item())
     parameter: Any = learned.t
     with torch.no_grad():
         parameter.fill_(0.07)
-    loss = objective.loss(own, here)
-    assert loss.item() == pytest.approx(own.item() * np.exp(-0.7) + 0.35)
+    loss = objective.loss(own_loss, here)
+    assert loss.item() == pytest.approx(own_loss.item() * np.exp(-0.7) + 0.35)
     loss.backward()
-    assert parameter.grad.item() == pytest.approx(10 * (-own.item() * np.exp(-0.7) + 0.5), rel=1e-4)
+    assert parameter.grad.item() == pytest.approx(10 * (-own_loss.item() * np.exp(-0.7) + 0.5), rel=1e-4)
 
 
 def short(folder: Path, model: Path, *words: str, base: str = "glue/mrpc_bert") -> config.Experiment:
@@ -119,7 +125,7 @@ def test_each_objective_trains_and_is_of_the_recipe(model_folder: Callable[..., 
     for name in ("plain", "smart", "uncertainty"):
         words = [] if name == "plain" else [f"--objectives.{name}", "{}"]
         experiment = short(tmp_path / name, model, *words)
-        run.train(experiment)
+        train(experiment)
         digests.add(experiment.recipe_digest())
         weights.add((tmp_path / name / "best/model.safetensors").read_bytes())
     assert len(digests) == len(weights) == 3
@@ -130,29 +136,40 @@ def test_a_teacher_is_asked_once(
 ) -> None:
     """A pupil that hears its teacher only, and not the labels, comes to answer as it does."""
     words = ["--num_steps", "150", "--learning_rate", "2e-3", "--runtime.cache_dir", str(tmp_path / "cache")]
-    run.train(short(tmp_path / "teacher", model_folder(), *words, base="klue/nsmc_bert"))
+    train(short(tmp_path / "teacher", model_folder(), *words, base="klue/nsmc_bert"))
     asked = []
-    ask = teachers._ask
+    ask = distillation._pooled_logits
 
     def counted(*given: Any) -> Any:
         asked.append(given)
         return ask(*given)
 
-    monkeypatch.setattr(teachers, "_ask", counted)
+    monkeypatch.setattr(distillation, "_pooled_logits", counted)
     taught = [*words, "--distil.teachers", f'{{"nsmc": "{tmp_path}/teacher"}}', "--distil.weight", "1"]
     pupil = short(tmp_path / "pupil", model_folder(), *taught, base="klue/nsmc_bert")
-    run.train(pupil)
-    run.train(short(tmp_path / "again", model_folder(), *taught, base="klue/nsmc_bert"))
+    train(pupil)
+    train(short(tmp_path / "again", model_folder(), *taught, base="klue/nsmc_bert"))
     assert len(asked) == 1
     answers = [
-        [each.prediction for each in read_predictions(tmp_path / who / "predictions/nsmc-valid.jsonl")]
+        [
+            read_prediction.prediction
+            for read_prediction in read_predictions(tmp_path / who / "predictions/nsmc-valid.jsonl")
+        ]
         for who in ("teacher", "pupil")
     ]
-    assert np.mean([mine == theirs for mine, theirs in zip(*answers, strict=True)]) > 0.9
+    assert np.mean([pupil == teacher for pupil, teacher in zip(*answers, strict=True)]) > 0.9
 
-    own = find(pupil, lambda: ())
-    features = own.features("nsmc", splits(pupil)["nsmc"]["train"])
-    assert isinstance(teachers.said(own, "nsmc", features)[TEACHER], np.memmap)
+    own_loss = resolve_weights(pupil, lambda: ())
+    features = own_loss.features("nsmc", locate_splits(pupil)["nsmc"]["train"])
+    soft = distillation.soft_labels(own_loss, "nsmc", features)[SOFT_LABELS]
+    assert isinstance(soft, np.memmap)
+    before = np.array(soft)
+    (stored,) = (tmp_path / "cache/teachers").rglob("*.npy")
+    with stored.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(4096))
+    np.testing.assert_allclose(distillation.soft_labels(own_loss, "nsmc", features)[SOFT_LABELS], before, rtol=1e-4)
+    assert len(asked) == 2
     wrong = short(
         tmp_path / "wrong",
         model_folder(),
@@ -160,8 +177,8 @@ def test_a_teacher_is_asked_once(
         f'{{"rte": "{tmp_path}/teacher"}}',
         base="glue/rte_bert",
     )
-    with pytest.raises(RunError, match="a run of 'nsmc' cannot teach 'rte'"):
-        run.train(wrong)
+    with pytest.raises(RunError, match="a run on task 'nsmc' cannot be the teacher of 'rte'"):
+        train(wrong)
 
 
 def test_what_is_learned_beside_the_model_is_resumed(
@@ -169,7 +186,7 @@ def test_what_is_learned_beside_the_model_is_resumed(
 ) -> None:
     words = ["--tasks", "glue/rte_bert,glue/stsb_bert", "--trainer.name", "finetune", "--objectives.uncertainty", "{}",
              "--eval_and_save_step_count", "3"]  # fmt: skip
-    run.train(short(tmp_path / "whole", model_folder(), *words, base="multi_task/mtdnn"))
+    train(short(tmp_path / "whole", model_folder(), *words, base="multi_task/mtdnn"))
     forward = EncoderWithHeads.forward
     count = iter(range(10**6))
 
@@ -184,8 +201,8 @@ def test_what_is_learned_beside_the_model_is_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(EncoderWithHeads, "forward", dying)
         with pytest.raises(Stop):
-            run.train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"))
-    run.train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"), resume=True)
-    stored = [last_bytes(tmp_path / each) for each in ("whole", "cut")]
+            train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"))
+    train(short(tmp_path / "cut", model_folder(), *words, base="multi_task/mtdnn"), resume=True)
+    stored = [last_bytes(tmp_path / name) for name in ("whole", "cut")]
     assert stored[0] == stored[1]
     assert "learned.uncertainty.rte" in stored[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,40 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from claf2.task import shipped
+from claf2.task import shipped_dir
 
-ROOT = shipped("tasks").parent
+ROOT = shipped_dir("tasks").parent
+
+LOWEST_EXTRAS = ("hub", "ja", "ko", "sentencepiece")
+"""The extras that `make test-lowest` installs."""
+
+
+def requirements() -> list[str]:
+    """Return what setup.py requires, with the extras that `make test-lowest` installs."""
+    (call,) = (
+        node.value for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )  # fmt: skip
+    arguments = {
+        keyword.arg: ast.literal_eval(keyword.value)
+        for keyword in call.keywords
+        if keyword.arg in ("install_requires", "extras_require")
+    }
+    extras = arguments["extras_require"]
+    return [*arguments["install_requires"], *(line for name in LOWEST_EXTRAS for line in extras[name])]
+
+
+def test_constraints_lowest_are_the_lower_bounds_of_setup_py() -> None:
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^([\w-]+)==(\S+)$", lines, re.MULTILINE)
+    constraints = {canonicalize_name(name): Version(version) for name, version in pins}
+    for requirement in map(Requirement, requirements()):
+        (bound,) = (Version(part.version) for part in requirement.specifier if part.operator == ">=")
+        assert constraints[canonicalize_name(requirement.name)] == bound, requirement
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +75,9 @@ def test_the_wheel_brings_everything_along(wheel: Path) -> None:
     assert configs
     assert {f"claf2/{name}" for name in configs} <= names
     assert {"claf2/py.typed", "claf2/tasks/glue.py", "claf2/base_config/klue/korquad_bert.json"} <= names
+    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "claf2/benchmarking/report/assets").glob("*.*")}
+    assert {name for name in assets if not name.endswith((".md", ".sh"))} <= names
+    assert "claf2/benchmarking/report/assets/report.html" in names
     assert not [name for name in names if name.startswith(("tests", "base_config", "tasks"))]
 
 
@@ -57,7 +92,7 @@ def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     (site / "zz_libraries.pth").write_text(f"import sys; sys.path.append({libraries!r})\n")
 
     def claf2(*words: str) -> str:
-        code = "import claf2, sys; from claf2.cli import main; print(claf2.__file__, file=sys.stderr); main()"
+        code = "import claf2, sys; from claf2.cli.main import main; print(claf2.__file__, file=sys.stderr); main()"
         done = subprocess.run(
             [str(python), "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=True
         )

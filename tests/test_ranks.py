@@ -19,9 +19,12 @@ from safetensors.torch import load_file
 from stored import last
 from transformers import AutoModel
 
-from claf2 import config, run
-from claf2.split import share
-from claf2.store import read_predictions
+from claf2 import config
+from claf2.data.microbatch import partition_by_length
+from claf2.data.samples import write_sample
+from claf2.evaluation.predictions import read_predictions
+from claf2.runs.train import train
+from claf2.task import tasks
 
 ROOT = Path(__file__).parents[1]
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -47,10 +50,13 @@ USUAL = ["--num_steps", "8", "--eval_and_save_step_count", "4", "--learning_rate
 
 DRIVER = """
 import json, sys
-from claf2 import config, ranks, run
-with ranks.joined():
+from claf2 import config
+from claf2.runtime import distributed
+from claf2.runs.train import train
+from claf2.task import tasks
+with distributed.process_group():
     for base, words in json.load(open(sys.argv[1])):
-        run.train(config.load(base, words))
+        train(config.load(base, words))
 """
 """Makes one run after another, so that processes are started once."""
 
@@ -60,7 +66,7 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: each for name, each in last(folder).items() if not name.startswith("optimizer.")}
+    return {name: tensor for name, tensor in last(folder).items() if not name.startswith("optimizer.")}
 
 
 SEVERAL = ["--tasks", "glue/rte_bert,glue/stsb_bert,squad/v1_bert", "--trainer.name", "finetune", "--batch_size", "5",
@@ -94,7 +100,7 @@ def test_two_processes_make_the_run_of_one(model_folder: Callable[..., Path], tm
     jobs = []
     for name, (base, words, ways) in CASES.items():
         usual = ["--pretrained_model_name", str(model), *USUAL, *words]
-        run.train(config.load(base, [*usual, "--log_dir", str(tmp_path / name)]))
+        train(config.load(base, [*usual, "--log_dir", str(tmp_path / name)]))
         jobs += [(base, [*usual, *way, "--log_dir", str(tmp_path / "".join([name, *way, " 2"]))]) for way in ways]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "driver.py").write_text(DRIVER)
@@ -105,52 +111,57 @@ def test_two_processes_make_the_run_of_one(model_folder: Callable[..., Path], tm
             same_run(tmp_path / name, tmp_path / "".join([name, *way, " 2"]), rough=name in ("bf16", "fp16"))
 
 
-def same_run(mine: Path, other: Path, *, rough: bool) -> None:
-    one, two = scores(mine), scores(other)
+def same_run(expected: Path, other: Path, *, rough: bool) -> None:
+    one, two = scores(expected), scores(other)
     assert one[0]["train/loss"] == pytest.approx(two[0]["train/loss"], abs=1e-2 if rough else 1e-5), other
-    for ours, theirs in zip(one, two, strict=True):
-        assert ours.keys() == theirs.keys()
+    for ours, other_scores in zip(one, two, strict=True):
+        assert ours.keys() == other_scores.keys()
         for key, value in ours.items():
             close = pytest.approx(value, abs=(2e-2 if rough else 2e-3) if "loss" in key else 2.1)
-            assert theirs[key] == close, (other, key)
+            assert other_scores[key] == close, (other, key)
     if not rough:
-        left, right = weights(mine), weights(other)
+        left, right = weights(expected), weights(other)
         assert left.keys() == right.keys()
-        for key, each in left.items():
-            torch.testing.assert_close(each, right[key], atol=2e-4, rtol=1e-3)
-    for path in sorted((mine / "predictions").iterdir()):
-        answers = [read_predictions(each / "predictions" / path.name) for each in (mine, other)]
-        assert [each.id for each in answers[0]] == [each.id for each in answers[1]]
-    rows = [json.loads((each / "last/state.json").read_text())["rows"] for each in (mine, other)]
+        for key, tensor in left.items():
+            torch.testing.assert_close(tensor, right[key], atol=2e-4, rtol=1e-3)
+    for path in sorted((expected / "predictions").iterdir()):
+        answers = [read_predictions(folder / "predictions" / path.name) for folder in (expected, other)]
+        assert [answer.id for answer in answers[0]] == [answer.id for answer in answers[1]]
+    rows = [json.loads((folder / "last/state.json").read_text())["rows"] for folder in (expected, other)]
     assert rows[0] == rows[1]
     for best in (other / "best").rglob("model.safetensors"):
-        assert load_file(best).keys() == load_file(mine / best.relative_to(other)).keys()
+        assert load_file(best).keys() == load_file(expected / best.relative_to(other)).keys()
     assert AutoModel.from_pretrained(next((other / "best").rglob("config.json")).parent)
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=64), of=st.integers(1, 8))
 def test_shares_are_disjoint_whole_and_even(lengths: list[int], of: int) -> None:
     tokens = np.array(lengths)
-    shares = [share(tokens, which, of) for which in range(of)]
-    assert sorted(int(row) for mine in shares for row in mine) == list(range(len(lengths)))
-    sums = [int(tokens[mine].sum()) for mine in shares]
+    shares = [partition_by_length(tokens, which, of) for which in range(of)]
+    assert sorted(int(row) for share in shares for row in share) == list(range(len(lengths)))
+    sums = [int(tokens[share].sum()) for share in shares]
     assert max(sums) - min(sums) <= max(lengths)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1 + (len(lengths) % (2 * of) > of)
 
 
 INTERRUPTED = """
 import json, signal, sys
-from claf2 import config, errors, loop, ranks, run
+from claf2 import config, errors
+from claf2.training import loop
+from claf2.runtime import distributed
+from claf2.runs.train import train
+from claf2.task import tasks
 step, base, words = json.loads(sys.argv[1])
-due = loop.Plan.due
+is_due = loop.Plan.is_due
+# Several processes tell each other of an interruption at the beginning of a step, and stop after it.
 def interrupting(self, state):
-    if state.step == step:
+    if state.step == step - (distributed.world_size() > 1):
         signal.raise_signal(signal.SIGINT)
-    return due(self, state)
-loop.Plan.due = interrupting
-with ranks.joined():
+    return is_due(self, state)
+loop.Plan.is_due = interrupting
+with distributed.process_group():
     try:
-        run.train(config.load(base, words), resume=True)
+        train(config.load(base, words), resume=True)
     except errors.Interrupted:
         pass
 """
@@ -160,7 +171,7 @@ def test_resumed_with_other_processes(model_folder: Callable[..., Path], tmp_pat
     """Two that share the weights, then one, then two that have them whole: the numbers go on."""
     base, words, _ = CASES["packed"]
     given = ["--pretrained_model_name", str(model_folder(**NO_DROPOUT)), *USUAL, *words, "--num_steps", "12"]
-    run.train(config.load(base, [*given, "--log_dir", str(tmp_path / "whole")]))
+    train(config.load(base, [*given, "--log_dir", str(tmp_path / "whole")]))
     done = tmp_path / "parts"
     script = tmp_path / "driver.py"
     script.write_text(INTERRUPTED)
@@ -170,7 +181,7 @@ def test_resumed_with_other_processes(model_folder: Callable[..., Path], tmp_pat
         state = json.loads((done / "last/state.json").read_text())
         assert state["step"] == step, ended.stderr[-3000:]
         assert len(list((done / "last").glob("*.safetensors"))) == (1 if step == 8 else 2)
-    assert [each["step"] for each in scores(done)] == [4, 8, 12]
+    assert [score["step"] for score in scores(done)] == [4, 8, 12]
     same_run(tmp_path / "whole", done, rough=False)
 
 
@@ -178,7 +189,7 @@ def test_processes_of_different_runs_refuse_each_other(model_folder: Callable[..
     code = """
 import os, sys
 sys.argv = ["train.py", *sys.argv[1:], "--seed_num", os.environ["RANK"]]
-from claf2.cli import train
+from claf2.cli.main import train
 train()
 """
     script = tmp_path / "apart.py"
@@ -187,7 +198,7 @@ train()
     words = ["--base_config", "glue/mrpc_bert", "--pretrained_model_name", model, "--log_dir", folder, *USUAL]
     ended = start(*TORCHRUN, script, *words)
     assert ended.returncode
-    assert "process 1 has another experiment than process 0: start all alike" in ended.stderr
+    assert "process 1 differs from process 0 in experiment: start all processes with" in ended.stderr
 
 
 def test_a_killed_process_ends_the_run_which_can_be_resumed(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -195,15 +206,15 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(model_folder: Callab
     given = ["--pretrained_model_name", str(model_folder(**NO_DROPOUT)), *USUAL, *words]
     code = """
 import os, signal, sys
-from claf2 import loop
-due = loop.Plan.due
+from claf2.training import loop
+is_due = loop.Plan.is_due
 def dying(self, state):
     if state.step == 6 and os.environ["RANK"] == "1" and not os.path.exists(sys.argv[0] + ".died"):
         open(sys.argv[0] + ".died", "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
-    return due(self, state)
-loop.Plan.due = dying
-from claf2.cli import train
+    return is_due(self, state)
+loop.Plan.is_due = dying
+from claf2.cli.main import train
 train()
 """
     script = tmp_path / "dies.py"
@@ -215,5 +226,58 @@ train()
     (tmp_path / "dies.py.died").unlink()
     ended = start(*TORCHRUN, "--max-restarts", "1", *job)
     assert not ended.returncode, ended.stderr[-3000:]
-    run.train(config.load(base, [*given, "--log_dir", str(tmp_path / "whole")]))
+    train(config.load(base, [*given, "--log_dir", str(tmp_path / "whole")]))
     same_run(tmp_path / "whole", tmp_path / "run", rough=False)
+
+
+STOPPED = """
+import os, signal, sys, time
+from claf2.training import loop
+is_due = loop.Plan.is_due
+def stopping(self, state):
+    if state.step == 2 and os.environ["RANK"] == "0":
+        os.kill(os.getppid(), signal.SIGTERM)  # the launcher, which forwards it
+    time.sleep(0.2)
+    return is_due(self, state)
+loop.Plan.is_due = stopping
+from claf2.cli.main import train
+train()
+"""
+
+
+def test_a_stopped_launcher_and_a_refused_folder(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Every process saves its share, or ends with one line."""
+    script = tmp_path / "stops.py"
+    script.write_text(STOPPED)
+    model, folder = model_folder(**NO_DROPOUT), tmp_path / "run"
+    words = ["--base_config", "glue/mrpc_bert", "--pretrained_model_name", model, "--log_dir", folder, *USUAL]
+    words += ["--num_steps", "500", "--eval_and_save_step_count", "500", "--engine", "fsdp"]
+    ended = start(*TORCHRUN, script, *words)
+    assert (folder / "last").exists(), ended.stderr[-3000:]
+    step = json.loads((folder / "last/state.json").read_text())["step"]
+    assert 2 <= step < 500
+    assert len(list((folder / "last").glob("*.safetensors"))) == 2
+    assert ended.stderr.count(f"error: stopped after step {step} and saved") == 2
+    refused = start(*TORCHRUN, script, *words)
+    assert f"error: {folder} holds an unfinished run: add --resume" in refused.stderr
+    assert f"error: process 1 ends with the main process: {folder} holds an unfinished run" in refused.stderr
+    assert "claf2/runs/" not in refused.stderr, "no traceback"
+
+
+def test_two_processes_evaluate_one_of_several_tasks(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """`evaluate RUN DATA_FILE --task NAME`: the predictions of one process, in the same order."""
+    run = tmp_path / "run"
+    words = [*SEVERAL, *USUAL, "--pretrained_model_name", str(model_folder()), "--log_dir", str(run)]
+    train(config.load("multi_task/mtdnn", words))
+    file = write_sample(tasks.get("rte"), tmp_path / "data")["valid"]
+    alone = start(sys.executable, "-m", "claf2", "evaluate", run, file, "--task", "rte")
+    assert not alone.returncode, alone.stderr[-3000:]
+    path = run / "predictions/rte-eval.jsonl"
+    expected = read_predictions(path)
+    path.unlink()
+    together = start(*TORCHRUN, "-m", "claf2", "evaluate", run, file, "--task", "rte")
+    assert not together.returncode, together.stderr[-3000:]
+    assert together.stdout == alone.stdout  # the main process prints, and only it
+    predictions = read_predictions(path)
+    assert [(one.id, one.prediction) for one in predictions] == [(one.id, one.prediction) for one in expected]
+    assert [one.score for one in predictions] == pytest.approx([one.score for one in expected], rel=1e-4)

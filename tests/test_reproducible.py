@@ -17,12 +17,14 @@ import pytest
 import torch
 from stored import last_bytes
 
-from claf2 import config, run
-from claf2.batch import Stream
+from claf2 import config
+from claf2.data.batch import BatchStream
 from claf2.errors import Interrupted, RunError
-from claf2.loop import State
 from claf2.models.encoder import EncoderWithHeads
-from claf2.store import Store, swap_in
+from claf2.runs.train import train
+from claf2.runtime.files import replace_dir_atomic
+from claf2.training.checkpoint import CheckpointManager
+from claf2.training.state import State
 
 SMALL = ["--num_steps", "12", "--eval_and_save_step_count", "4", "--batch_size", "8", "--eval_batch_size", "200"]
 
@@ -47,20 +49,20 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def finished(tmp_path: Path, model_folder: Callable[..., Path]) -> Path:
     """A run that nothing disturbed."""
-    run.train(load(tmp_path / "whole", model_folder()))
+    train(load(tmp_path / "whole", model_folder()))
     return tmp_path / "whole"
 
 
 def test_the_same_bytes_again(finished: Path, tmp_path: Path, model_folder: Callable[..., Path]) -> None:
-    run.train(load(tmp_path / "again", model_folder()))
+    train(load(tmp_path / "again", model_folder()))
     assert bytes_of(tmp_path / "again") == bytes_of(finished)
-    run.train(load(tmp_path / "other", model_folder(), "--seed_num", "43"))
+    train(load(tmp_path / "other", model_folder(), "--seed_num", "43"))
     assert last_bytes(tmp_path / "other") != last_bytes(finished)
 
 
 def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     experiment = config.load(str(finished / "config.json"), ["--log_dir", str(tmp_path / "again")])
-    run.train(experiment)
+    train(experiment)
     assert bytes_of(tmp_path / "again") == bytes_of(finished)
 
 
@@ -68,14 +70,14 @@ def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> No
 def test_workers_change_nothing(
     workers: str, finished: Path, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
-    run.train(load(tmp_path / "w", model_folder(), "--workers", workers))
+    train(load(tmp_path / "w", model_folder(), "--workers", workers))
     assert bytes_of(tmp_path / "w") == bytes_of(finished)
 
 
 def test_evaluating_more_often_changes_no_weight(
     finished: Path, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
-    run.train(load(tmp_path / "often", model_folder(), "--eval_and_save_step_count", "1"))
+    train(load(tmp_path / "often", model_folder(), "--eval_and_save_step_count", "1"))
     assert last_bytes(tmp_path / "often") == last_bytes(finished)
 
 
@@ -90,18 +92,18 @@ def test_interrupted_at_any_step_and_resumed(
     """Ctrl-C: the run saves itself after the step."""
     experiment = load(tmp_path / "cut", model_folder())
     with monkeypatch.context() as patch:
-        epoch = Stream.epoch
+        epoch = BatchStream.epoch
 
-        def interrupting(self: Stream, number: int, start: int = 0, resting: Any = ()) -> Any:
-            for index, each in enumerate(epoch(self, number, start, resting), start=1):
+        def interrupting(self: BatchStream, number: int, start: int = 0, paused: Any = ()) -> Any:
+            for index, batch in enumerate(epoch(self, number, start, paused), start=1):
                 if index == step:
                     signal.raise_signal(signal.SIGINT)
-                yield each
+                yield batch
 
-        patch.setattr(Stream, "epoch", interrupting)
+        patch.setattr(BatchStream, "epoch", interrupting)
         with pytest.raises(Interrupted, match=f"stopped after step {step}"):
-            run.train(experiment)
-    run.train(experiment, resume=True)
+            train(experiment)
+    train(experiment, resume=True)
     assert bytes_of(tmp_path / "cut") == bytes_of(finished)
 
 
@@ -113,38 +115,40 @@ def test_killed_while_saving_and_resumed(
     experiment = load(tmp_path / "cut", model_folder())
     saves = []
     with monkeypatch.context() as patch:
-        keep_best, keep_last = Store.keep_best, Store.keep_last
+        keep_best, keep_last = CheckpointManager.save_best, CheckpointManager.save_last
 
-        def dying_best(self: Store, report: Any) -> None:
+        def dying_best(self: CheckpointManager, report: Any) -> None:
             saves.append("best")
             if len(saves) > 1 and moment == "best/":
-                swap_in(self._folder / "best", lambda new: (_ for _ in ()).throw(Stop()))
+                replace_dir_atomic(self._run_dir / "best", lambda new: (_ for _ in ()).throw(Stop()))
             keep_best(self, report)
             if len(saves) > 1 and moment == "between":
                 raise Stop
 
-        def dying_last(self: Store, state: State) -> None:
+        def dying_last(self: CheckpointManager, state: State) -> None:
             if state.step > 4 and moment in ("last/", "best/", "between"):
-                os.replace(self._folder / "last", self._folder / ".last.old")  # killed between the two renames
+                os.replace(self._run_dir / "last", self._run_dir / ".last.old")  # killed between the two renames
                 raise Stop
             keep_last(self, state)
 
-        patch.setattr(Store, "keep_best", dying_best)
-        patch.setattr(Store, "keep_last", dying_last)
+        patch.setattr(CheckpointManager, "save_best", dying_best)
+        patch.setattr(CheckpointManager, "save_last", dying_last)
         with pytest.raises(Stop):
-            run.train(experiment)
-    run.train(experiment, resume=True)
+            train(experiment)
+    train(experiment, resume=True)
     assert bytes_of(tmp_path / "cut") == bytes_of(finished)
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_at_random_moments(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
     """Real processes, killed without warning until one gets through."""
     words = ["--eval_and_save_step_count", "3", "--num_steps", "24"]
-    run.train(load(tmp_path / "whole", model_folder(), *words))
+    train(load(tmp_path / "whole", model_folder(), *words))
     experiment = load(tmp_path / "cut", model_folder(), *words)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(experiment.values))
-    code = f"from claf2 import config, run; run.train(config.load({str(path)!r}), resume=True)"
+    code = "from claf2 import config; from claf2.runs.train import train; "
+    code += f"train(config.load({str(path)!r}), resume=True)"
     dice, kills = random.Random(7), 0
     for _ in range(20):
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
@@ -168,22 +172,22 @@ def test_a_resume_refuses_what_has_changed(tmp_path: Path, model_folder: Callabl
     data.write_text("id\tdocument\tlabel\n" + "".join(f"{n}\tthe film {n}\t{n % 2}\n" for n in range(64)))
     words = ["--data_reader.source", "local", "--train_file_path", str(data), "--valid_file_path", str(data)]
     experiment = load(tmp_path / "run", model_folder(), *words)
-    run.train(experiment)
+    train(experiment)
     (tmp_path / "run/metrics.json").unlink()
-    with pytest.raises(RunError, match="experiment is not what it was when the run began"):
-        run.train(load(tmp_path / "run", model_folder(), *words, "--learning_rate", "0.5"), resume=True)
+    with pytest.raises(RunError, match="experiment has changed since the run began"):
+        train(load(tmp_path / "run", model_folder(), *words, "--learning_rate", "0.5"), resume=True)
     data.write_text(data.read_text() + "99\tmore\t1\n")
-    with pytest.raises(RunError, match="data train is not what it was when the run began"):
-        run.train(experiment, resume=True)
+    with pytest.raises(RunError, match="data train has changed since the run began"):
+        train(experiment, resume=True)
 
 
 def test_a_run_is_not_replaced_unasked(finished: Path, model_folder: Callable[..., Path]) -> None:
     before = bytes_of(finished)
-    with pytest.raises(RunError, match="holds a finished run: add --resume to go on with it, or --overwrite"):
-        run.train(load(finished, model_folder()))
-    run.train(load(finished, model_folder()), resume=True)
+    with pytest.raises(RunError, match="holds a finished run: add --resume to continue it, or --overwrite"):
+        train(load(finished, model_folder()))
+    train(load(finished, model_folder()), resume=True)
     assert bytes_of(finished) == before
-    run.train(load(finished, model_folder()), overwrite=True)
+    train(load(finished, model_folder()), overwrite=True)
     assert bytes_of(finished) == before
 
 
@@ -192,7 +196,7 @@ def test_a_damaged_checkpoint_is_refused(finished: Path, model_folder: Callable[
     weights = finished / "last/shard-00001-model-00001-of-00001.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(RunError, match=r"\.safetensors: changed since it was saved; last/ is damaged"):
-        run.train(load(finished, model_folder()), resume=True)
+        train(load(finished, model_folder()), resume=True)
 
 
 def test_a_task_among_one_is_the_single_task(model_folder: Callable[..., Path]) -> None:
@@ -200,13 +204,15 @@ def test_a_task_among_one_is_the_single_task(model_folder: Callable[..., Path]) 
     import numpy as np
     import pyarrow as pa
 
-    from claf2.batch import Source
-    from claf2.features import FeatureSet
-    from claf2.seed import generator
+    from claf2.data.batch import TaskDataset
+    from claf2.data.features import FeatureSet
+    from claf2.runtime.seed import generator
 
     table = pa.table({"input_ids": [[2, n, 3] for n in range(4, 24)], "labels": [n % 2 for n in range(20)]})
     table = table.append_column("token_type_ids", pa.array([[0, 0, 0]] * 20))
-    stream = Stream({"t": Source(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})}, batch_sizes={"t": 8}, seed=5)
+    stream = BatchStream(
+        {"t": TaskDataset(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})}, batch_sizes={"t": 8}, seed=5
+    )
     seen = np.concatenate([parts[0].arrays["input_ids"][:, 1] for _, parts in stream.epoch(2)])
     assert (seen - 4 == generator(5, "order", "t", 2).permutation(20)).all()
     assert [task for task, _ in stream.epoch(2)] == ["t"] * 3
@@ -216,12 +222,12 @@ def test_a_mix_of_tasks_is_shuffled_by_seed_and_epoch_alone(model_folder: Callab
     import numpy as np
     import pyarrow as pa
 
-    from claf2.batch import Source
-    from claf2.features import FeatureSet
+    from claf2.data.batch import TaskDataset
+    from claf2.data.features import FeatureSet
 
     table = pa.table({"input_ids": [[2, 3]] * 20, "token_type_ids": [[0, 0]] * 20, "labels": [0] * 20})
-    source = Source(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})
-    stream = Stream({"a": source, "b": source}, batch_sizes={"a": 4, "b": 4}, seed=5)
+    source = TaskDataset(FeatureSet(table, {}, np.zeros(20)), 0, {"labels": 0})
+    stream = BatchStream({"a": source, "b": source}, batch_sizes={"a": 4, "b": 4}, seed=5)
     first, second = ([task for task, _ in stream.epoch(epoch)] for epoch in (0, 1))
     assert sorted(first) == ["a"] * 5 + ["b"] * 5
     assert first != second
@@ -229,16 +235,16 @@ def test_a_mix_of_tasks_is_shuffled_by_seed_and_epoch_alone(model_folder: Callab
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    from claf2 import shards
     from claf2.errors import ModelError
+    from claf2.training.shards import load_shards, save_shards
 
     def make(size: int | None) -> tuple[EncoderWithHeads, torch.optim.Optimizer]:
         head = torch.nn.Identity() if size is None else torch.nn.Linear(size, 1)
-        model = EncoderWithHeads({"t": head}, takes_segments=False, reads={"t": ()})
+        model = EncoderWithHeads({"t": head}, takes_segments=False, extra_inputs={"t": ()})
         return model, torch.optim.SGD([*model.parameters(), torch.nn.Parameter(torch.zeros(1))], 0.1)
 
-    shards.save(tmp_path, *make(2))
-    shards.load(tmp_path, *make(2))
+    save_shards(tmp_path, *make(2))
+    load_shards(tmp_path, *make(2))
     for other in (None, 3):
         with pytest.raises(ModelError, match="another model"):
-            shards.load(tmp_path, *make(other))
+            load_shards(tmp_path, *make(other))

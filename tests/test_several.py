@@ -19,15 +19,17 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from claf2 import config, inference, run
-from claf2.batch import Source, Stream
-from claf2.build import Run, find, splits
-from claf2.errors import ConfigError, RunError
-from claf2.features import FeatureSet
+from claf2 import config
+from claf2.data.batch import BatchStream, TaskDataset
+from claf2.data.features import FeatureSet
+from claf2.data.samplers import CappedSampler, samplers
+from claf2.errors import ConfigError, ModelError, RunError
+from claf2.evaluation.report import Report, TaskReport
 from claf2.metrics import Prediction
-from claf2.report import Report, TaskReport
-from claf2.samplers import Capped, samplers
-from claf2.seed import generator
+from claf2.runs.inference import Predictor, evaluate_run
+from claf2.runs.resolve import Run, locate_splits, resolve_weights
+from claf2.runs.train import train
+from claf2.runtime.seed import generator
 
 SIZES = {"large": 90, "middle": 9, "small": 1}
 
@@ -41,9 +43,9 @@ def load(folder: Path, model: Path, *words: str, tasks: str = FOUR) -> config.Ex
     return config.load("multi_task/mtdnn", [*given, *short, *words])
 
 
-def source_of(rows: int) -> Source:
+def source_of(rows: int) -> TaskDataset:
     table = pa.table({"input_ids": [[1, index] for index in range(rows)], "token_type_ids": [[0, 0]] * rows})
-    return Source(FeatureSet(table, {}, np.zeros(rows)), 0, {})
+    return TaskDataset(FeatureSet(table, {}, np.zeros(rows)), 0, {})
 
 
 @pytest.mark.parametrize("name", samplers.names())
@@ -69,13 +71,15 @@ def test_shares_are_the_published_ones() -> None:
     assert shares["temperature"]["large"] == pytest.approx(90**0.2)
     assert shares["annealed"]["large"] == pytest.approx(90**0.2)
     assert samplers.get("annealed")().shares(SIZES, 0.0)["large"] == 90
-    assert Capped(batches=5).shares(SIZES, 0.0) == {"large": 5, "middle": 5, "small": 1}
+    assert CappedSampler(batches=5).shares(SIZES, 0.0) == {"large": 5, "middle": 5, "small": 1}
     weighted: Any = samplers.get("weighted")
     assert weighted(weights={"small": 7}).shares(SIZES, 0.0) == {"large": 1, "middle": 1, "small": 7}
 
 
-def rows_of(stream: Stream, epoch: int, start: int = 0, resting: tuple[str, ...] = ()) -> list[tuple[str, list[int]]]:
-    steps = stream.epoch(epoch, start, resting)
+def rows_of(
+    stream: BatchStream, epoch: int, start: int = 0, paused: tuple[str, ...] = ()
+) -> list[tuple[str, list[int]]]:
+    steps = stream.epoch(epoch, start, paused)
     return [(task, [int(row[1]) for part in parts for row in part.arrays["input_ids"]]) for task, parts in steps]
 
 
@@ -83,14 +87,14 @@ def rows_of(stream: Stream, epoch: int, start: int = 0, resting: tuple[str, ...]
 def test_an_epoch_is_a_function_of_seed_epoch_and_rest(name: str) -> None:
     sources = {"a": source_of(50), "b": source_of(13)}
 
-    def stream(seed: int = 5) -> Stream:
-        return Stream(sources, batch_sizes={"a": 8, "b": 4}, seed=seed, sampler=samplers.get(name)(), epochs=3)
+    def stream(seed: int = 5) -> BatchStream:
+        return BatchStream(sources, batch_sizes={"a": 8, "b": 4}, seed=seed, sampler=samplers.get(name)(), epochs=3)
 
-    whole = rows_of(stream(), 1)
-    assert len(whole) == stream().steps_per_epoch == 7 + 4
-    assert rows_of(stream(), 1, 6) == whole[6:]
-    assert rows_of(stream(), 2) != whole
-    assert rows_of(stream(6), 1) != whole
+    epoch_rows = rows_of(stream(), 1)
+    assert len(epoch_rows) == stream().steps_per_epoch == 7 + 4
+    assert rows_of(stream(), 1, 6) == epoch_rows[6:]
+    assert rows_of(stream(), 2) != epoch_rows
+    assert rows_of(stream(6), 1) != epoch_rows
     rest = rows_of(stream(), 1, 0, ("a",))
     assert {task for task, _ in rest} == {"b"}
     assert len(rest) == 11
@@ -100,7 +104,7 @@ def test_an_epoch_is_a_function_of_seed_epoch_and_rest(name: str) -> None:
 
 
 def test_mtdnn_takes_every_row_of_every_task_once() -> None:
-    stream = Stream({"a": source_of(50), "b": source_of(13)}, batch_sizes={"a": 8, "b": 4}, seed=5)
+    stream = BatchStream({"a": source_of(50), "b": source_of(13)}, batch_sizes={"a": 8, "b": 4}, seed=5)
     seen = Counter((task, row) for task, rows in rows_of(stream, 0) for row in rows)
     assert seen == Counter({("a", row): 1 for row in range(50)} | {("b", row): 1 for row in range(13)})
 
@@ -109,7 +113,7 @@ def test_mtdnn_takes_every_row_of_every_task_once() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]) -> tuple[Path, Report]:
     """A run on four tasks of four kinds."""
     folder = tmp_path_factory.mktemp("several")
-    return folder, run.train(load(folder, model_folder()))
+    return folder, train(load(folder, model_folder()))
 
 
 def test_four_kinds_of_heads_train_together(finished: tuple[Path, Report]) -> None:
@@ -135,26 +139,28 @@ def test_each_task_is_a_model_of_its_own(finished: tuple[Path, Report]) -> None:
     }  # fmt: skip
     loaded = {task: kind.from_pretrained(folder / "best" / task) for task, kind in kinds.items()}
     assert list(loaded["rte"].config.id2label.values()) == ["entailment", "not_entailment"]
-    encoders = [dict(each.bert.encoder.named_parameters()) for each in loaded.values()]
-    for name, each in encoders[0].items():
-        assert torch.equal(each, encoders[1][name])
-        assert torch.equal(each, encoders[2][name])
+    encoders = [dict(model.bert.encoder.named_parameters()) for model in loaded.values()]
+    for name, tensor in encoders[0].items():
+        assert torch.equal(tensor, encoders[1][name])
+        assert torch.equal(tensor, encoders[2][name])
 
 
 def test_evaluate_and_predict_take_one_task_or_all(finished: tuple[Path, Report]) -> None:
     folder, report = finished
-    again = inference.evaluate(folder)
-    assert again.average == pytest.approx(report.average)
-    for task, each in report.tasks.items():
-        assert again.tasks[task].scores == pytest.approx(each.scores, nan_ok=True)
-    alone = inference.evaluate(folder, task="rte")
-    assert alone.logs()["valid/accuracy"] == report.tasks["rte"].scores["accuracy"]
-    (answer,) = inference.predict(folder, [{"text_a": "the film", "text_b": "a film"}], "rte")
-    assert answer.prediction in ("entailment", "not_entailment")
+    files = {path: path.read_bytes() for path in (folder / "predictions").iterdir()}
+    again = evaluate_run(folder)
+    assert again.average == report.average
+    for task, task_report in report.tasks.items():
+        assert again.tasks[task].scores == task_report.scores
+    assert files == {path: path.read_bytes() for path in (folder / "predictions").iterdir()}
+    single = evaluate_run(folder, task="rte")
+    assert single.logs()["valid/accuracy"] == report.tasks["rte"].scores["accuracy"]
+    prediction = Predictor(folder, "rte")(text_a="the film", text_b="a film")
+    assert prediction.prediction in ("entailment", "not_entailment")
     with pytest.raises(RunError, match="several tasks: name one of rte, stsb"):
-        list(inference.predict(folder, [{"text": "x"}]))
+        Predictor(folder)
     with pytest.raises(RunError, match="no task 'rta': did you mean 'rte'"):
-        list(inference.predict(folder, [{"text": "x"}], "rta"))
+        Predictor(folder, "rta")
 
 
 def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -164,12 +170,12 @@ def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callabl
     stated = {
         "tasks": {"rte": {"base_config": "glue/rte_bert"}},
         "model": {"bert_for_multi": {}, "name": "bert_for_multi"},
-        "trainer": {key: each for key, each in alone.values["trainer"].items() if key != "log_dir"},
+        "trainer": {key: value for key, value in alone.values["trainer"].items() if key != "log_dir"},
         "optimizer": alone.values["optimizer"],
     }
     (tmp_path / "one.json").write_text(json.dumps(stated))
     several = config.load(str(tmp_path / "one.json"), [*shared, "--log_dir", str(tmp_path / "several")])
-    assert run.train(alone).logs() == run.train(several).logs()
+    assert train(alone).logs() == train(several).logs()
     assert last_bytes(tmp_path / "alone") == last_bytes(tmp_path / "several")
     names = ("last/training.pt", "best/model.safetensors")
     for name in names:
@@ -182,14 +188,14 @@ def test_a_task_without_weight_changes_nothing_of_the_others(model_folder: Calla
         tmp_path / "beside", model_folder(), "--conll2003.loss_weight", "0",
         tasks="glue/rte_bert,glue/stsb_bert,conll2003/ner_bert",
     )  # fmt: skip
-    first, second = run.train(without), run.train(beside)
+    first, second = train(without), train(beside)
     for task in ("rte", "stsb"):
         assert first.tasks[task].scores == pytest.approx(second.tasks[task].scores, abs=0, nan_ok=True)
         name = f"best/{task}/model.safetensors"
         assert (tmp_path / "without" / name).read_bytes() == (tmp_path / "beside" / name).read_bytes()
     assert "conll2003" in second.tasks
-    with pytest.raises(ConfigError, match="loss_weight: is 0 for all tasks"):
-        run.train(load(tmp_path / "none", model_folder(), "--loss_weight", "0"))
+    with pytest.raises(ConfigError, match="loss_weight: must be positive for at least one task"):
+        train(load(tmp_path / "none", model_folder(), "--loss_weight", "0"))
 
 
 def test_a_weight_scales_the_gradients(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -201,9 +207,9 @@ def test_a_weight_scales_the_gradients(model_folder: Callable[..., Path], tmp_pa
                  "--sgd.weight_decay", "0")  # fmt: skip
         folder = tmp_path / weight
         experiment = load(folder, model_folder(), *words, tasks="glue/rte_bert,glue/stsb_bert")
-        run.train(experiment)
+        train(experiment)
         trained = AutoModelForSequenceClassification.from_pretrained(folder / "best/rte").bert.encoder
-        before = find(experiment, lambda: ()).model().head("rte").bert.encoder  # type: ignore[union-attr]
+        before = resolve_weights(experiment, lambda: ()).model().head("rte").bert.encoder  # type: ignore[union-attr]
         moved[weight] = torch.cat(
             [(a - b).flatten() for a, b in zip(trained.parameters(), before.parameters(), strict=True)]  # type: ignore[operator]
         )
@@ -216,45 +222,45 @@ def test_killed_and_resumed_it_is_the_same_run(
     class Stop(Exception):
         pass
 
-    epoch = Stream.epoch
+    epoch = BatchStream.epoch
 
-    def dying(self: Stream, number: int, start: int = 0, resting: Any = ()) -> Any:
-        for index, each in enumerate(epoch(self, number, start, resting)):
+    def dying(self: BatchStream, number: int, start: int = 0, paused: Any = ()) -> Any:
+        for index, batch in enumerate(epoch(self, number, start, paused)):
             if index == 4:
                 raise Stop
-            yield each
+            yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "epoch", dying)
+        patch.setattr(BatchStream, "epoch", dying)
         with pytest.raises(Stop):
-            run.train(load(tmp_path, model_folder()))
-    run.train(load(tmp_path, model_folder()), resume=True)
+            train(load(tmp_path, model_folder()))
+    train(load(tmp_path, model_folder()), resume=True)
     assert last_bytes(tmp_path) == last_bytes(finished[0])
 
 
 def test_more_evaluations_change_nothing(
     finished: tuple[Path, Report], model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run.train(load(tmp_path, model_folder(), "--eval_and_save_step_count", "1"))
+    train(load(tmp_path, model_folder(), "--eval_and_save_step_count", "1"))
     assert last_bytes(tmp_path) == last_bytes(finished[0])
 
 
 def test_features_are_those_of_the_run_of_one_task(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Found again in the cache, so nothing is tokenized twice."""
     experiment = load(tmp_path / "x", model_folder())
-    several = find(experiment, lambda: ())
-    alone = experiment.parts["rte"].alone
+    several = resolve_weights(experiment, lambda: ())
+    alone = experiment.tasks["rte"].single_task
     assert alone is not None
-    one = find(alone, lambda: ())
-    data = splits(experiment)["rte"]["train"]
+    one = resolve_weights(alone, lambda: ())
+    data = locate_splits(experiment)["rte"]["train"]
     first = several.features("rte", data).table
-    assert first.equals(one.features("rte", splits(alone)["rte"]["train"]).table)
+    assert first.equals(one.features("rte", locate_splits(alone)["rte"]["train"]).table)
     assert several.tokenizer.digest == one.tokenizer.digest
 
 
 def test_each_task_keeps_its_own_best(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     words = ("--keep", "each", "--eval_and_save_step_count", "1", "--learning_rate", "1e-3")
-    run.train(load(tmp_path, model_folder(), *words))
+    train(load(tmp_path, model_folder(), *words))
     logs = json.loads((tmp_path / "metrics.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert logs["best"].keys() == lines[0].keys() - {"step", "epoch", "valid/average"}
@@ -263,20 +269,20 @@ def test_each_task_keeps_its_own_best(model_folder: Callable[..., Path], tmp_pat
         scores = [line[f"valid/{task}/{key}"] for line in lines]
         assert logs["tasks"][task]["score"] == max(scores)
         assert logs["tasks"][task]["step"] == 1 + scores.index(max(scores))
-        assert inference.evaluate(tmp_path, task=task).tasks[task].scores[key] == pytest.approx(max(scores))
+        assert evaluate_run(tmp_path, task=task).tasks[task].scores[key] == pytest.approx(max(scores))
 
 
 def test_a_tired_task_leaves_its_steps_to_the_others(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    epoch = Stream.epoch
+    epoch = BatchStream.epoch
 
-    def watching(self: Stream, number: int, start: int = 0, resting: Any = ()) -> Any:
-        seen.append(tuple(resting))
-        return epoch(self, number, start, resting)
+    def watching(self: BatchStream, number: int, start: int = 0, paused: Any = ()) -> Any:
+        seen.append(tuple(paused))
+        return epoch(self, number, start, paused)
 
-    monkeypatch.setattr(Stream, "epoch", watching)
+    monkeypatch.setattr(BatchStream, "epoch", watching)
     rising = iter(range(1, 100))
 
     def judged(self: Run, model: Any, sets: Any) -> Report:
@@ -284,49 +290,49 @@ def test_a_tired_task_leaves_its_steps_to_the_others(
         one = [Prediction("0", "a", "a")]
         return Report("valid", {task: TaskReport(own, 0.0, one) for task, own in scores.items()}, average=1.0)
 
-    monkeypatch.setattr(Run, "judge", judged)
+    monkeypatch.setattr(Run, "evaluate_sets", judged)
     words = "--task_early_stopping_threshold 2 --num_epochs 5 --batch_size 500 --num_steps null".split()
     words += "--eval_and_save_step_count epoch".split()
-    run.train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert,glue/cola_bert"))
+    train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert,glue/cola_bert"))
     assert seen == [(), (), (), ("cola",), ("cola",)]
 
 
 def test_both_stages_and_their_table(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     words = ("--trainer.name", "mtdnn", "--num_steps", "2", "--tasks.num_steps", "2", "--eval_and_save_step_count", "2")
-    run.train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert,conll2003/ner_bert"))
+    train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert,conll2003/ner_bert"))
     rows = json.loads((tmp_path / "stages.json").read_text())
     assert list(rows) == ["rte", "conll2003"]
     assert all(sorted(row) == ["fine_tuned", "refined", "single"] for row in rows.values())
     assert (tmp_path / "stages.md").read_text().startswith("| task | score | single | refined | fine_tuned |")
     own = config.load(str(tmp_path / "stages/fine_tuned/rte/config.json"))
     assert own.model.pretrained_model_name == str(tmp_path / "best/rte")
-    assert own.optimizer.op_type == "adamw"  # its own recipe, not that of the mixed stage
+    assert own.optimizer_config.op_type == "adamw"  # its own recipe, not that of the mixed stage
     for stage in ("single", "fine_tuned"):
-        assert inference.evaluate(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
+        assert evaluate_run(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
 
 
 def test_one_task_has_its_stages_as_well(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     words = ("--trainer.name", "mtdnn", "--single", "false", "--num_steps", "2", "--tasks.num_steps", "2")
-    run.train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert"))
+    train(load(tmp_path, model_folder(), *words, tasks="glue/rte_bert"))
     assert set(json.loads((tmp_path / "stages.json").read_text())["rte"]) == {"refined", "fine_tuned"}
-    with pytest.raises(ConfigError, match=r"trainer.mtdnn.alone: 'rta' is no task of this run; did you mean 'rte'"):
-        run.train(load(tmp_path, model_folder(), *words, "--mtdnn.alone", '["rta"]', tasks="glue/rte_bert"))
+    with pytest.raises(ConfigError, match=r"trainer.mtdnn.alone: 'rta' is not a task of this run; did you mean 'rte'"):
+        train(load(tmp_path, model_folder(), *words, "--mtdnn.alone", '["rta"]', tasks="glue/rte_bert"))
 
 
 def test_words_find_their_task() -> None:
     words = "--learning_rate 1e-4 --mrpc.learning_rate 1e-3 --tasks.rte.batch_size 7 --data_dir d --tasks.num_epochs 1"
     words += " --num_epochs 2 --sampler.name annealed --last 0.5"
     experiment = config.load("multi_task/glue_mtdnn", words.split())
-    alone = {task: part.alone for task, part in experiment.parts.items()}
-    assert experiment.optimizer.learning_rate == 1e-4
+    alone = {task: part.single_task for task, part in experiment.tasks.items()}
+    assert experiment.optimizer_config.learning_rate == 1e-4
     assert alone["mrpc"] is not None
     assert alone["rte"] is not None
-    assert (alone["mrpc"].optimizer.learning_rate, alone["rte"].optimizer.learning_rate) == (1e-3, 2e-5)
-    assert [part.iterator.batch_size for part in experiment.parts.values()] == [32, 32, 32, 32, 32, 7, 32, 32]
-    assert {part.data.data_dir for part in experiment.parts.values()} == {"d"}
-    assert (experiment.trainer.num_epochs, alone["rte"].trainer.num_epochs) == (2, 1)
+    assert (alone["mrpc"].optimizer_config.learning_rate, alone["rte"].optimizer_config.learning_rate) == (1e-3, 2e-5)
+    assert [part.iterator.batch_size for part in experiment.tasks.values()] == [32, 32, 32, 32, 32, 7, 32, 32]
+    assert {part.data.data_dir for part in experiment.tasks.values()} == {"d"}
+    assert (experiment.trainer_config.num_epochs, alone["rte"].trainer_config.num_epochs) == (2, 1)
     assert experiment.sampler.model_dump() == {"last": 0.5}
-    assert experiment.parts["mnli"].dropout == 0.3
+    assert experiment.tasks["mnli"].dropout == 0.3
 
 
 @pytest.mark.parametrize("name", ["glue_mtdnn", "klue_mtdnn", "jglue_mtdnn", "larva_klue_mtdnn", "glue_squad_mtdnn"])
@@ -343,22 +349,22 @@ def test_a_filled_config_is_the_experiment(name: str, tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({}, "tasks: names no task"),
-        ({"a": 3}, "tasks.a: is no object"),
-        ({"a/b": {}}, "tasks.a/b: is no name for a task"),
+        ({"a": 3}, "tasks.a: is not an object"),
+        ({"a/b": {}}, "tasks.a/b: is not a valid name for a task"),
         ({"a": {"base_config": "multi_task/glue_mtdnn"}}, "tasks.a.base_config: has several tasks itself"),
         ({"a": {"base_config": "glue/rta_bert"}}, "no BaseConfig 'glue/rta_bert'; did you mean 'glue/rte_bert'"),
         ({"a": {"base_config": "glue/rte_bert", "iterator": {"batch_size": 0}}}, "tasks.a.iterator.batch_size: 0 "),
         ({"a": {"base_config": "glue/rte_bert", "mix": {"loss_wait": 1}}}, "tasks.a.mix.loss_wait: no such field"),
-        ({"a": {"base_config": "glue/rte_bert", "seed_num": 7}}, "tasks.a.seed_num: is of the whole run"),
+        ({"a": {"base_config": "glue/rte_bert", "seed_num": 7}}, "tasks.a.seed_num: can only be set for the whole run"),
         (
             {"a": {"base_config": "glue/rte_bert", "model": "bert_for_san"}},
-            "tasks.a.model: 'bert_for_san' is no object",
+            "tasks.a.model: 'bert_for_san' is not an object",
         ),
-        ({"a": {"base_config": "glue/rte_bert", "trainer": 3}}, "tasks.a.trainer: 3 is no object"),
-        ({"trainer": {"base_config": "glue/rte_bert"}}, "tasks.trainer: is no name for a task"),
+        ({"a": {"base_config": "glue/rte_bert", "trainer": 3}}, "tasks.a.trainer: 3 is not an object"),
+        ({"trainer": {"base_config": "glue/rte_bert"}}, "tasks.trainer: is not a valid name for a task"),
         (
             {"a": {"base_config": "glue/rte_bert", "trainer": {"name": "mtdnn"}}},
-            "tasks.a.trainer.name: trains tasks one",
+            "tasks.a.trainer.name: needs several tasks",
         ),
     ],
 )
@@ -372,16 +378,16 @@ def test_mistakes_in_section_tasks(values: Mapping[str, Any], message: str, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--rte.seed_num 7", "rte.seed_num: is of the whole run"),
-        ("--tasks.precision bf16", "tasks.precision: is of the whole run"),
-        ("--rte.pretrained_model_name x", "rte.pretrained_model_name: is of the whole run"),
-        ("--model.name bert_for_san", "model.name: 'bert_for_san' answers one kind of task"),
-        ('--sampler.name weighted --weights {"rtee":5}', "sampler.weighted.weights: 'rtee' is no task"),
-        ('--sampler.name weighted --weights {"rte":0,"mrpc":0}', "sampler.weighted.weights: are 0 for all"),
+        ("--rte.seed_num 7", "rte.seed_num: can only be set for the whole run"),
+        ("--tasks.precision bf16", "tasks.precision: can only be set for the whole run"),
+        ("--rte.pretrained_model_name x", "rte.pretrained_model_name: can only be set for the whole run"),
+        ("--model.name bert_for_san", "model.name: 'bert_for_san' supports only one kind of task"),
+        ('--sampler.name weighted --weights {"rtee":5}', "sampler.weighted.weights: 'rtee' is not a task of this run"),
+        ('--sampler.name weighted --weights {"rte":0,"mrpc":0}', "sampler.weighted.weights: must not be 0 for all"),
         ('--sampler.name weighted --weights {"rte":-2}', "sampler.weighted.weights"),
-        ('--distil.teachers {"rtee":"x"}', "objectives.distil.teachers: 'rtee' is no task"),
+        ('--distil.teachers {"rtee":"x"}', "objectives.distil.teachers: 'rtee' is not a task of this run"),
         ("--distil.weight 1", "objectives.distil.teachers: names no teacher"),
-        ("--tasks.average_weight 0", "mix.average_weight: is 0 for all tasks"),
+        ("--tasks.average_weight 0", "mix.average_weight: must be positive for at least one task"),
         ("--rte.loss_weight Infinity", "mix.loss_weight"),
     ],
 )
@@ -396,20 +402,51 @@ def test_a_task_keeps_the_encoder_whatever_answers() -> None:
     words = """--tasks glue/rte_bert,glue/mrpc_bert --pretrained_model_name scratch --architecture {"hidden_size":64}
     --rte.model.name bert_for_san --rte.max_seq_length 99 --max_seq_length 64 --dropout 0.3"""
     experiment = config.load("multi_task/mtdnn", words.split())
-    alone = experiment.parts["rte"].alone
+    alone = experiment.tasks["rte"].single_task
     assert alone is not None
     assert alone.model.architecture == {"hidden_size": 64}
     assert alone.model.pretrained_model_name == "scratch"
-    assert [part.featurizer.max_seq_length for part in experiment.parts.values()] == [99, 64]
-    assert [part.dropout for part in experiment.parts.values()] == [0.3, 0.3]
+    assert [part.featurizer.max_seq_length for part in experiment.tasks.values()] == [99, 64]
+    assert [part.dropout for part in experiment.tasks.values()] == [0.3, 0.3]
     other = config.load("multi_task/mtdnn", ["--tasks", "glue/mrpc_bert,glue/rte_bert", *words.split()[2:]])
     assert other.digest() != experiment.digest()
+
+
+def test_each_combination_of_tasks_has_a_folder_of_its_own() -> None:
+    folders = [
+        config.load("multi_task/mtdnn", ["--tasks", tasks]).trainer_config.log_dir
+        for tasks in ("glue/rte_bert,glue/mrpc_bert", "glue/rte_bert,glue/stsb_bert")
+    ]
+    assert folders == ["logs/multi_task/rte+mrpc", "logs/multi_task/rte+stsb"]
+    names = [name for name in config.source.list_configs() if name.startswith("klue/") and name.endswith("_bert")]
+    many, one_less = (
+        config.load("multi_task/mtdnn", ["--tasks", ",".join(chosen)]).trainer_config.log_dir
+        for chosen in (names, names[:-1])
+    )
+    assert max(len(many), len(one_less)) < 140
+    assert many != one_less
+
+
+def test_short_names_of_base_configs_get_a_hint() -> None:
+    with pytest.raises(ConfigError, match="no BaseConfig 'rte'; did you mean 'glue/rte_bert' or 'glue/rte_claf_bert'"):
+        config.load("multi_task/mtdnn", ["--tasks", "rte,mrpc"])
+    with pytest.raises(ConfigError, match="no BaseConfig 'korquad'; did you mean 'klue/korquad_bert' or 'scratch/"):
+        config.load("korquad")
+
+
+def test_the_lengths_of_the_stages_are_said_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["--tasks", "glue/rte_bert,glue/stsb_bert", *SAMPLE, "--pretrained_model_name", str(tmp_path / "none"),
+             "--log_dir", str(tmp_path / "run"), "--num_steps", "2", "--tasks.rte.num_steps", "3"]  # fmt: skip
+    with caplog.at_level("INFO", logger="claf2"), pytest.raises(ModelError):
+        train(config.load("multi_task/mtdnn", words))
+    expected = "after the shared stage, 4 runs on single tasks follow: rte 3 steps, stsb 3 epochs; --tasks.num_steps N"
+    assert expected in caplog.text
 
 
 def test_words_that_fit_no_task() -> None:
     with pytest.raises(ConfigError, match=r"rte\.batch_sise: no such field.*batch_size"):
         config.load("multi_task/glue_mtdnn", ["--rte.batch_sise", "3"])
-    with pytest.raises(ConfigError, match="task 'rte' stands twice"):
+    with pytest.raises(ConfigError, match="task 'rte' is duplicated"):
         config.load("multi_task/mtdnn", ["--tasks", "glue/rte_bert,glue/rte_claf_bert"])
 
 
@@ -435,13 +472,13 @@ def test_clafs_form_is_understood(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "claf.json").write_text(json.dumps(claf))
     experiment = config.load(str(tmp_path / "claf.json"))
-    assert list(experiment.parts) == ["cola", "squad"]
-    assert [part.iterator.batch_size for part in experiment.parts.values()] == [32, 16]
-    assert [part.dropout for part in experiment.parts.values()] == [0.05, 0.0]
-    assert experiment.parts["cola"].featurizer.max_seq_length == 64
-    assert experiment.parts["cola"].data.train_file_path == "CoLA/train.tsv"
+    assert list(experiment.tasks) == ["cola", "squad"]
+    assert [part.iterator.batch_size for part in experiment.tasks.values()] == [32, 16]
+    assert [part.dropout for part in experiment.tasks.values()] == [0.05, 0.0]
+    assert experiment.tasks["cola"].featurizer.max_seq_length == 64
+    assert experiment.tasks["cola"].data.train_file_path == "CoLA/train.tsv"
     assert experiment.model.pretrained_model_name == "b"
     claf["data_reader"]["multitask_bert"]["batch_sizes"] = [1]  # type: ignore[index]
     (tmp_path / "claf.json").write_text(json.dumps(claf))
-    with pytest.raises(ConfigError, match="batch_sizes: has 1 values for 2 readers"):
+    with pytest.raises(ConfigError, match="batch_sizes: expected one value per reader, got 1 for 2 readers"):
         config.load(str(tmp_path / "claf.json"))

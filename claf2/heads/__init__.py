@@ -1,23 +1,26 @@
-"""Heads: one kind of answer each. Example → features, hidden states → loss, logits → prediction.
+"""Heads, one for each kind of answer. Example → features, hidden states → loss, outputs → prediction.
 
-A member has two halves. The *featurizer* turns examples into token ids and targets and knows nothing of weights;
-its fields are the data block of a BaseConfig. The *head* wraps the encoder, states the loss and reads answers off
-the logits; its fields stand in the model block.
+A member has two halves. The *featurizer* turns examples into token ids and targets and knows nothing about weights; its
+fields are the data block of a BaseConfig. The *head* wraps the encoder, states the loss and reads answers off the
+outputs; its fields are part of the model block.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from pydantic import Field
 
-from claf2.errors import Claf2Error
+from claf2.errors import Claf2Error, DataError, nearest
 from claf2.metrics import Prediction
-from claf2.readers import Example, TextExample
+from claf2.readers import Example, TextExample, get_text
 from claf2.registry import Component, Registry
+from claf2.task import Task
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,13 +29,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
+    "CollectedOutputs",
     "Feature",
     "Featurizer",
     "Head",
+    "HubRow",
     "LabelFeaturizer",
-    "OneLabel",
+    "LogitsOutput",
+    "Request",
+    "SingleLabelHead",
     "TextFeaturizer",
     "heads",
+    "hub_text_example",
     "register_head",
     "text_request",
 ]
@@ -41,9 +49,17 @@ Feature: TypeAlias = dict[str, Any]
 """One model input: ``input_ids``, ``token_type_ids``, ``labels`` … as plain numbers or lists of them (lists as long as
 ``input_ids`` are padded in a batch), and ``example``: the position of its example among those given."""
 
+MIN_LENGTH = 4
+"""The smallest limit of an input's length, in tokens."""
 
-SHORTEST = 4
-"""The least that an input may be limited to, in tokens."""
+LONGEST_INPUT = 2**20
+"""The largest limit of an input's length, in tokens."""
+
+WIDEST_LAYER = 2**16
+"""The largest size of a hidden layer."""
+
+ExampleT = TypeVar("ExampleT", bound=Example)
+OutputT = TypeVar("OutputT")
 
 
 class Featurizer(Component, ABC):
@@ -51,7 +67,7 @@ class Featurizer(Component, ABC):
 
     version: ClassVar[int] = 1
 
-    max_seq_length: int = Field(128, ge=SHORTEST)
+    max_seq_length: int = Field(128, ge=MIN_LENGTH, le=LONGEST_INPUT)
     """The longest model input in tokens, special tokens included."""
     lang_code: str | None = None
     """The language of the texts when it is not the task's own (ISO 639-1)."""
@@ -62,19 +78,23 @@ class Featurizer(Component, ABC):
     ) -> Iterator[Feature]:
         """Turn a slice of examples into features, one or more for each, in order.
 
-        ``counts`` is where whatever did not survive the way is counted: ``truncated``, ``lost_spans`` …
+        Args:
+            examples: N examples.
+            tokenizer: what makes the ids.
+            labels: the task's label names; a label's position is its id.
+            counts: where to count what did not survive: ``truncated``, ``lost_spans`` …
         """
 
 
 class TextFeaturizer(Featurizer, ABC):
-    """Featurizer of heads that read one text or a pair as a whole: ``labels`` is one number a feature."""
+    """Featurizer of heads that read one text or a pair as a whole: ``labels`` is one number per feature."""
 
     @abstractmethod
     def target(self, label: str, labels: Sequence[str]) -> int | float:
         """Return what the loss compares with; ``label`` is the name or number as the file wrote it.
 
         Raises:
-            ValueError: when it is no label of this kind.
+            ValueError: when it is not a label of this kind.
         """
 
     def features(
@@ -82,8 +102,8 @@ class TextFeaturizer(Featurizer, ABC):
     ) -> Iterator[Feature]:
         paired = [example.text_b is not None for example in examples]
         if any(paired) and not all(paired):
-            odd = examples[paired.index(False)]
-            raise Claf2Error(f"example {odd.id!r} has one text where others have two")
+            single = examples[paired.index(False)]
+            raise Claf2Error(f"example {single.id!r} has only one text, but other examples have two")
         second = [example.text_b or "" for example in examples] if any(paired) else None
         encodings = tokenizer.encode([example.text_a for example in examples], second, max_length=self.max_seq_length)
         for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
@@ -107,32 +127,159 @@ class LabelFeaturizer(TextFeaturizer):
         return labels.index(label)
 
 
-def text_request(values: Mapping[str, Any]) -> TextExample:
-    """Make an unlabelled example of ``text_a`` (or ``text``) and, for pairs, ``text_b``."""
-    known = {"id": "0", **values}
-    text = known.pop("text_a", known.pop("text", None))
-    pair = known.pop("text_b", None)
-    if text is None or set(known) - {"id", "label"}:
-        raise Claf2Error(f"a request has text_a and, for pairs, text_b; got: {', '.join(values) or 'nothing'}")
-    return TextExample(id=str(known["id"]), text_a=str(text), text_b=None if pair is None else str(pair))
+@dataclass(frozen=True)
+class Request:
+    """What a user asks ``predict`` about, as ``Head.request`` reads it."""
+
+    task: Task
+    values: Mapping[str, Any]
+    """Field → value, such as ``text_a`` → ``"…"``."""
+
+    @property
+    def id(self) -> str:
+        return str(self.values.get("id", "0"))
+
+    def check_fields(self, required: Sequence[str], description: str, ignored: Sequence[str] = ("label",)) -> None:
+        """Check that the request has the fields that it needs, and no further ones.
+
+        Args:
+            required: the fields.
+            description: the same in words.
+            ignored: the fields of a gold answer, which a request may have.
+
+        Raises:
+            Claf2Error: if a field is missing or unknown.
+        """
+        if not set(required) <= set(self.values) <= {"id", *required, *ignored}:
+            names = [name for name in self.values if name != "id"]
+            raise Claf2Error(f"a request needs {description}; got: {', '.join(names) or 'nothing'}")
+
+    def text(self, field: str) -> str:
+        """Return a value that must be a string.
+
+        Raises:
+            TypeError: if it is not.
+        """
+        return get_text(self.values, field)
+
+    def texts(self, field: str, cut: Callable[[str], Iterable[str]]) -> tuple[str, ...]:
+        """Return a value that must be a list of strings, or one string that ``cut`` makes a list of.
+
+        Raises:
+            TypeError: if it is neither.
+        """
+        value = self.values[field]
+        if not isinstance(value, list | tuple):
+            return tuple(cut(self.text(field)))
+        return tuple(get_text({f"{field}[{index}]": text}, f"{field}[{index}]") for index, text in enumerate(value))
 
 
-class Head(Component, ABC):
-    """The model half: what is put on the encoder, its loss, and how an answer is read off its logits."""
+def text_request(request: Request) -> TextExample:
+    """Make an unlabelled example from ``text_a`` (or ``text``) and, for pairs, ``text_b``.
+
+    Raises:
+        Claf2Error: if a text or a marker is missing, or a field is unknown.
+        TypeError: if a text is not a string.
+    """
+    task = request.task
+    first = "text" if "text" in request.values else "text_a"
+    pair = "text_b" in request.values if task.reader.pairs is None else task.reader.pairs
+    kind = {None: "text_a and, for pairs, text_b", True: "text_a and text_b", False: "text_a alone"}[task.reader.pairs]
+    if task.reader.pairs is not None:
+        kind += f", since task {task.name!r} is about {'pairs of' if pair else 'single'} texts"
+    request.check_fields((first, "text_b") if pair else (first,), kind)
+    text = request.text(first)
+    missing = [marker for pair_of_markers in task.markers for marker in pair_of_markers if marker not in text]
+    if missing:
+        raise Claf2Error(f"{first} has no {missing[0]}; task {task.name!r} needs the markers around its spans")
+    return TextExample(id=request.id, text_a=text, text_b=request.text("text_b") if pair else None)
+
+
+@dataclass(frozen=True)
+class HubRow:
+    """One row of a data set on the hub, as ``Head.from_hub_row`` reads it."""
+
+    task: Task
+    values: Mapping[str, Any]
+    """Column → value."""
+    label_names: Mapping[str, list[str]]
+    """Column of numbered labels → their names, as the data set's schema states them."""
+    number: int
+    """Counted from 1 over all files of the split."""
+    file: Path
+
+    @property
+    def id(self) -> str:
+        """The row's own id, else its number."""
+        return str(self.values.get(self.column("id"), self.number))
+
+    def column(self, field: str) -> str:
+        """Return the column of an example's field: the task's ``hub_columns``, else the field's own name."""
+        return self.task.hub_columns.get(field, field)
+
+    def __getitem__(self, field: str) -> Any:
+        """Return the value of an example's field.
+
+        Raises:
+            DataError: when the data set has no such column.
+        """
+        column = self.column(field)
+        if column not in self.values:
+            raise DataError(self.file, f"no column {column!r}", hint=nearest(column, self.values))
+        return self.values[column]
+
+    def label_of(self, column: str) -> str | None:
+        """Return the task's name of the label in a column, which holds a number or a name; ``None`` where it is missing
+        or hidden (-1)."""
+        value, names = self.values.get(column), self.label_names.get(column, [])
+        if value is None or (self.task.labels and value == -1):
+            return None
+        if isinstance(value, int) and names and names[value] in self.task.labels:
+            return names[value]
+        return str(value)
+
+
+def hub_text_example(row: HubRow) -> TextExample:
+    """Make an example of one text or a pair from a row of the hub."""
+    row["label"]  # a missing column is an error, other than a hidden label
+    text_b = row["text_b"] if "text_b" in row.task.hub_columns else None
+    return TextExample(id=row.id, text_a=row["text_a"], text_b=text_b, label=row.label_of(row.column("label")))
+
+
+@dataclass(frozen=True)
+class CollectedOutputs(Generic[ExampleT]):
+    """What ``Head.predict`` reads its predictions off."""
+
+    examples: Sequence[ExampleT]
+    """N examples."""
+    features: Sequence[Feature]
+    """M ≥ N features without their token ids, in the order of their ``example`` field."""
+    outputs: Sequence[Mapping[str, np.ndarray]]
+    """For each feature, its row of what ``collect`` returned, padding included."""
+    labels: Sequence[str]
+    """The task's label names in their published order; a label's position is that of its output."""
+    tokenizer: Tokenizer
+    """What made the ids."""
+
+
+class Head(Component, ABC, Generic[ExampleT, OutputT]):
+    """The model half: what is put on the encoder, its loss, and how an answer is read off its outputs.
+
+    ``ExampleT`` is the kind of example it answers, ``OutputT`` what its module returns.
+    """
 
     featurizer: ClassVar[type[Featurizer]]
     """The data half."""
     auto_class: ClassVar[str] = ""
     """The `transformers` class that *is* this head for each architecture, e.g. ``AutoModelForTokenClassification``."""
     targets: ClassVar[Mapping[str, int]] = {"labels": 0}
-    """The feature fields that the loss compares with, and what fills them in the shorter rows of a batch."""
+    """The feature fields that the loss compares with → their padding value."""
     inputs: ClassVar[Mapping[str, int]] = {}
-    """The feature fields that a ``network`` reads besides ids, mask and segments, and what fills them."""
-
-    follows: ClassVar[tuple[str, ...]] = ()
-    """The targets that a ``network`` reads while it is trained, to go on from what is right."""
-    answers: ClassVar[str] = ""
-    """The kind of head that it may stand in for: a task that asks for that one can be given this one."""
+    """The feature fields that a ``network`` reads besides ids, mask and segments → their padding value."""
+    teacher_forced: ClassVar[tuple[str, ...]] = ()
+    """The targets that a ``network`` reads in training, to continue from the right answer."""
+    substitutes_for: ClassVar[str] = ""
+    """The kind of head that it may replace: a task that asks for that one can be given this one."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: the label names, and with them the number of
@@ -142,89 +289,88 @@ class Head(Component, ABC):
             config.label2id = {label: index for index, label in enumerate(labels)}
 
     def network(self) -> type[PreTrainedModel]:
-        """Return the class of a head that `transformers` has none for (no ``auto_class``): made from a configuration,
-        it holds an encoder under its ``base_model_prefix``, and its ``forward`` takes ``input_ids`` (B, L),
-        ``attention_mask`` (B, L), where the encoder knows segments ``token_type_ids`` (B, L), every field of
-        ``inputs``, and those of ``targets`` where the data has them."""
+        """Return the class of a head for which `transformers` has none (no ``auto_class``).
+
+        It is made from a configuration and holds an encoder under its ``base_model_prefix``. Its ``forward`` takes
+        ``input_ids`` (B, L), ``attention_mask`` (B, L), ``token_type_ids`` (B, L) where the encoder has segments, every
+        field of ``inputs``, and those of ``teacher_forced`` where the data has them.
+        """
         raise NotImplementedError(f"{type(self).__name__} names no auto_class and has no network")
 
     @abstractmethod
     def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
-        """Return how many targets a batch holds: its loss is the sum over them divided by this number. A loss of
+        """Return the number of targets of a batch: its loss is the sum over them divided by this number. A loss of
         several terms with targets of their own has a number for each, (T,)."""
 
     @abstractmethod
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss *summed* over the targets of a batch, a scalar or (T,), so that parts of a batch add up."""
+    def loss(self, outputs: OutputT, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss *summed* over the targets of a batch, a scalar or (T,), so that micro-batches add up."""
 
-    def answer(self, outputs: Any) -> torch.Tensor | None:
-        """Return what is said of each whole input: logits (B, C), or (B, 1) numbers; ``None`` where a head says
-        something else."""
+    def pooled_logits(self, outputs: OutputT) -> torch.Tensor | None:
+        """Return one answer per input: logits (B, C), or numbers (B, 1); ``None`` where the head answers per token."""
         return None
 
     @abstractmethod
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
-        """Return what ``predict`` needs of a batch's outputs, each of shape (B, …)."""
+    def collect(self, outputs: OutputT) -> dict[str, torch.Tensor]:
+        """Return what ``predict`` needs of a batch's outputs, each of shape (B, …). A prediction is undefined where a
+        value is NaN or infinite, so what is read off NaN, such as an index, comes with its probability."""
 
     @abstractmethod
-    def predict(
-        self,
-        examples: Sequence[Any],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
-        """Read one prediction for each example, in order.
+    def predict(self, collected: CollectedOutputs[ExampleT]) -> list[Prediction]:
+        """Return one prediction for each example, in order."""
 
-        Args:
-            examples: N examples.
-            features: M ≥ N features, in order of their ``example`` field.
-            collected: for each feature what ``collect`` returned of its row, padding included.
-            labels: the task's label names.
-            tokenizer: what made the ids.
+    def request(self, request: Request) -> Example:
+        """Make an unlabelled example from what a user asks ``predict`` about.
+
+        Raises:
+            Claf2Error: if a field is missing or unknown.
+            TypeError: if a value has the wrong type.
         """
-
-    def request(self, values: Mapping[str, Any]) -> Example:
-        """Make an unlabelled example of what a user asks ``predict`` about, e.g. ``{"text_a": …}``."""
         raise NotImplementedError(f"{type(self).__name__} does not answer single requests")
 
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        """Make an example from a row of the task's data set on the hub.
 
-class OneLabel(Head, ABC):
+        Raises:
+            DataError: when a column is missing, or the head does not read rows of the hub.
+        """
+        raise DataError(row.file, f"{cls.__name__} cannot read data sets from the hub", hint="use local files")
+
+
+class LogitsOutput(Protocol):
+    """The output of `transformers`' heads of classes, values and tags: ``logits`` (B, C) or (B, L, C)."""
+
+    logits: torch.Tensor
+
+
+class SingleLabelHead(Head[ExampleT, LogitsOutput], ABC, Generic[ExampleT]):
     """Heads that give each example one of the labels: softmax over ``logits`` (B, labels), cross-entropy."""
 
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:
         return float(len(batch["labels"]))
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, outputs: LogitsOutput, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(outputs.logits.float(), batch["labels"], reduction="sum")
 
-    def answer(self, outputs: Any) -> torch.Tensor:
-        logits: torch.Tensor = outputs.logits.float()
-        return logits
+    def pooled_logits(self, outputs: LogitsOutput) -> torch.Tensor:
+        return outputs.logits.float()
 
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def collect(self, outputs: LogitsOutput) -> dict[str, torch.Tensor]:
         return {"probabilities": outputs.logits.float().softmax(-1)}
 
-    def predict(
-        self,
-        examples: Sequence[Any],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
+    def predict(self, collected: CollectedOutputs[Any]) -> list[Prediction]:
         predictions = []
-        for example, row in zip(examples, collected, strict=True):
-            probabilities = [float(each) for each in row["probabilities"]]
-            best = int(row["probabilities"].argmax())
+        for example, row in zip(collected.examples, collected.outputs, strict=True):
+            probabilities = dict(zip(collected.labels, map(float, row["probabilities"]), strict=True))
+            best = collected.labels[int(row["probabilities"].argmax())]
             predictions.append(
                 Prediction(
                     id=example.id,
                     gold=example.label,
-                    prediction=labels[best],
+                    prediction=best,
                     score=probabilities[best],
                     details={"probabilities": probabilities},
                 )
@@ -232,5 +378,6 @@ class OneLabel(Head, ABC):
         return predictions
 
 
-heads: Registry[type[Head]] = Registry("head", home="claf2.heads")
+heads: Registry[type[Head[Any, Any]]] = Registry("head", home="claf2.heads")
+"""The registered heads."""
 register_head = heads.register

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, OneLabel, register_head
+from claf2.heads import Feature, Featurizer, Request, SingleLabelHead, register_head
 from claf2.readers import ChoiceExample, Example
 from claf2.tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    pass
 
 
 class ChoiceFeaturizer(Featurizer):
@@ -27,15 +24,15 @@ class ChoiceFeaturizer(Featurizer):
         for position, example in enumerate(examples):
             if len(example.choices) != len(labels):
                 raise Claf2Error(f"example {example.id!r} has {len(example.choices)} choices, not {len(labels)}")
-            mine = [next(encodings)[0] for _ in example.choices]
+            own_encodings = [next(encodings)[0] for _ in example.choices]
             counts["truncated"] += any(
-                each.covered(which) < len(text.rstrip())
-                for each, choice in zip(mine, example.choices, strict=True)
-                for which, text in enumerate((example.question, choice))
+                encoding.covered(sequence) < len(text.rstrip())
+                for encoding, choice in zip(own_encodings, example.choices, strict=True)
+                for sequence, text in enumerate((example.question, choice))
             )
             feature: Feature = {
-                "input_ids": [each.ids for each in mine],
-                "token_type_ids": [each.type_ids for each in mine],
+                "input_ids": [encoding.ids for encoding in own_encodings],
+                "token_type_ids": [encoding.type_ids for encoding in own_encodings],
                 "example": position,
             }
             if example.label is not None:
@@ -44,17 +41,16 @@ class ChoiceFeaturizer(Featurizer):
 
 
 @register_head("choice")
-class Choice(OneLabel):
-    """One score a choice, from the summary of question and choice; softmax over the choices, cross-entropy (as BERT
+class ChoiceHead(SingleLabelHead[ChoiceExample]):
+    """One score per choice, from the summary of question and choice; softmax over the choices, cross-entropy (as BERT
     does SWAG, Devlin et al., 2019, section 4.4)."""
 
     featurizer: ClassVar[type[Featurizer]] = ChoiceFeaturizer
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        known = {"id": "0", **values}
-        question, choices = known.pop("question", None), known.pop("choices", None)
-        if question is None or not choices or set(known) - {"id", "label"}:
-            raise Claf2Error(f"a request has question and choices (a list); got: {', '.join(values) or 'nothing'}")
-        listed = choices.split("|") if isinstance(choices, str) else choices
-        return ChoiceExample(id=str(known["id"]), question=str(question), choices=tuple(map(str, listed)))
+    def request(self, request: Request) -> Example:
+        request.check_fields(("question", "choices"), "question and choices (a list)")
+        choices = request.texts("choices", lambda text: text.split("|"))
+        if len(choices) != len(request.task.labels):
+            raise Claf2Error(f"task {request.task.name!r} has {len(request.task.labels)} choices, not {len(choices)}")
+        return ChoiceExample(id=request.id, question=request.text("question"), choices=choices)

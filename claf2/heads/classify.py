@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
-from claf2.heads import Featurizer, LabelFeaturizer, OneLabel, register_head, text_request
-from claf2.readers import Example
+from claf2.heads import (
+    Featurizer,
+    HubRow,
+    LabelFeaturizer,
+    Request,
+    SingleLabelHead,
+    hub_text_example,
+    register_head,
+    text_request,
+)
+from claf2.readers import Example, TextExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
 @register_head("classify")
-class Classify(OneLabel):
+class ClassificationHead(SingleLabelHead[TextExample]):
     """Softmax over the labels on the summary of the sequence; cross-entropy."""
 
     featurizer: ClassVar[type[Featurizer]] = LabelFeaturizer
@@ -23,5 +32,9 @@ class Classify(OneLabel):
         super().configure(config, labels)
         config.problem_type = "single_label_classification"
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        return text_request(values)
+    def request(self, request: Request) -> Example:
+        return text_request(request)
+
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        return hub_text_example(row)

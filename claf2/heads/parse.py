@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Head, register_head
+from claf2.heads import WIDEST_LAYER, CollectedOutputs, Feature, Featurizer, Head, HubRow, Request, register_head
 from claf2.metrics import Prediction
 from claf2.readers import Example, ParseExample
 from claf2.tokenizers import Tokenizer
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 MISSING = -1
-"""The head that is told for a word that did not fit into the input: no word's."""
+"""The head predicted for a word that did not fit into the input."""
 
 IGNORED = -100
 """The target of words without one."""
 
 POS_ROWS = 64
-"""Rows of the table of parts of speech, the unknown one's among them."""
+"""Rows of the embedding of parts of speech, including the unknown one."""
 
 SEJONG = tuple(
     "NNG NNP NNB NP NR VV VA VX VCP VCN MMA MMD MMN MAG MAJ JC IC JKS JKC JKG JKO JKB JKV JKQ JX EP EF EC ETN ETM XPN "
@@ -37,10 +37,10 @@ SEJONG = tuple(
 
 class ParseFeaturizer(Featurizer):
     """``[CLS] words [SEP]`` with the position of each word's first and last piece, its part of speech, its head and its
-    relation. Words that do not fit are left out of the input, and a head among them is no target."""
+    relation. Words that do not fit into the input are dropped, and a head among them is not a target."""
 
     pos_tags: tuple[str, ...] = Field(SEJONG, max_length=POS_ROWS - 1)
-    """The parts of speech, by which they are numbered from 1; 0 is any other."""
+    """The parts of speech, numbered from 1; any other is 0."""
 
     def features(
         self, examples: Sequence[ParseExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -55,7 +55,7 @@ class ParseFeaturizer(Featurizer):
             counts["truncated"] += shown < len(example.words)
             if not shown:
                 raise Claf2Error(
-                    f"example {example.id!r} has no word that the tokenizer sees in {self.max_seq_length} tokens"
+                    f"example {example.id!r} has no word within {self.max_seq_length} tokens: raise max_seq_length"
                 )
             feature: Feature = {
                 "input_ids": encoding.ids,
@@ -67,46 +67,59 @@ class ParseFeaturizer(Featurizer):
             }
             if example.heads is not None and example.relations is not None:
                 feature["heads"] = [head if head <= shown else IGNORED for head in example.heads[:shown]]
-                feature["relations"] = [labels.index(each) for each in example.relations[:shown]]
+                feature["relations"] = [labels.index(relation) for relation in example.relations[:shown]]
             yield feature
 
 
+def _last_tag(pos: str) -> str:
+    """Return the part of speech of a word's last morpheme, which decides its role."""
+    return pos.rsplit("+", 1)[-1]
+
+
 def _pieces(words: Sequence[str], offsets: Sequence[tuple[int, int]], sequence: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the positions of the first and the last piece of each word that is wholly there. A word that the tokenizer
-    passes over has those of the piece before it."""
-    found: list[tuple[int, int]] = []
-    places = [index for index, each in enumerate(sequence) if each == 0]
+    """Return the positions of the first and the last piece of each complete word. A word that the tokenizer drops
+    gets those of the piece before it."""
+    spans: list[tuple[int, int]] = []
+    places = [index for index, text in enumerate(sequence) if text == 0]
     covered = max((offsets[index][1] for index in places), default=0)
     start = 0
     for word in words:
         end = start + len(word)
-        mine = [index for index in places if offsets[index][0] < end and offsets[index][1] > start]
-        if not places or (not mine and covered < end):
+        pieces = [index for index in places if offsets[index][0] < end and offsets[index][1] > start]
+        if not places or (not pieces and covered < end):
             break
-        if mine and offsets[mine[-1]][1] < end and mine[-1] == places[-1]:
+        if pieces and offsets[pieces[-1]][1] < end and pieces[-1] == places[-1]:
             break  # cut inside the word
-        found.append((mine[0], mine[-1]) if mine else (found[-1] if found else (places[0], places[0])))
+        spans.append((pieces[0], pieces[-1]) if pieces else (spans[-1] if spans else (places[0], places[0])))
         start = end + 1
-    return found
+    return spans
+
+
+class ParseOutput(Protocol):
+    """The scores of W words: ``heads`` (B, W, W + 1), of which the first candidate is the root, and ``relations``
+    (B, W, R)."""
+
+    heads: torch.Tensor
+    relations: torch.Tensor
 
 
 @register_head("parse")
-class Parse(Head):
+class ParsingHead(Head[ParseExample, ParseOutput]):
     """KLUE-baseline's biaffine parser (``networks/biaffine.py``); the loss is the cross-entropy of heads plus that of
-    relations, each the mean over words. Heads are taken one by one, with no care for whether they make a tree."""
+    relations, each the mean over words. Each word's head is chosen independently; the heads need not form a tree."""
 
     featurizer: ClassVar[type[Featurizer]] = ParseFeaturizer
     inputs: ClassVar[Mapping[str, int]] = {"first": 0, "last": 0, "pos": 0}
     targets: ClassVar[Mapping[str, int]] = {"heads": IGNORED, "relations": IGNORED}
-    follows: ClassVar[tuple[str, ...]] = ("heads", "relations")
+    teacher_forced: ClassVar[tuple[str, ...]] = ("heads", "relations")
 
-    pos_size: int = Field(256, ge=1)
+    pos_size: int = Field(256, ge=1, le=WIDEST_LAYER)
     """The width of a part of speech."""
-    hidden_size: int = Field(768, ge=1)
+    hidden_size: int = Field(768, ge=1, le=WIDEST_LAYER)
     """The width of the recurrent layers."""
-    head_size: int = Field(512, ge=1)
+    head_size: int = Field(512, ge=1, le=WIDEST_LAYER)
     """The width in which heads are scored (KLUE-baseline's arc space)."""
-    relation_size: int = Field(256, ge=1)
+    relation_size: int = Field(256, ge=1, le=WIDEST_LAYER)
     """The width in which relations are scored (KLUE-baseline's type space)."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
@@ -116,7 +129,7 @@ class Parse(Head):
         config.parser_head_size, config.parser_relation_size = self.head_size, self.relation_size
 
     def network(self) -> type[PreTrainedModel]:
-        from claf2.networks.biaffine import BiaffineParser
+        from claf2.heads.networks.biaffine import BiaffineParser
 
         return BiaffineParser
 
@@ -125,7 +138,7 @@ class Parse(Head):
 
         return np.array([(batch[name] != IGNORED).sum() for name in self.targets], dtype=np.float64)
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, outputs: ParseOutput, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -135,20 +148,18 @@ class Parse(Head):
         ]
         return torch.stack(terms)
 
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
-        best = outputs.heads.float().softmax(-1).max(-1)
-        return {"heads": best.indices, "chances": best.values, "relations": outputs.relations.argmax(-1)}
+    def collect(self, outputs: ParseOutput) -> dict[str, torch.Tensor]:
+        heads, relations = (scores.float().softmax(-1).max(-1) for scores in (outputs.heads, outputs.relations))
+        return {
+            "heads": heads.indices,
+            "probability": heads.values,
+            "relations": relations.indices,
+            "relation_probability": relations.values,
+        }
 
-    def predict(
-        self,
-        examples: Sequence[ParseExample],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
-        predictions = []
-        for example, feature, row in zip(examples, features, collected, strict=True):
+    def predict(self, collected: CollectedOutputs[ParseExample]) -> list[Prediction]:
+        predictions, labels = [], collected.labels
+        for example, feature, row in zip(collected.examples, collected.features, collected.outputs, strict=True):
             shown = len(feature["first"])
             missing = len(example.words) - shown
             gold = None
@@ -159,21 +170,29 @@ class Parse(Head):
                     id=example.id,
                     gold=gold,
                     prediction={
-                        "heads": [int(each) for each in row["heads"][:shown]] + [MISSING] * missing,
-                        "relations": [labels[int(each)] for each in row["relations"][:shown]] + [labels[0]] * missing,
+                        "heads": [int(head) for head in row["heads"][:shown]] + [MISSING] * missing,
+                        "relations": [labels[int(relation)] for relation in row["relations"][:shown]]
+                        + [labels[0]] * missing,
                     },
-                    score=float(row["chances"][:shown].mean()),
+                    score=float(row["probability"][:shown].mean()),
                     details={"words": list(example.words)},
                 )
             )
         return predictions
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        known = {"id": "0", **values}
-        words, pos = known.pop("words", None), known.pop("pos", None)
-        if words is None or set(known) - {"id", "heads", "relations"}:
-            raise Claf2Error(f"a request has words and their pos; got: {', '.join(values) or 'nothing'}")
-        listed = [each.split() if isinstance(each, str) else list(map(str, each)) for each in (words, pos or [])]
-        if pos is not None and len(listed[0]) != len(listed[1]):
-            raise Claf2Error(f"{len(listed[0])} words but {len(listed[1])} parts of speech")
-        return ParseExample(id=str(known["id"]), words=tuple(listed[0]), pos=tuple(listed[1] or [""] * len(listed[0])))
+    def request(self, request: Request) -> Example:
+        request.check_fields(("words", "pos"), "words and their pos", ("heads", "relations"))
+        words, pos = request.texts("words", str.split), request.texts("pos", str.split)
+        if len(words) != len(pos):
+            raise Claf2Error(f"expected one part of speech per word, got {len(pos)} for {len(words)} words")
+        return ParseExample(id=request.id, words=words, pos=tuple(map(_last_tag, pos)))
+
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        return ParseExample(
+            id=row.id,
+            words=tuple(row["words"]),
+            pos=tuple(map(_last_tag, row["pos"])),
+            heads=tuple(row["heads"]),
+            relations=tuple(row["relations"]),
+        )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from claf2.heads import Feature, Featurizer, Head, TextFeaturizer, register_head, text_request
+from claf2.heads import (
+    CollectedOutputs,
+    Featurizer,
+    Head,
+    HubRow,
+    LogitsOutput,
+    Request,
+    TextFeaturizer,
+    hub_text_example,
+    register_head,
+    text_request,
+)
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample
-from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class RegressFeaturizer(TextFeaturizer):
+class NumberFeaturizer(TextFeaturizer):
     """``[CLS] text_a [SEP] (text_b [SEP])``, with the number as the file states it."""
 
     def target(self, label: str, labels: Sequence[str]) -> float:
@@ -28,10 +38,10 @@ class RegressFeaturizer(TextFeaturizer):
 
 
 @register_head("regress")
-class Regress(Head):
+class RegressionHead(Head[TextExample, LogitsOutput]):
     """One output on the summary of the sequence; squared error, on the task's own scale."""
 
-    featurizer: ClassVar[type[Featurizer]] = RegressFeaturizer
+    featurizer: ClassVar[type[Featurizer]] = NumberFeaturizer
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
@@ -41,34 +51,30 @@ class Regress(Head):
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:
         return float(len(batch["labels"]))
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, outputs: LogitsOutput, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         from torch.nn.functional import mse_loss
 
         return mse_loss(outputs.logits.float().squeeze(-1), batch["labels"], reduction="sum")
 
-    def answer(self, outputs: Any) -> torch.Tensor:
-        numbers: torch.Tensor = outputs.logits.float()
-        return numbers
+    def pooled_logits(self, outputs: LogitsOutput) -> torch.Tensor:
+        return outputs.logits.float()
 
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def collect(self, outputs: LogitsOutput) -> dict[str, torch.Tensor]:
         return {"value": outputs.logits.float().squeeze(-1)}
 
-    def predict(
-        self,
-        examples: Sequence[TextExample],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
+    def predict(self, collected: CollectedOutputs[TextExample]) -> list[Prediction]:
         return [
             Prediction(
                 id=example.id,
                 gold=None if example.label is None else float(example.label),
                 prediction=float(row["value"]),
             )
-            for example, row in zip(examples, collected, strict=True)
+            for example, row in zip(collected.examples, collected.outputs, strict=True)
         ]
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        return text_request(values)
+    def request(self, request: Request) -> Example:
+        return text_request(request)
+
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        return hub_text_example(row)

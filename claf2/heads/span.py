@@ -5,14 +5,24 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
 
-from claf2.errors import Claf2Error
-from claf2.heads import SHORTEST, Feature, Featurizer, Head, register_head
+from claf2.heads import (
+    LONGEST_INPUT,
+    MIN_LENGTH,
+    CollectedOutputs,
+    Feature,
+    Featurizer,
+    Head,
+    HubRow,
+    Request,
+    register_head,
+)
 from claf2.metrics import Prediction
 from claf2.readers import Answer, Example, SpanExample
+from claf2.registry import LARGEST
 from claf2.tokenizers import Encoding, Tokenizer
 
 if TYPE_CHECKING:
@@ -30,10 +40,10 @@ class SpanFeaturizer(Featurizer):
     """``[CLS] question [SEP] context [SEP]`` in windows over the context, as BERT's SQuAD code lays them out. The
     target of a window without the whole answer is its first position."""
 
-    max_seq_length: int = Field(384, ge=SHORTEST)
-    context_stride: int = Field(128, ge=1)
+    max_seq_length: int = Field(384, ge=MIN_LENGTH, le=LONGEST_INPUT)
+    context_stride: int = Field(128, ge=1, le=LONGEST_INPUT)
     """How many tokens after a window the next one starts (BERT's ``doc_stride``)."""
-    max_question_length: int = Field(64, ge=1)
+    max_question_length: int = Field(64, ge=1, le=LONGEST_INPUT)
     """Questions are cut to this many tokens."""
 
     def features(
@@ -49,7 +59,8 @@ class SpanFeaturizer(Featurizer):
         )
         for position, (example, encodings) in enumerate(zip(examples, windows, strict=True)):
             answer = example.answers[0] if example.answers else None
-            found = answer is None
+            # An answer that no window holds whole is taught as "no answer"; the log counts such answers.
+            is_reachable = answer is None
             for encoding in encodings:
                 starts, ends = _context_characters(encoding)
                 feature: Feature = {
@@ -62,9 +73,10 @@ class SpanFeaturizer(Featurizer):
                 if example.answers is not None:
                     first, last = _locate(answer, starts, ends)
                     feature["start_positions"], feature["end_positions"] = first, last
-                    found = found or (last > 0 and _survives(answer, example.context, starts[first], ends[last]))
+                    survives = last > 0 and _survives(answer, example.context, starts[first], ends[last])
+                    is_reachable = is_reachable or survives
                 yield feature
-            counts["lost_spans"] += not found
+            counts["lost_spans"] += not is_reachable
 
 
 def _context_characters(encoding: Encoding) -> tuple[list[int], list[int]]:
@@ -92,29 +104,36 @@ def _survives(answer: Answer | None, context: str, start: int, end: int) -> bool
     return answer is not None and context[start:end].strip() == answer.text.strip()
 
 
+class SpanOutput(Protocol):
+    """The output of `transformers`' heads for question answering, (B, L) each."""
+
+    start_logits: torch.Tensor
+    end_logits: torch.Tensor
+
+
 @register_head("span")
-class Span(Head):
-    """Two outputs a position, start and end of the answer; the mean of their cross-entropies (Devlin et al., 2019)."""
+class SpanHead(Head[SpanExample, SpanOutput]):
+    """Two logits per position, start and end of the answer; the mean of the cross-entropies (Devlin et al., 2019)."""
 
     featurizer: ClassVar[type[Featurizer]] = SpanFeaturizer
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     targets: ClassVar[Mapping[str, int]] = {"start_positions": 0, "end_positions": 0}
 
-    answer_maxlen: int = Field(30, ge=1)
+    answer_maxlen: int = Field(30, ge=1, le=LONGEST_INPUT)
     """The longest answer, in tokens."""
-    n_best_size: int = Field(20, ge=1)
+    n_best_size: int = Field(20, ge=1, le=1000)
     """How many of the best starts, and of the best ends, are tried in each window."""
-    null_threshold: float | None = None
+    null_threshold: float | None = Field(None, ge=-LARGEST, le=LARGEST)
     """Answer nothing where "no answer" scores higher than the best span by more than this; `null`: always answer."""
 
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:
         return float(len(batch["start_positions"]))
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, outputs: SpanOutput, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
-        # Padding takes no part: a loss must not depend on what a row happens to stand beside.
+        # Padding is masked: a loss must not depend on the length of other rows of the batch.
         absent = batch["attention_mask"] == 0
         start = outputs.start_logits.float().masked_fill(absent, -torch.inf)
         end = outputs.end_logits.float().masked_fill(absent, -torch.inf)
@@ -122,38 +141,38 @@ class Span(Head):
         last = cross_entropy(end, batch["end_positions"], reduction="sum")
         return (first + last) / 2
 
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def collect(self, outputs: SpanOutput) -> dict[str, torch.Tensor]:
         return {"start": outputs.start_logits.float(), "end": outputs.end_logits.float()}
 
-    def predict(
-        self,
-        examples: Sequence[SpanExample],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
+    def predict(self, collected: CollectedOutputs[SpanExample]) -> list[Prediction]:
+        examples, features, outputs = collected.examples, collected.features, collected.outputs
         windows: list[list[int]] = [[] for _ in examples]
         for index, feature in enumerate(features):
             windows[feature["example"]].append(index)
         centrals: list[np.ndarray | None] = [None] * len(features)
-        for mine in windows:
-            if len(mine) > 1:
-                for index, central in zip(mine, _central([features[i] for i in mine]), strict=True):
+        for indices in windows:
+            # A single window shares no token with another one.
+            if len(indices) > 1:
+                for index, central in zip(indices, _central([features[i] for i in indices]), strict=True):
                     centrals[index] = central
         spans: list[tuple[float, int, int]] = []
         for start in range(0, len(features), CHUNK):
-            part = slice(start, start + CHUNK)
-            spans += self._search(features[part], collected[part], centrals[part])
-        return [self._answer(example, [(spans[i], collected[i]) for i in mine]) for example, mine in
-                zip(examples, windows, strict=True)]  # fmt: skip
+            chunk = slice(start, start + CHUNK)
+            spans += self._search(features[chunk], outputs[chunk], centrals[chunk])
+        return [
+            self._answer(example, [(spans[i], outputs[i]) for i in indices])
+            for example, indices in zip(examples, windows, strict=True)
+        ]
 
     def _answer(
         self, example: SpanExample, windows: Sequence[tuple[tuple[float, int, int], Mapping[str, np.ndarray]]]
     ) -> Prediction:
         best, start, end = max((span for span, _ in windows), key=lambda span: span[0])
+        # The lowest over the windows, as in BERT's code: the window that holds the answer speaks against "no answer",
+        # and the others cannot outvote it.
         null = min(float(row["start"][0]) + float(row["end"][0]) for _, row in windows)
         text = example.context[start:end]
+        # No window has a permitted span, for instance because its context was cut away.
         if best == float("-inf"):
             best, text = null, ""
         answer = text
@@ -171,7 +190,7 @@ class Span(Head):
     def _search(
         self,
         features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
+        outputs: Sequence[Mapping[str, np.ndarray]],
         centrals: Sequence[np.ndarray | None],
     ) -> list[tuple[float, int, int]]:
         """Return the score, first and end character of each window's best span among the best starts × best ends; minus
@@ -183,31 +202,47 @@ class Span(Head):
         characters = [np.concatenate([feature[name] for feature in features]) for name in ("starts", "ends")]
         context = characters[1] >= 0
         central = np.concatenate(
-            [np.ones(size, bool) if own is None else own for size, own in zip(sizes, centrals, strict=True)]
+            [np.ones(size, bool) if mask is None else mask for size, mask in zip(sizes, centrals, strict=True)]
         )
         present = np.arange(sizes.max())[None, :] < sizes[:, None]
         start, end = (np.full(present.shape, -np.inf, np.float32) for _ in range(2))
+        # A token that several windows share starts an answer only where it has most context. Ends need no such rule:
+        # the length of the answer ties them to a start.
         for logits, name, allowed in ((start, "start", context & central), (end, "end", context)):
-            given = np.concatenate([row[name][:size] for row, size in zip(collected, sizes, strict=True)])
+            given = np.concatenate([row[name][:size] for row, size in zip(outputs, sizes, strict=True)])
             logits[present] = np.where(allowed, given, -np.inf)
         starts, ends = _best(start, self.n_best_size), _best(end, self.n_best_size)
+        # All windows at once: (windows, best starts, best ends).
         scores = np.take_along_axis(start, starts, 1)[:, :, None] + np.take_along_axis(end, ends, 1)[:, None, :]
         width = ends[:, None, :] - starts[:, :, None]
         scores[(width < 0) | (width >= self.answer_maxlen)] = -np.inf
         flat = scores.reshape(len(features), -1)
         rows, chosen = np.arange(len(features)), flat.argmax(1)
         best = flat[rows, chosen]
-        found = best > -np.inf
-        first = characters[0][found * (begins + starts[rows, chosen // ends.shape[1]])]
-        last = characters[1][found * (begins + ends[rows, chosen % ends.shape[1]])]
-        return list(zip(best.tolist(), (first * found).tolist(), (last * found).tolist(), strict=True))
+        has_span = best > -np.inf
+        # Where there is no span, this looks up index 0, and the product below turns the result into 0.
+        first = characters[0][has_span * (begins + starts[rows, chosen // ends.shape[1]])]
+        last = characters[1][has_span * (begins + ends[rows, chosen % ends.shape[1]])]
+        return list(zip(best.tolist(), (first * has_span).tolist(), (last * has_span).tolist(), strict=True))
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        known = {"id": "0", **values}
-        question, context = known.pop("question", None), known.pop("context", None)
-        if question is None or context is None or set(known) - {"id", "answers"}:
-            raise Claf2Error(f"a request has question and context; got: {', '.join(values) or 'nothing'}")
-        return SpanExample(id=str(known["id"]), question=str(question), context=str(context))
+    def request(self, request: Request) -> Example:
+        request.check_fields(("question", "context"), "question and context", ("answers",))
+        return SpanExample(id=request.id, question=request.text("question"), context=request.text("context"))
+
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+        answers = tuple(Answer(text, start) for text, start in zip(texts, starts, strict=True))
+        # Some data sets list plausible answers to unanswerable questions among the answers, so a flag decides.
+        flag = row.values.get(row.column("is_impossible"))
+        return SpanExample(
+            id=row.id,
+            question=row["question"],
+            context=row["context"],
+            answers=() if flag else answers,
+            is_impossible=not answers if flag is None else bool(flag),
+            title=row.values.get("title", ""),
+        )
 
 
 def _best(values: np.ndarray, count: int) -> np.ndarray:

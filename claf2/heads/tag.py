@@ -1,13 +1,13 @@
-"""One IOB2 tag for each token of a text, whatever pieces the tokenizer cuts it into."""
+"""One IOB2 tag per token of a text, independent of the pieces that the tokenizer makes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Head, register_head
+from claf2.heads import CollectedOutputs, Feature, Featurizer, Head, HubRow, LogitsOutput, Request, register_head
 from claf2.metrics import Prediction
 from claf2.readers import Example, TokenExample
 from claf2.tokenizers import Encoding, Tokenizer
@@ -21,9 +21,9 @@ IGNORED = -100
 
 
 class TagFeaturizer(Featurizer):
-    """``[CLS] text [SEP]``. A piece is the *owner* of the tokens that begin to show in it, and learns the tag of the
-    first one: for words this is the first piece of each word, for characters the first character of each piece. A
-    text longer than the input goes on in further windows, so no token is lost; each token counts once."""
+    """``[CLS] text [SEP]``. A piece *owns* the tokens that begin inside it and learns the tag of the first one: for
+    words this is the first piece of each word, for characters the first character of each piece. A text longer than the
+    input is continued in further windows, so no token is lost, and each token counts once."""
 
     def features(
         self, examples: Sequence[TokenExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -66,7 +66,7 @@ def _token_spans(example: TokenExample) -> list[tuple[int, int]]:
 def _owned(
     encoding: Encoding, spans: Sequence[tuple[int, int]], tokens: Sequence[str], free: int
 ) -> tuple[list[tuple[int, int]], int]:
-    """Return for each piece the range of tokens it owns, (-1, -1) for none, and the first token not owned yet."""
+    """Return the range of tokens that each piece owns, (-1, -1) for none, and the first token without an owner."""
     owned = []
     for (start, end), sequence in zip(encoding.offsets, encoding.sequence, strict=True):
         while sequence >= 0 and free < len(spans) and (spans[free][1] <= start or not tokens[free].strip()):
@@ -79,7 +79,7 @@ def _owned(
 
 
 def _spread(tags: list[str], tokens: Sequence[str], first: int, end: int, tag: str) -> None:
-    """Give the tokens of one piece its tag: where it begins an entity, the later tokens continue it."""
+    """Give the tokens of one piece its tag; where it begins an entity, the later tokens continue it."""
     for index in range(max(first, 0), end):
         if tokens[index].strip():
             tags[index] = tag
@@ -99,22 +99,22 @@ def _bridge(tags: list[str], tokens: Sequence[str]) -> None:
 
 def _entities(tags: Sequence[str], tokens: Sequence[str]) -> set[tuple[int, int, str]]:
     """Return (first token, last token, type) of the IOB2 entities, white space left out."""
-    found: set[tuple[int, int, str]] = set()
+    entities: set[tuple[int, int, str]] = set()
     start, last, kind = -1, -1, ""
     for index, tag in enumerate([*tags, "O"]):
         if index < len(tokens) and not tokens[index].strip():
             continue
         if start >= 0 and tag != f"I-{kind}":
-            found.add((start, last, kind))
+            entities.add((start, last, kind))
             start = -1
         if tag.startswith("B-"):
             start, kind = index, tag[2:]
         last = index
-    return found
+    return entities
 
 
 @register_head("tag")
-class Tag(Head):
+class TaggingHead(Head[TokenExample, LogitsOutput]):
     """Softmax over the tags at each owning piece; cross-entropy over those."""
 
     featurizer: ClassVar[type[Featurizer]] = TagFeaturizer
@@ -124,7 +124,7 @@ class Tag(Head):
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:
         return float((batch["labels"] != IGNORED).sum())
 
-    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, outputs: LogitsOutput, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
         logits = outputs.logits.float()
@@ -132,43 +132,49 @@ class Tag(Head):
             logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=IGNORED, reduction="sum"
         )
 
-    def collect(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def collect(self, outputs: LogitsOutput) -> dict[str, torch.Tensor]:
         best = outputs.logits.float().softmax(-1).max(-1)
         return {"tag": best.indices, "probability": best.values}
 
-    def predict(
-        self,
-        examples: Sequence[TokenExample],
-        features: Sequence[Feature],
-        collected: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-    ) -> list[Prediction]:
+    def predict(self, collected: CollectedOutputs[TokenExample]) -> list[Prediction]:
+        examples = collected.examples
         tags = [["O"] * len(example.tokens) for example in examples]
         scores = [1.0] * len(examples)
-        for feature, row in zip(features, collected, strict=True):
+        for feature, row in zip(collected.features, collected.outputs, strict=True):
             position = feature["example"]
             for piece, (first, end) in enumerate(zip(feature["first_token"], feature["end_token"], strict=True)):
                 if first >= 0:
-                    _spread(tags[position], examples[position].tokens, first, end, labels[int(row["tag"][piece])])
+                    tag = collected.labels[int(row["tag"][piece])]
+                    _spread(tags[position], examples[position].tokens, first, end, tag)
                     scores[position] = min(scores[position], float(row["probability"][piece]))
-        for example, each in zip(examples, tags, strict=True):
-            _bridge(each, example.tokens)
+        for example, example_tags in zip(examples, tags, strict=True):
+            _bridge(example_tags, example.tokens)
         return [
             Prediction(
                 id=example.id,
                 gold=None if example.tags is None else list(example.tags),
-                prediction=each,
+                prediction=example_tags,
                 score=score,
                 details={"tokens": list(example.tokens)},
             )
-            for example, each, score in zip(examples, tags, scores, strict=True)
+            for example, example_tags, score in zip(examples, tags, scores, strict=True)
         ]
 
-    def request(self, values: Mapping[str, Any]) -> Example:
-        known = {"id": "0", **values}
-        text, tokens = known.pop("text", None), known.pop("tokens", None)
-        if (text is None) == (tokens is None) or set(known) - {"id", "tags"}:
-            raise Claf2Error(f"a request has text (split at blanks) or tokens; got: {', '.join(values) or 'nothing'}")
-        words = str(text).split() if tokens is None else [str(token) for token in tokens]
-        return TokenExample(id=str(known["id"]), tokens=tuple(words))
+    def request(self, request: Request) -> Example:
+        joiner, name = request.task.reader.joiner, request.task.name
+        cut: Callable[[str], Iterable[str]] = str.split if joiner else tuple
+        field = "text" if "text" in request.values else "tokens"
+        kind = f"text (cut {'at spaces' if joiner else 'into characters'}) or tokens"
+        request.check_fields((field,), kind, ("tags",))
+        tokens = tuple(cut(request.text("text"))) if field == "text" else request.texts("tokens", cut)
+        longer = next((token for token in tokens if not joiner and len(token) != 1), None)
+        if longer is not None:
+            raise Claf2Error(f"tokens of task {name!r} are single characters, spaces included; got {longer!r}")
+        return TokenExample(id=request.id, tokens=tokens, joiner=joiner)
+
+    @classmethod
+    def from_hub_row(cls, row: HubRow) -> Example:
+        field = "tags" if "tags" in row.task.hub_columns else "ner_tags"  # the usual name on the hub
+        names = row.label_names.get(row.column(field), [])
+        tags = tuple(names[tag] if isinstance(tag, int) else tag for tag in row[field])
+        return TokenExample(id=row.id, tokens=tuple(row["tokens"]), tags=tags, joiner=row.task.reader.joiner)

@@ -1,4 +1,4 @@
-"""Scores of dialogue states: joint goal accuracy and slot F1."""
+"""Metrics of dialogue states: joint goal accuracy and slot F1."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from claf2.metrics import Metric, Prediction, Resampler, Scores, register_metric
 
 @register_metric("wos")
 class Wos(Metric):
-    """WoS's scores of states, each a set of "domain-slot-value".
+    """Joint goal accuracy and slot F1 of dialogue states, which are sets of "domain-slot-value".
 
-    ``jga`` is the share of turns whose state is right as a whole. ``slot_micro_f1`` is what KLUE-baseline calls so, and
-    is the *mean of the turns' F1*, 1 where neither gold nor prediction has a slot; ``slot_f1_fixed`` counts over all
-    turns together, as micro F1 is defined.
+    ``jga`` is the percentage of turns with exactly the right state. ``slot_micro_f1`` is what KLUE-baseline calls by
+    that name: the *mean of the turns' F1*, with 1 for turns without a slot in gold and prediction. ``slot_f1_fixed`` is
+    micro F1 by its definition, over the slots of all turns.
     """
 
     selects: ClassVar[str] = "jga"
+    keys: ClassVar[frozenset[str]] = frozenset({"jga", "slot_micro_f1", "slot_f1_fixed"})
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-        states = [(set(each.gold), set(each.prediction)) for each in predictions]
-        right = sum(len(gold & told) for gold, told in states)
-        claimed = sum(len(gold) + len(told) for gold, told in states)
+        states = [(set(prediction.gold), set(prediction.prediction)) for prediction in predictions]
+        right = sum(len(gold & predicted) for gold, predicted in states)
+        claimed = sum(len(gold) + len(predicted) for gold, predicted in states)
         return {
             "jga": self.resampler(predictions, labels).value(),
-            "slot_micro_f1": 100.0 * sum(_f1(gold, told) for gold, told in states) / len(states),
+            "slot_micro_f1": 100.0 * sum(_f1(gold, predicted) for gold, predicted in states) / len(states),
             "slot_f1_fixed": 200.0 * right / claimed if claimed else 100.0,
         }
 
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
-        return share([set(each.gold) == set(each.prediction) for each in predictions])
+        return share(list(map(self.is_right, predictions)))
+
+    def is_right(self, prediction: Prediction) -> bool:
+        return set(prediction.gold) == set(prediction.prediction)
 
 
-def _f1(gold: set[str], told: set[str]) -> float:
-    if not gold and not told:
+def _f1(gold: set[str], predicted: set[str]) -> float:
+    if not gold and not predicted:
         return 1.0
-    return 2 * len(gold & told) / (len(gold) + len(told))
+    return 2 * len(gold & predicted) / (len(gold) + len(predicted))

@@ -1,43 +1,42 @@
-"""Scores of dependency trees: KLUE DP's macro F1, and attachment scores as parsing defines them."""
+"""Metrics of dependency trees: the macro F1 scores of KLUE DP, and attachment scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from claf2.metrics import Metric, Prediction, Resampler, Scores, f1, register_metric
 
 OTHERS = 15
-"""From this place in the list of relations on, KLUE-baseline takes them all for one."""
+"""The class of all relations from this index of the label list on, which KLUE-baseline does not tell apart."""
+
 WRONG_HEAD = OTHERS + 1
-"""The class of a word whose head is wrong."""
+"""The predicted class of a word with a wrong head."""
 
 
 @register_metric("klue_dp")
 class KlueDp(Metric):
-    """KLUE DP's scores as KLUE-baseline computes them, and (keys ``uas`` and ``las``) the shares of words with the
-    right head, and with the right head and relation.
+    """Macro F1 of heads and relations as in KLUE-baseline, and the attachment scores ``uas`` and ``las``.
 
-    What KLUE-baseline calls UAS is the macro F1 of head *numbers* taken as classes, over all that occur in gold or
-    prediction: a mistake at a rare position costs more than one at a common one. Its LAS is the macro F1 of relations,
-    those from the sixteenth of the list on taken for one class; where the head is wrong the prediction is set to a
-    class of its own, which no gold word has and which therefore adds an F1 of 0 to the mean. Both are selected by the
-    sentences' words strung together.
+    ``uas`` and ``las`` are the percentages of words with the right head, and with the right head and relation. Under
+    these names, KLUE-baseline computes two other scores over the words of all sentences:
+
+    - ``uas_macro_f1`` is the macro F1 of head *numbers* as classes. An error at a rare position costs more than one at
+      a common position.
+    - ``las_macro_f1`` is the macro F1 of relations, of which those from the sixteenth on are one class. If the head is
+      wrong, the predicted class is one that no gold word has. This class is part of the mean, with an F1 of 0.
     """
 
     selects: ClassVar[str] = "las_macro_f1"
+    keys: ClassVar[frozenset[str]] = frozenset({"las_macro_f1", "uas_macro_f1", "uas", "las"})
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
         from sklearn.metrics import f1_score
 
-        gold = [pair for each in predictions for pair in zip(each.gold["heads"], each.gold["relations"], strict=True)]
-        told = [
-            pair
-            for each in predictions
-            for pair in zip(each.prediction["heads"], each.prediction["relations"], strict=True)
-        ]
-        pairs = list(zip(gold, told, strict=True))
-        heads = f1_score([g[0] for g in gold], [p[0] for p in told], average="macro", zero_division=0.0)
+        gold = [arc for prediction in predictions for arc in _arcs(prediction.gold)]
+        predicted = [arc for prediction in predictions for arc in _arcs(prediction.prediction)]
+        pairs = list(zip(gold, predicted, strict=True))
+        heads = f1_score([g[0] for g in gold], [p[0] for p in predicted], average="macro", zero_division=0.0)
         return {
             "las_macro_f1": self.resampler(predictions, labels).value(),
             "uas_macro_f1": 100.0 * float(heads),
@@ -48,14 +47,20 @@ class KlueDp(Metric):
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
         import numpy as np
 
-        places = {label: min(index, OTHERS) for index, label in enumerate(labels)}
-        right, claimed = np.zeros((2, len(predictions), OTHERS + 2))
-        for row, each in enumerate(predictions):
-            sides = (zip(side["heads"], side["relations"], strict=True) for side in (each.gold, each.prediction))
-            for (head, relation), (said_head, said_relation) in zip(*sides, strict=True):
-                gold = places[relation]
-                told = places[said_relation] if head == said_head else WRONG_HEAD
-                right[row, gold] += gold == told
+        classes = {label: min(index, OTHERS) for index, label in enumerate(labels)}
+        right, claimed = np.zeros((2, len(predictions), WRONG_HEAD + 1))
+        for row, prediction in enumerate(predictions):
+            arcs = zip(_arcs(prediction.gold), _arcs(prediction.prediction), strict=True)
+            for (gold_head, gold_relation), (predicted_head, predicted_relation) in arcs:
+                gold = classes[gold_relation]
+                predicted = classes[predicted_relation] if predicted_head == gold_head else WRONG_HEAD
+                right[row, gold] += gold == predicted
                 claimed[row, gold] += 1
-                claimed[row, told] += 1
+                claimed[row, predicted] += 1
+        # scikit-learn's macro F1 without `labels`, which KLUE-baseline calls, averages over the classes that occur.
         return f1(right, claimed, occurring=True)
+
+
+def _arcs(tree: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, str]]:
+    """Yield head and relation of each word."""
+    return zip(tree["heads"], tree["relations"], strict=True)

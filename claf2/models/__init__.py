@@ -1,35 +1,78 @@
-"""Models: one encoder with ``{task name: head}``. Single-task is the case of one head."""
+"""Models: one encoder with ``{task name: head}``. A single task is the case of one head."""
 
 from __future__ import annotations
 
-from abc import ABC
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from claf2.registry import Component, Registry, varies
+from claf2.registry import Component, Registry, UserPath, not_in_recipe
 
-__all__ = ["ModelSpec", "models", "register_model"]
+if TYPE_CHECKING:
+    from claf2.models.encoder import EncoderWithHeads
+
+__all__ = ["SCRATCH", "ModelKind", "ModelSpec", "Wrapper", "models", "register_wrapper", "wrappers"]
 
 SCRATCH = "scratch"
-"""The `pretrained_model_name` that stands for an encoder with fresh weights."""
+"""The `pretrained_model_name` of an encoder with fresh weights."""
 
 
-class ModelSpec(Component, ABC):
-    """Which encoder, and what is put on it. In a BaseConfig the head's own fields stand in the same block."""
+class ModelSpec(Component):
+    """The encoder of a run. In a BaseConfig the head's fields are part of the same block."""
 
-    head: ClassVar[str | None] = None
-    """The kind of head that the name promises; ``None``: whatever the task asks for."""
-
-    pretrained_model_name: str = varies("bert-base-cased")
+    pretrained_model_name: Annotated[str, UserPath] = not_in_recipe("bert-base-cased")
     """A hub id, a folder, a `.tar.gz` or `.zip` archive, an http(s) URL of one, or `scratch` for fresh weights."""
-    revision: str | None = varies(None)
+    revision: str | None = not_in_recipe(None)
     """The hub's branch, tag or commit."""
-    architecture: dict[str, Any] = varies({}, validate_default=False)
+    architecture: dict[str, Any] = not_in_recipe({}, validate_default=False)
     """With `scratch`: the configuration of the encoder as `transformers` names it, `model_type` included."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the head's last layer; `null` keeps the encoder's own."""
 
 
-models: Registry[type[ModelSpec]] = Registry("model", home="claf2.models.names")
-register_model = models.register
+@dataclass(frozen=True)
+class ModelKind:
+    """What a model's name in a BaseConfig says. Every encoder architecture serves each."""
+
+    head: str | None
+    """The kind of head that the name promises; ``None``: the one that the task asks for."""
+
+
+models: Registry[ModelKind] = Registry("model")
+"""The values of `model.name`."""
+
+for _head, _names in {
+    None: ("encoder", "bert_for_multi", "roberta_for_multi"),
+    "classify": ("bert_for_seq_cls", "roberta_for_seq_cls"),
+    "san": ("bert_for_san",),
+    "regress": ("bert_for_reg", "roberta_for_reg"),
+    "tag": ("bert_for_tok_cls", "roberta_for_tok_cls"),
+    "choice": ("bert_for_choice", "roberta_for_choice"),
+    "parse": ("bert_for_parse", "roberta_for_parse"),
+    "dialogue": ("bert_for_dst", "roberta_for_dst"),
+    "span": ("bert_for_qa", "roberta_for_qa"),
+}.items():
+    for _name in _names:
+        models.add(_name, ModelKind(_head), origin=__name__)
+
+
+class Wrapper(Component, ABC):
+    """A change of the model before training, such as freezing weights or adding adapters; its fields are the block of
+    section `model.wrappers` with its name."""
+
+    @abstractmethod
+    def wrap(self, model: EncoderWithHeads) -> None:
+        """Change the model in place. Weights are loaded; it is on the CPU, neither packed, compiled nor sharded yet.
+
+        Parameters with ``requires_grad = False`` are not trained. A change of weights, such as a low-rank update, is a
+        parametrization (``torch.nn.utils.parametrize``): `last/` keeps its parts, and `best/` the weights that result,
+        which load without it. The model of an evaluation is wrapped, too; a fresh wrapper must not change what the
+        model computes.
+        """
+
+
+wrappers: Registry[type[Wrapper]] = Registry("wrapper")
+"""The registered wrappers."""
+register_wrapper = wrappers.register

@@ -1,9 +1,12 @@
-"""One encoder shared by the heads of all tasks, each head being `transformers`' own class for the architecture."""
+"""One encoder shared by the heads of all tasks. Each head is the class of `transformers` for the architecture, where it
+has one."""
 
 from __future__ import annotations
 
 import copy
 import logging
+import pickle
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +17,15 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from claf2 import ranks
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
-from claf2.models.packing import Packing, packable
-from claf2.seed import seeded
+from claf2.models.packing import Packing, is_packable
+from claf2.runtime import distributed
+from claf2.runtime.model_files import reading_model
+from claf2.runtime.seed import seeded
 
-__all__ = ["EncoderWithHeads", "Part", "build", "label_order", "position_limit"]
+__all__ = ["EncoderWithHeads", "TaskHead", "build_model", "position_limit", "stored_label_order"]
 
 logger = logging.getLogger("claf2")
 
@@ -32,20 +36,25 @@ ARCHITECTURE = {
     "num_attention_heads": 2,
     "intermediate_size": 512,
 }
-"""The encoder that `scratch` stands for where the model block names none."""
+"""The encoder of `scratch` where the model block names no architecture."""
 
 HEAD_DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "qa_dropout", "cls_dropout")
-"""What the architectures call the dropout before the head's last layer."""
+"""The names of the dropout before the head's last layer in the architectures' configurations."""
 
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-"""Architectures whose position ids start behind the padding id, so that two embeddings are never used."""
+OFFSET_POSITIONS = frozenset(
+    "roberta xlm-roberta camembert xlm-roberta-xl roberta-prelayernorm xmod data2vec-text ibert "
+    "longformer luke mpnet esm lilt layoutlmv3 markuplm".split()
+)
+"""Architectures whose position ids start after the padding id, which is 1, so that two embeddings are never used."""
+
+WEIGHTS_HINT = "check its config.json, or save the model again with save_pretrained"
 
 
 @dataclass(frozen=True)
-class Part:
-    """One task's share of a model: its head and its label names."""
+class TaskHead:
+    """The head of one task and its label names."""
 
-    head: Head
+    head: Head[Any, Any]
     labels: Sequence[str]
     dropout: float | None = None
     """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
@@ -57,43 +66,49 @@ class EncoderWithHeads(nn.Module):
     Args:
         heads: the module of each task; all of them share one encoder.
         takes_segments: whether the encoder distinguishes a first and a second text by ``token_type_ids``.
-        reads: what the module of a task takes besides, where it is no class of `transformers`.
+        extra_inputs: the further inputs of a task's module, where it is not a class of `transformers`.
     """
 
     def __init__(
-        self, heads: Mapping[str, nn.Module], *, takes_segments: bool, reads: Mapping[str, Sequence[str]]
+        self, heads: Mapping[str, nn.Module], *, takes_segments: bool, extra_inputs: Mapping[str, Sequence[str]]
     ) -> None:
         super().__init__()
-        self.reads = dict(reads)
+        self.extra_inputs = dict(extra_inputs)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
         self.packing: Packing | None = None
         self.device = torch.device("cpu")
-        """Where its inputs go."""
+        """Where its inputs are computed."""
         self.learned = nn.ModuleDict()
-        """What objectives learn beside the model, by their names."""
+        """What objectives learn besides the model, by their names."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder that all heads share."""
+        first: Any = self.heads[0]
+        encoder: nn.Module = first.base_model
+        return encoder
 
     def pack(self) -> bool:
-        """Compute nothing for padding from now on, where the encoder's architecture allows; say whether it does."""
+        """Compute nothing for padding from now on, where the architecture allows it; return whether it does."""
         first: Any = self.heads[0]
-        if packable(first):
+        if is_packable(first):
             self.packing = Packing(first)
         return self.packing is not None
 
     def place(self, device: torch.device, engine: Literal["ddp", "fsdp"] = "ddp", *, offload: bool = False) -> None:
-        """Move the model to a device; with ``fsdp``, where several processes run, only this one's share of it, to
-        ``offload`` to the host's memory."""
+        """Move the model to a device; with ``fsdp`` and several processes, only this process's shard of it, which
+        ``offload`` keeps in the host's memory."""
         self.device = device
-        if engine == "fsdp" and ranks.count() > 1:
-            ranks.shard(self, self._layers(), device, offload=offload)
+        if engine == "fsdp" and distributed.world_size() > 1:
+            distributed.shard_model(self, self._layers(), device, offload=offload)
         else:
             self.to(device)
 
     def _layers(self) -> list[nn.Module]:
-        """Return the layers of the encoder's stack; nothing where it uses one layer again and again."""
-        first: Any = self.heads[0]
-        stacks = [list(each) for each in first.base_model.modules() if isinstance(each, nn.ModuleList)]
+        """Return the layers of the encoder's stack; none where it repeats a single layer."""
+        stacks = [list(module) for module in self.encoder.modules() if isinstance(module, nn.ModuleList)]
         longest = max(stacks, key=len, default=[])
         return longest if len(longest) > 1 else []
 
@@ -105,54 +120,61 @@ class EncoderWithHeads(nn.Module):
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
         encoder needs the rows' ``lengths`` as well, (B,), on the host."""
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
-        names += [name for name in self.reads[task] if name in inputs]
-        given = {name: inputs[name] for name in names}
+        names += [name for name in self.extra_inputs[task] if name in inputs]
+        arguments = {name: inputs[name] for name in names}
         if self.packing is None:
-            return self.head(task)(**given)
+            return self.head(task)(**arguments)
         ids = inputs["input_ids"]
-        with self.packing.of(inputs["lengths"], ids.shape[-1], ids.device):
-            return self.head(task)(**given)
+        with self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device):
+            return self.head(task)(**arguments)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return every parameter and buffer once, by name: what a checkpoint stores."""
-        return {name: each.detach() for name, each in (*self.named_parameters(), *self.named_buffers())}
+        """Return every parameter and buffer once, by name: what `last/` stores."""
+        return {name: tensor.detach() for name, tensor in (*self.named_parameters(), *self.named_buffers())}
 
 
-def build(
+def build_model(
     spec: ModelSpec,
     source: Path | str,
-    parts: Mapping[str, Part],
+    tasks: Mapping[str, TaskHead],
     *,
     vocab_size: int,
     pad_id: int,
     seed: int,
-    added: int = 0,
+    added_tokens: int = 0,
+    has_token_section: bool = False,
 ) -> EncoderWithHeads:
-    """Load or make the encoder and put the head of each task on it; fresh weights depend on ``seed`` alone.
+    """Load or make the encoder and put the head of each task on it. Fresh weights depend on ``seed`` alone.
 
     Args:
         spec: the model block.
         source: the folder or hub id of the weights, or ``scratch``.
-        parts: the head and labels of each task.
-        vocab_size: the ids of the tokenizer, for fresh embeddings and to refuse ones that are too small.
+        tasks: the head and labels of each task.
+        vocab_size: the number of the tokenizer's ids; embeddings with fewer rows are refused.
         pad_id: the tokenizer's padding id.
         seed: the run's seed.
-        added: how many of the ids the task has added to the tokenizer: they get fresh embeddings.
+        added_tokens: how many of the ids the tasks have added to the tokenizer; they get fresh embeddings.
+        has_token_section: whether the tokenizer is another one than the model's own.
 
     Raises:
-        ModelError: when the weights cannot be found or read, or do not fit the tokenizer.
+        ModelError: when the weights are missing or damaged, or do not fit the tokenizer.
     """
     config = _configuration(spec, source, vocab_size, pad_id)
-    if vocab_size - added > config.vocab_size:
+    if vocab_size - added_tokens > config.vocab_size:
+        remedy = (
+            "leave out the token section to use the model's own tokenizer"
+            if has_token_section
+            else "save the model again after resize_token_embeddings, or add the tokenizer that it was trained with"
+        )
         raise ModelError(
-            f"the tokenizer has {vocab_size} ids but the embeddings of {spec.pretrained_model_name} only "
-            f"{config.vocab_size}: leave out the token section to use the model's own tokenizer"
+            f"the tokenizer has {vocab_size - added_tokens} ids, but the embeddings of {spec.pretrained_model_name} "
+            f"have only {config.vocab_size} rows: {remedy}"
         )
     modules: dict[str, PreTrainedModel] = {}
     encoder: nn.Module | None = None
-    for task, part in parts.items():
+    for task, task_head in tasks.items():
         with seeded(seed, "init", task):
-            modules[task] = _head(spec, source, part, copy.deepcopy(config), encoder)
+            modules[task] = _head_module(spec, source, task_head, copy.deepcopy(config), encoder)
             if vocab_size > config.vocab_size:
                 modules[task].resize_token_embeddings(vocab_size, mean_resizing=False)
                 config.vocab_size = vocab_size
@@ -160,65 +182,90 @@ def build(
     return EncoderWithHeads(
         modules,
         takes_segments=getattr(config, "type_vocab_size", 0) > 1,
-        reads={task: (*part.head.inputs, *part.head.follows) for task, part in parts.items()},
+        extra_inputs={
+            task: (*task_head.head.inputs, *task_head.head.teacher_forced) for task, task_head in tasks.items()
+        },
     )
 
 
-def label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[str]:
-    """Return the task's labels in the order of the weights' own where both name the same ones, so that a model that
-    was fine-tuned elsewhere keeps its meaning; else in the task's order."""
-    stored = [] if source == SCRATCH else _stored_labels(_configuration(spec, source, 1, 0))
-    return stored if sorted(stored) == sorted(labels) else list(labels)
+def stored_label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[int] | None:
+    """Return which output of the stored head stands for each label, where the head has these labels in another order;
+    ``None`` where it has the same order or other labels."""
+    return None if source == SCRATCH else _label_order(_stored_labels(_configuration(spec, source, 1, 0)), labels)
 
 
 def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
-    """Return the longest input that the encoder has positions for; ``None`` where it has no such limit."""
+    """Return the longest input of the encoder in tokens; ``None`` where positions do not limit it.
+
+    Only a table of position embeddings is a limit. Relative and rotary positions have none, even if their configuration
+    names the length that the model was trained with.
+    """
     config = _configuration(spec, source, 1, 0)
     limit: int | None = getattr(config, "max_position_embeddings", None)
-    return limit - 2 if limit is not None and config.model_type in OFFSET_POSITIONS else limit
+    is_rotary = hasattr(config, "rope_parameters") or getattr(config, "position_embedding_type", None) == "rotary"
+    is_relative = not getattr(config, "position_biased_input", True) or (limit or 0) < 0  # DeBERTa; XLNet
+    if limit is None or is_rotary or is_relative:
+        return None
+    return limit - max(2, (config.pad_token_id or 0) + 1) if config.model_type in OFFSET_POSITIONS else limit
 
 
 def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
     if source != SCRATCH:
-        try:
-            stored: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=spec.revision)
-            return stored
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{source}: no usable model there: {_first_line(error)}") from error
-    wanted = dict(spec.architecture or ARCHITECTURE)
-    kind = str(wanted.pop("model_type", ARCHITECTURE["model_type"]))
+        hint = "correct its config.json, or download it again"
+        with reading_model(source, "not a usable model", "config.json", hint=hint):
+            return _stored_configuration(source, spec.revision)
+    architecture = dict(spec.architecture or ARCHITECTURE)
+    kind = str(architecture.pop("model_type", ARCHITECTURE["model_type"]))
     known = transformers.CONFIG_MAPPING
     if kind not in known:
-        raise ConfigError("model.architecture.model_type", f"{kind!r} is no architecture", hint=nearest(kind, known))
-    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | wanted)
+        raise ConfigError(
+            "model.architecture.model_type", f"{kind!r} is not an architecture", hint=nearest(kind, known)
+        )
+    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | architecture)
     settings = type(config)().to_dict()
-    unknown = set(wanted) - set(settings)
+    unknown = set(architecture) - set(settings)
     if unknown:
         name = min(unknown)
         raise ConfigError(f"model.architecture.{name}", f"{kind} has no such setting", hint=nearest(name, settings))
     return config
 
 
-def _head(
-    spec: ModelSpec, source: Path | str, part: Part, config: PreTrainedConfig, encoder: nn.Module | None
+def _stored_configuration(source: Path | str, revision: str | None) -> PreTrainedConfig:
+    try:
+        # False: code from the folder of a model is refused without a question on the terminal.
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (AttributeError, ValueError) as error:
+        values, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        names = values.get("id2label") or {}
+        if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
+            raise ValueError("id2label does not map numbers to names") from error
+        raise
+    return config
+
+
+def _head_module(
+    spec: ModelSpec, source: Path | str, task: TaskHead, config: PreTrainedConfig, encoder: nn.Module | None
 ) -> PreTrainedModel:
     stored = _stored_labels(config)
-    part.head.configure(config, part.labels)
-    if part.dropout is not None:
-        _set_dropout(config, part.dropout)
-    kind: Any = getattr(transformers, part.head.auto_class) if part.head.auto_class else part.head.network()
+    task.head.configure(config, task.labels)
+    if task.dropout is not None:
+        _set_dropout(config, task.dropout)
+    kind: Any = getattr(transformers, task.head.auto_class) if task.head.auto_class else task.head.network()
     if encoder is not None:
-        module = _fresh(kind, config)
+        module = _fresh_module(kind, config)
         setattr(module, module.base_model_prefix, encoder)
         return module
     module = _load(kind, source, config, spec)
-    if source != SCRATCH and stored != _stored_labels(config):
-        _refresh(module, _fresh(kind, config))
+    order = _label_order(stored, task.labels)
+    if order is not None:
+        _reorder_head(module, kind, task, order)
+    elif source != SCRATCH and stored != _stored_labels(config):
+        _reset_head(module, _fresh_module(kind, config))
     return module
 
 
-def _fresh(kind: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """Make a module from its configuration alone; ``kind`` is one of the ``Auto`` classes, or a class of models."""
+def _fresh_module(kind: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Make a module from its configuration alone; ``kind`` is an ``Auto`` class, or a class of models."""
     return kind(config) if isinstance(kind, type) and issubclass(kind, PreTrainedModel) else kind.from_config(config)
 
 
@@ -230,24 +277,46 @@ def _encoder_of(module: nn.Module) -> nn.Module:
 
 def _load(kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
     if source == SCRATCH:
-        return _fresh(kind, config)
-    try:
-        model, info = kind.from_pretrained(
-            source,
-            config=config,
-            revision=spec.revision,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{source}: its weights cannot be loaded: {_first_line(error)}") from error
+        return _fresh_module(kind, config)
+    with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
+        try:
+            model, info = kind.from_pretrained(
+                source,
+                config=config,
+                revision=spec.revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except pickle.UnpicklingError as error:
+            raise ValueError("the file does not hold weights alone, as torch.save(model.state_dict()) does") from error
     _check_loaded(model, info, source)
+    _check_finite(model, source)
+    _align_weights(model)
     return model  # type: ignore[no-any-return]
 
 
+def _weight_files(source: Path | str) -> Sequence[str]:
+    """Return globs of the files that the weights in a folder are read from: safetensors first, as `transformers`."""
+    kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
+    folder = source if isinstance(source, Path) else None
+    return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
+
+
+def _align_weights(model: nn.Module) -> None:
+    """Copy every weight into memory of its own.
+
+    Loaded tensors are views into the file at addresses that safetensors does not align (safetensors issue 607), and
+    MKL's matrix-vector products round differently by alignment. Copies are aligned like the weights of a model in
+    training, so a model that was stored and loaded again gives the same bits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
 def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str) -> None:
-    """Refuse an encoder of which a part would silently stay random; a missing pooler is only said."""
+    """Refuse an encoder of which a part would silently stay random. A missing pooler only gives a warning, as layers do
+    that the configuration leaves out."""
     prefix = f"{model.base_model_prefix}."
     headless = type(model) is type(model.base_model)
     missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
@@ -255,9 +324,24 @@ def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path 
     pooler = [key for key in inside if "pooler" in key]
     if len(inside) > len(pooler):
         lost = [key for key in inside if key not in pooler]
-        raise ModelError(f"{source}: {len(lost)} weights of the encoder are not there, {lost[0]} among them")
+        raise ModelError(f"{source}: {len(lost)} encoder weights are missing, e.g. {lost[0]}: use a full checkpoint")
+    left_out = [key for key in sorted(map(str, info["unexpected_keys"])) if re.search(r"layers?\.\d+\.", key)]
+    if left_out:
+        logger.warning(
+            "%s: %d weights of layers are not used, %s among them: its config.json has fewer layers",
+            source, len(left_out), left_out[0],
+        )  # fmt: skip
     if pooler:
-        logger.warning("%s has no pooler: the head starts from a fresh one", source)
+        logger.warning("%s has no pooler; a newly initialized one is used", source)
+
+
+def _check_finite(model: PreTrainedModel, source: Path | str) -> None:
+    """Refuse weights with which every output would be undefined."""
+    for name, tensor in model.named_parameters():
+        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+            raise ModelError(
+                f"{source}: its weight {name} holds NaN or infinity: the checkpoint is damaged or diverged"
+            )
 
 
 def _stored_labels(config: PreTrainedConfig) -> list[str]:
@@ -265,23 +349,46 @@ def _stored_labels(config: PreTrainedConfig) -> list[str]:
     return [str(names[index]) for index in sorted(names)]
 
 
-def _refresh(module: nn.Module, fresh: nn.Module) -> None:
-    """Give everything but the encoder fresh weights: a stored head for other labels must not be taken over."""
+def _label_order(stored: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    if list(stored) == list(labels) or sorted(stored) != sorted(labels):
+        return None
+    return [stored.index(label) for label in labels]
+
+
+def _reorder_head(module: PreTrainedModel, kind: Any, task: TaskHead, order: Sequence[int]) -> None:
+    """Put the outputs of a stored head into the order of the task's labels, so that the order is the same in features,
+    weights, predictions and metrics. A dimension of a weight counts labels if one more label makes it longer by one.
+
+    Raises:
+        ModelError: when a weight depends on the labels in another way.
+    """
+    config = copy.deepcopy(module.config)
+    task.head.configure(config, [*task.labels, ""])
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in _fresh_module(kind, config).state_dict().items()}
+    for name, tensor in module.state_dict().items():
+        for dim, (size, longer) in enumerate(zip(tensor.shape, shapes[name], strict=True)):
+            if size != longer and (size, longer) != (len(order), len(order) + 1):
+                raise ModelError(f"the labels of {name} cannot be put into the order of the task's: {task.labels}")
+            if size != longer:
+                tensor.copy_(tensor.index_select(dim, torch.tensor(order)))
+
+
+def _reset_head(module: nn.Module, fresh: nn.Module) -> None:
+    """Give all but the encoder fresh weights, so that a stored head for other labels is not used."""
     prefix = f"{module.base_model_prefix}."
     weights = fresh.state_dict()
     with torch.no_grad():
-        for name, each in module.state_dict().items():
+        for name, tensor in module.state_dict().items():
             if not name.startswith(prefix):
-                each.copy_(weights[name])
+                tensor.copy_(weights[name])
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:
     names = [name for name in HEAD_DROPOUT if hasattr(config, name)]
     if not names:
-        raise ConfigError("model.dropout", f"{config.model_type} heads have no dropout of their own", hint="use null")
+        raise ConfigError(
+            "model.dropout", f"heads of {config.model_type} have no dropout of their own", hint="use null"
+        )
     for name in names:
         setattr(config, name, dropout)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

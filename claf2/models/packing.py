@@ -1,8 +1,9 @@
-"""Packing: the layers of an encoder see the real tokens of a batch as one row, so that nothing is computed for padding.
+"""Packing: the layers of an encoder process the real tokens of a batch as one row, so that nothing is computed for
+padding.
 
-The embeddings of a batch, (N, L, H), become (1, T, H) before the stack of layers, T being its real tokens, and the
-stack's outputs become (N, L, H) again, so that embeddings, pooler and heads need not know. Inside, everything works
-token by token but attention, which is made group by group over rows of about one length.
+The embeddings of a batch, (N, L, H), become (1, T, H) before the stack of layers, T being the number of
+real tokens, and the stack's outputs become (N, L, H) again, so that embeddings, pooler and heads are unaffected. Inside
+the stack everything works on single tokens except attention, which is computed for groups of rows of similar length.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from claf2.split import Costs, cut
+from claf2.data.microbatch import CostModel, pack_microbatches
 
-__all__ = ["Layout", "Packing", "packable"]
+__all__ = ["Layout", "Packing", "is_packable"]
 
 STACKS = {
     "albert": "encoder",
@@ -32,31 +33,31 @@ STACKS = {
     "xlm-roberta": "encoder",
     "xlm-roberta-xl": "encoder",
 }
-"""The architectures that can be packed, and what each calls its stack of layers: those in which positions matter to the
-embeddings alone, and which take their attention from `transformers`' registry."""
+"""The architectures that can be packed → the attribute of their stack of layers. In these, positions affect only the
+embeddings, and attention is looked up in the registry of `transformers`."""
 
 ATTENTION = "claf2_packed"
 """The name of packed attention in that registry."""
 
 GROUP_OVERHEAD = {"cpu": 2_000, "cuda": 1_000_000}
-"""What a further group costs attention besides its rows times the square of their length. The GPU's is a guess."""
+"""The cost of one more group for attention, in units of rows times squared length. The value for GPUs is a guess."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of about one length: n rows, filled up to ``length``."""
+    """Rows of similar length, padded to ``length``."""
 
     rows: int
     length: int
     tokens: int
     places: torch.Tensor | None
-    """Where its tokens are among rows * length places, (tokens,); ``None`` where no row is filled up."""
+    """The positions of its tokens among rows * length, (tokens,); ``None`` where no row is padded."""
     mask: torch.Tensor | None
-    """Which places hold tokens, (rows, 1, 1, length)."""
+    """Which positions hold tokens, (rows, 1, 1, length)."""
 
 
 class Layout:
-    """Where the real tokens of N rows of width L are, the longest rows first.
+    """The positions of the real tokens of N rows of width L, the longest rows first.
 
     Args:
         lengths: the tokens of each row, on the host, (N,); a row's tokens come before its padding.
@@ -65,11 +66,11 @@ class Layout:
     """
 
     def __init__(self, lengths: np.ndarray, width: int, device: torch.device) -> None:
-        lengths = np.where(lengths > 0, lengths, 1)
+        lengths = np.where(lengths > 0, lengths, 1)  # an empty row keeps one token, so that attention has a key
         overhead = GROUP_OVERHEAD.get(device.type, GROUP_OVERHEAD["cuda"])
-        parts = cut(lengths, Costs(overhead, quadratic=1.0))
+        parts = pack_microbatches(lengths, CostModel(overhead, quadratic=1.0))
         order = np.concatenate(parts)
-        self.index = _placed(_places(lengths[order], order * width), device)
+        self.index = _to_device(_places(lengths[order], order * width), device)
         self.groups = [_group(lengths[part], device) for part in parts]
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -86,19 +87,20 @@ def _group(lengths: np.ndarray, device: torch.device) -> Group:
     rows, length, tokens = len(lengths), int(lengths[0]), int(lengths.sum())
     if tokens == rows * length:
         return Group(rows, length, tokens, None, None)
-    places = _placed(_places(lengths, np.arange(rows) * length), device)
-    mask = _placed(np.arange(length)[None, :] < lengths[:, None], device)
+    places = _to_device(_places(lengths, np.arange(rows) * length), device)
+    mask = _to_device(np.arange(length)[None, :] < lengths[:, None], device)
     return Group(rows, length, tokens, places, mask[:, None, None, :])
 
 
 def _places(lengths: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Return the place of every token where that of each row's first one is given."""
+    """Return the position of every token, given that of each row's first one."""
     before = np.cumsum(lengths) - lengths
     return np.asarray(np.repeat(begins - before, lengths) + np.arange(int(lengths.sum())))
 
 
-def _placed(array: np.ndarray, device: torch.device) -> torch.Tensor:
+def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     tensor = torch.from_numpy(array)
+    # A copy from pageable memory would make the host wait for the device.
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -112,15 +114,22 @@ class Packing:
     def __init__(self, model: PreTrainedModel) -> None:
         self._layout: Layout | None = None
         self._shape = (0, 0)
-        model.set_attn_implementation(ATTENTION)
-        stack: nn.Module = getattr(model.base_model, STACKS[model.config.model_type])
+        encoder: Any = model.base_model
+        # Not on the model: some versions of `transformers` do not pass it on from a head's own network.
+        encoder.set_attn_implementation(ATTENTION)
+        stack: nn.Module = getattr(encoder, STACKS[model.config.model_type])
         stack.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.register_forward_hook(self._after)
 
     @contextmanager
-    def of(self, lengths: torch.Tensor, width: int, device: torch.device) -> Iterator[None]:
-        """Pack the forward pass that is made inside: rows of these lengths, (N,) or (B, C), filled up to ``width``."""
+    def packed(self, lengths: torch.Tensor, width: int, device: torch.device) -> Iterator[None]:
+        """Pack the forward pass inside the block: rows of these lengths, (N,) or (B, C), padded to ``width``."""
         flat = lengths.flatten().numpy()
+        if (flat == width).all() and not torch.is_grad_enabled():
+            # Nothing is padded, as in a single request, so packing would only copy. Outputs have the same bits either
+            # way, gradients of single rows do not.
+            yield
+            return
         self._layout, self._shape = Layout(flat, width, device), (len(flat), width)
         try:
             yield
@@ -128,19 +137,22 @@ class Packing:
             self._layout = None
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert self._layout is not None, "a packed encoder is called by its EncoderWithHeads alone"
+        if self._layout is None:
+            return None
         hidden = args[0] if args else kwargs.pop("hidden_states")
+        # Architectures pass the mask by position or by name. The layout takes its place, and `_attend` gets it.
         if len(args) > 1:
             return (self._layout.pack(hidden), self._layout, *args[2:]), kwargs
         return (self._layout.pack(hidden),), {**kwargs, "attention_mask": self._layout}
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], outputs: Any) -> Any:
-        assert self._layout is not None
+        if self._layout is None:
+            return None
         outputs.last_hidden_state = self._layout.unpack(outputs.last_hidden_state, *self._shape)
         return outputs
 
 
-def packable(model: nn.Module) -> bool:
+def is_packable(model: nn.Module) -> bool:
     """Say whether the encoder of a model can be packed."""
     return isinstance(model, PreTrainedModel) and model.config.model_type in STACKS
 
@@ -150,28 +162,35 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Layout,
+    attention_mask: Layout | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D)."""
+    """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D). Without a
+    layout the rows are not packed: (N, heads, L, D), returned (N, L, heads, D)."""
     layout = attention_mask
+    if layout is None:
+        attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
+        return attended.transpose(1, 2), None
+    # A block mask over one row would cost the square of all tokens, and PyTorch's kernels for variable lengths have no
+    # dropout. A few groups of padded rows cost little more than the real tokens.
     sizes = [group.tokens for group in layout.groups]
-    split = [torch.split(each[0].transpose(0, 1), sizes) for each in (query, key, value)]
+    # Splitting is cheaper than indexing, whose gradient fills a tensor of full size for each group.
+    split = [torch.split(tensor[0].transpose(0, 1), sizes) for tensor in (query, key, value)]
     outputs = []
     for group, *tokens in zip(layout.groups, *split, strict=True):
-        rows = [_rows(each, group) for each in tokens]
-        done = functional.scaled_dot_product_attention(
+        rows = [_to_rows(tensor, group) for tensor in tokens]
+        attended = functional.scaled_dot_product_attention(
             rows[0], rows[1], rows[2], attn_mask=group.mask, dropout_p=dropout, scale=scaling
         )
-        flat = done.transpose(1, 2).flatten(0, 1)
+        flat = attended.transpose(1, 2).flatten(0, 1)
         outputs.append(flat if group.places is None else flat.index_select(0, group.places))
     return torch.cat(outputs)[None], None
 
 
-def _rows(tokens: torch.Tensor, group: Group) -> torch.Tensor:
+def _to_rows(tokens: torch.Tensor, group: Group) -> torch.Tensor:
     """Turn a group's (tokens, heads, D) into (rows, heads, length, D)."""
     if group.places is not None:
         empty = tokens.new_zeros(group.rows * group.length, *tokens.shape[1:])
@@ -180,7 +199,7 @@ def _rows(tokens: torch.Tensor, group: Group) -> torch.Tensor:
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
-    """The layout stands for the mask."""
+    """Return no mask: the layout is passed in its place."""
 
 
 AttentionInterface.register(ATTENTION, _attend)

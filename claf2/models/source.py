@@ -1,12 +1,10 @@
-"""Where a model's files are: a folder, an archive, a URL of one, or the hub."""
+"""The files of a model: in a folder, an archive, at a URL, or on the hub."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-import shutil
 import tarfile
 import tempfile
 import urllib.error
@@ -17,138 +15,136 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from claf2.errors import ModelError, nearest
+from claf2.errors import ModelError, RunError, nearest
+from claf2.runtime.files import apply_umask, create_dir_atomic, read_json, sha256, write_json
 
-__all__ = ["cache_dir", "resolve", "weights_digest"]
+__all__ = ["resolve_model", "weights_digest"]
 
 logger = logging.getLogger("claf2")
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 TIMEOUT = 60.0
-"""Seconds without an answer after which a server counts as out of reach."""
+"""Seconds to wait for a server's answer."""
 
 
-def cache_dir() -> Path:
-    """Return the folder for what can be made or fetched again: ``$CLAF2_CACHE``, else `~/.cache/claf2`."""
-    return Path(os.environ.get("CLAF2_CACHE") or Path.home() / ".cache" / "claf2")
-
-
-def resolve(name: str, *, cache: Path) -> Path | str:
+def resolve_model(name: str, *, cache: Path) -> Path | str:
     """Return the folder of a model, or the name itself where only the hub can know it.
 
     Args:
         name: a folder, an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`), an http(s) URL of one, or a hub id.
-        cache: where archives are unpacked, under the SHA-256 of their bytes: archives of one name cannot collide.
+        cache: where archives are unpacked, under the SHA-256 of their bytes, so that equal names cannot collide.
 
     Raises:
-        ModelError: when there is nothing usable at ``name``.
+        ModelError: when there is no model at ``name``.
     """
     if name.startswith(("http://", "https://")):
-        return _unpacked(_downloaded(name, cache), name, cache)
+        archive = _downloaded(name, cache)
+        return _unpacked(archive, archive.name, name, cache)
     path = Path(name).expanduser()
     if not name or path.is_dir():
         if name and (path / "config.json").is_file():
             return path
-        inside = sorted(each.parent.name for each in path.glob("*/config.json")) if name else []
+        inside = sorted(config.parent.name for config in path.glob("*/config.json")) if name else []
         hint = f"; there is one in {', '.join(inside[:5])}" if inside else ""
-        raise ModelError(f"model {name!r}: no config.json in it; a model is stored as save_pretrained writes it{hint}")
+        raise ModelError(f"model {name!r}: the folder has no config.json, as save_pretrained writes it{hint}")
     if path.is_file():
-        return _unpacked(path, name, cache)
+        return _unpacked(path, sha256(path), name, cache)
     if name.endswith(ARCHIVES) or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ModelError(f"model {name}: no such file or folder; {nearest(path.name, siblings)}")
     return name
 
 
 def weights_digest(source: Path | str) -> str:
-    """Return the digest of the configuration and weights in a folder; a hub id or ``scratch`` stands for itself."""
+    """Return the digest of the configuration and weights in a folder; of a hub id or ``scratch``, the name itself."""
     if not isinstance(source, Path):
         return source
     digest = hashlib.sha256()
     for path in sorted(source.iterdir()):
         if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
-            with path.open("rb") as file:
-                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            digest.update(f"{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _with_config(folder: Path, name: str) -> Path:
-    """Return the folder, of this one and those inside, that holds a model."""
+    """Return the folder that holds a model: this one, or one inside it."""
     if (folder / "config.json").is_file():
         return folder
-    found = sorted(folder.rglob("config.json"), key=lambda path: (len(path.parts), str(path)))
-    if not found:
-        raise ModelError(f"model {name}: no config.json in it; a model is stored as save_pretrained writes it")
-    return found[0].parent
+    configs = sorted(folder.rglob("config.json"), key=lambda path: (len(path.parts), str(path)))
+    if not configs:
+        raise ModelError(f"model {name}: the archive has no config.json, as save_pretrained writes it")
+    return configs[0].parent
 
 
-def _unpacked(archive: Path, name: str, cache: Path) -> Path:
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _unpacked(archive: Path, digest: str, name: str, cache: Path) -> Path:
+    """Return the folder of the model in an archive, unpacked under the digest of the archive's bytes."""
     target = cache / "models" / digest
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target.parent))
-        try:
-            _unpack(archive, name, scratch)
-            os.replace(scratch, target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process was faster, and unpacked the same
-                raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    # A folder inside, because an archive of best/ has a file of digests of its own.
+    create_dir_atomic(target, lambda folder: _unpack(archive, name, folder / "model"))
     return _with_config(target, name)
 
 
 def _unpack(archive: Path, name: str, target: Path) -> None:
+    target.mkdir()
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 damaged = file.testzip()
                 if damaged is not None:
-                    raise ModelError(f"model {name}: damaged archive: {damaged} in it is not whole")
-                file.extractall(target)  # which keeps inside the target whatever the member names say
+                    raise ModelError(f"model {name}: damaged archive: {damaged} is incomplete; download it again")
+                file.extractall(target)  # zipfile drops absolute paths and ".." from member names
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 tar.extractall(target, filter="data")
         else:
-            raise ModelError(
-                f"model {name}: neither a folder nor an archive ({', '.join(ARCHIVES)}), or a truncated one"
-            )
+            raise ModelError(f"model {name}: neither a folder nor a complete archive ({', '.join(ARCHIVES)})")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise ModelError(f"model {name}: damaged or truncated archive: {error}; fetch it again") from error
+        raise ModelError(f"model {name}: damaged or truncated archive: {error}; download it again") from error
 
 
 def _downloaded(url: str, cache: Path) -> Path:
-    """Return the file behind a URL, fetched unless the server says that it is the one we have."""
+    """Return the file at a URL, named after the SHA-256 of its bytes; it is downloaded unless the server says that the
+    cached one is current."""
     folder = cache / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
-    known: dict[str, str] = json.loads(memo.read_text(encoding="utf-8")) if memo.is_file() else {}
-    have = folder / known["sha256"] if known and (folder / known["sha256"]).is_file() else None
-    headers = {"If-None-Match": known["etag"]} if have is not None and known.get("etag") else {}
-    request = urllib.request.Request(url, headers=headers)
+    cached, etag = _recall(memo)
+    request = urllib.request.Request(url, headers={"If-None-Match": etag} if cached is not None and etag else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            fetched = _stored(answer, answer.headers.get("Content-Length"), url, folder)
-            note = {"url": url, "sha256": fetched.name, "etag": answer.headers.get("ETag") or ""}
+            downloaded = _store(answer, answer.headers.get("Content-Length"), url, folder)
+            etag = answer.headers.get("ETag") or ""
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 304 and have is not None:
-            return have
+        if error.code == 304 and cached is not None:
+            return cached
         raise ModelError(f"model {url}: the server answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        if have is not None:
-            logger.warning("%s is out of reach (%s): the copy fetched before is used", url, error)
-            return have
-        raise ModelError(f"model {url}: out of reach: {error}") from error
-    scratch = memo.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(note), encoding="utf-8")
-    os.replace(scratch, memo)
-    return fetched
+        if cached is not None:
+            logger.warning("%s cannot be reached (%s): using the cached copy", url, error)
+            return cached
+        raise ModelError(f"model {url}: cannot be reached, and there is no cached copy: {error}") from error
+    write_json(memo, {"url": url, "sha256": downloaded.name, "etag": etag})
+    return downloaded
 
 
-def _stored(answer: IO[bytes], announced: str | None, url: str, folder: Path) -> Path:
+def _recall(memo: Path) -> tuple[Path | None, str]:
+    """Return the file that was downloaded from a URL, if it is still what it was then, and its ETag."""
+    if not memo.is_file():
+        return None, ""
+    try:
+        entry = read_json(memo)
+        path = memo.with_name(entry["sha256"])
+        intact = path.is_file() and sha256(path) == path.name
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s: damaged (%s): the model is downloaded again", memo, error)
+        return None, ""
+    if path.is_file() and not intact:
+        logger.warning("%s: changed since it was downloaded: downloaded again", path)
+    return (path if intact else None), str(entry.get("etag") or "")
+
+
+def _store(answer: IO[bytes], announced: str | None, url: str, folder: Path) -> Path:
     """Write a download under the SHA-256 of its bytes."""
     digest, size = hashlib.sha256(), 0
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
@@ -159,9 +155,12 @@ def _stored(answer: IO[bytes], announced: str | None, url: str, folder: Path) ->
                 size += len(block)
                 file.write(block)
             if announced is not None and size != int(announced):
-                raise ModelError(f"model {url}: {size} of {announced} bytes came; fetch it again")
+                raise ModelError(f"model {url}: received {size} of {announced} bytes; download it again")
+            file.flush()
+            os.fsync(file.fileno())
         except BaseException:
             scratch.unlink()
             raise
+    apply_umask(scratch)
     os.replace(scratch, folder / digest.hexdigest())
     return folder / digest.hexdigest()

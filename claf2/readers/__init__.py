@@ -1,18 +1,29 @@
-"""Readers: file → examples. Each member of the family reads (and writes) one official file format."""
+"""Readers: file → examples. Each member of the family reads, and writes, one official file format.
+
+Readers stream: an example is yielded as soon as its row is read, except by formats that are one JSON document. Examples
+are frozen records of plain text, with one class for each kind of task; tokens and label ids come later.
+"""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import zlib
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from claf2.errors import DataError
+from claf2.errors import nearest
+from claf2.readers.text import (
+    check_label_key,
+    decode_text,
+    get_text,
+    open_text,
+    read_blocks,
+    read_json_document,
+    read_json_rows,
+    read_lines,
+)
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -45,42 +56,54 @@ __all__ = [
     "TextExample",
     "TokenExample",
     "Treebank",
-    "json_rows",
+    "check_columns",
+    "check_label_key",
+    "decode_text",
+    "get_text",
     "open_text",
-    "read_json",
+    "read_blocks",
+    "read_json_document",
+    "read_json_rows",
+    "read_lines",
     "readers",
     "register_reader",
-    "text_of",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One row of a data set, before any tokenizer saw it.
-
-    ``id`` is the file's own identifier where it has one, else the row number; ``line`` is where the row
-    stands in its file, counted from 1 (0: unknown), for messages.
-    """
+    """One row of a data set, before tokenization."""
 
     id: str
+    """The identifier in the file where it has one, else the row number."""
     line: int = field(default=0, compare=False)
+    """The line of the row in its file, counted from 1, for error messages; 0 if unknown."""
+    gold_fields: ClassVar[tuple[str, ...]] = ("label",)
+    """The fields that hold the gold answer; ``None`` in each of them if the example is unlabelled."""
+
+    def unlabelled(self) -> Self:
+        """Return the example without its gold answer."""
+        changes: dict[str, Any] = dict.fromkeys(self.gold_fields)
+        return dataclasses.replace(self, **changes)
 
     def label_names(self) -> Iterable[str]:
-        """Return the label names that the row uses, to be held against the task's own; none when unlabelled."""
+        """Return the label names that the row uses, to be checked against the task's; none if unlabelled."""
         return ()
 
     def texts(self) -> Iterable[str]:
-        """Return the row's texts, e.g. to train a vocabulary on."""
+        """Return the texts of the row, for example to train a vocabulary or to find duplicates."""
         return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextExample(Example):
-    """One or two texts with one label: a class name, or a number written as in the file; ``None`` when unlabelled."""
+    """One text or a pair of texts, with one label."""
 
     text_a: str
     text_b: str | None = None
+    """The second text of a pair; ``None`` for single texts."""
     label: str | None = None
+    """A class name, or a number as the file writes it; ``None`` if unlabelled."""
 
     def label_names(self) -> Iterable[str]:
         return () if self.label is None else (self.label,)
@@ -91,14 +114,16 @@ class TextExample(Example):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenExample(Example):
-    """A sequence of tokens (words, or characters with the spaces among them), each with an IOB2 tag.
+    """A sequence of T tokens with one IOB2 tag per token (Ramshaw & Marcus, 1995; Tjong Kim Sang & Veenstra, 1999)."""
 
-    ``joiner.join(tokens)`` is the text: a space for words, the empty string for characters.
-    """
+    gold_fields: ClassVar[tuple[str, ...]] = ("tags",)
 
     tokens: tuple[str, ...]
+    """T words, or T characters including the spaces between words."""
     tags: tuple[str, ...] | None = None
+    """T tags: ``O``, or ``B-`` or ``I-`` and an entity type; ``None`` if unlabelled."""
     joiner: str = " "
+    """``joiner.join(tokens)`` is the text: a space for words, the empty string for characters."""
 
     def label_names(self) -> Iterable[str]:
         return () if self.tags is None else self.tags
@@ -109,21 +134,27 @@ class TokenExample(Example):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A gold answer: its text, and the character of the context at which it starts."""
+    """A gold answer as a span of the context."""
 
     text: str
     start: int
+    """The position of its first character in the context, counted in Unicode code points from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanExample(Example):
-    """A question on a context. No answers with ``is_impossible`` true: unanswerable; ``None``: unlabelled."""
+    """A question about a context (Rajpurkar et al., 2016)."""
+
+    gold_fields: ClassVar[tuple[str, ...]] = ("answers",)
 
     question: str
     context: str
     answers: tuple[Answer, ...] | None = None
+    """The accepted answers; empty if the question is unanswerable, ``None`` if it is unlabelled."""
     is_impossible: bool = False
+    """Whether the question is unanswerable: ``answers`` are then empty."""
     title: str = ""
+    """The title of the article that the context comes from."""
 
     def texts(self) -> Iterable[str]:
         return (self.question, self.context)
@@ -131,11 +162,13 @@ class SpanExample(Example):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceExample(Example):
-    """A question with C choices; the label is the name of the right one's place, ``"0"`` the first."""
+    """A multiple-choice question."""
 
     question: str
     choices: tuple[str, ...]
+    """C possible answers."""
     label: str | None = None
+    """The index of the right choice as a string, from ``"0"``; ``None`` if unlabelled."""
 
     def label_names(self) -> Iterable[str]:
         return () if self.label is None else (self.label,)
@@ -146,13 +179,18 @@ class ChoiceExample(Example):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseExample(Example):
-    """A sentence of W words with their parts of speech, and for each the number of its head (from 1; 0 is the root) and
-    the name of the relation to it."""
+    """A sentence of W words with its dependency tree, in the conventions of CoNLL-X (Buchholz & Marsi, 2006)."""
+
+    gold_fields: ClassVar[tuple[str, ...]] = ("heads", "relations")
 
     words: tuple[str, ...]
+    """W words."""
     pos: tuple[str, ...]
+    """W part-of-speech tags."""
     heads: tuple[int, ...] | None = None
+    """The number of each word's head, (W,), counted from 1; 0 is the root. ``None`` if unlabelled."""
     relations: tuple[str, ...] | None = None
+    """The name of each word's relation to its head, (W,); ``None`` if unlabelled."""
 
     def label_names(self) -> Iterable[str]:
         return () if self.relations is None else self.relations
@@ -163,11 +201,14 @@ class ParseExample(Example):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialogueExample(Example):
-    """A dialogue up to a turn of the user: the turns in order, the user's first and last; and the state after it, a
-    value for each slot that has one."""
+    """A dialogue up to and including one turn of the user, with the dialogue state after it."""
+
+    gold_fields: ClassVar[tuple[str, ...]] = ("state",)
 
     turns: tuple[str, ...]
+    """Turns of user and system in alternation; the first and the last are the user's."""
     state: Mapping[str, str] | None = None
+    """Slot → value, for the slots that have one so far; ``None`` if unlabelled."""
 
     def label_names(self) -> Iterable[str]:
         return () if self.state is None else self.state
@@ -176,95 +217,68 @@ class DialogueExample(Example):
         return self.turns
 
 
-def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
-    """Open a UTF-8 text file, through gzip when its name ends in ``.gz``; a BOM is passed over.
+COLUMN_FIELDS = ("id", "text_a", "text_b", "label")
+"""The fields of an example that a column can hold."""
 
-    Lines end at line feeds alone (a carriage return before one is the caller's to strip), since the other line
-    separators of Unicode occur inside texts. What is written has the same bytes whenever it is written.
-    """
-    if path.suffix == ".gz":
-        raw: IO[bytes] = cast(IO[bytes], gzip.GzipFile(path, f"{mode}b", mtime=0))
-    else:
-        raw = path.open(f"{mode}b")
-    return io.TextIOWrapper(raw, encoding="utf-8-sig" if mode == "r" else "utf-8", newline="\n")
+ColumnsT = TypeVar("ColumnsT", bound=Mapping[str, Any])
 
 
-def read_json(path: Path) -> Any:
-    """Read a file that is one JSON document.
+def check_columns(columns: ColumnsT) -> ColumnsT:
+    """Check that columns are given for fields of an example, and one for its text.
 
     Raises:
-        DataError: when it is not, or is cut short.
+        ValueError: if a field is unknown, or `text_a` is missing.
     """
-    try:
-        with open_text(path) as file:
-            return json.load(file)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"not JSON: {error.msg}", line=error.lineno) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, RecursionError) as error:
-        raise DataError(path, f"damaged, or not in UTF-8: {error}") from error
-
-
-def text_of(row: Mapping[str, Any], key: str) -> str:
-    """Return a text of a JSON row.
-
-    Raises:
-        KeyError: when there is none.
-        TypeError: when it is something else.
-    """
-    value = row[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is {json.dumps(value, ensure_ascii=False)[:80]}, not a text")
-    return value
-
-
-def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Stream (line or number, row) of a JSON file that holds one list of rows, or has a row a line.
-
-    Raises:
-        DataError: when it is not JSON.
-    """
-    with open_text(path) as file:
-        start = file.read(4096).lstrip()[:1]
-    if start == "[":
-        yield from enumerate(read_json(path), start=1)
-        return
-    with open_text(path) as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                yield line, json.loads(text)
-            except ValueError as error:
-                raise DataError(path, f"not JSON: {error}", line=line) from error
+    unknown = [field for field in columns if field not in COLUMN_FIELDS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not a field of an example; {nearest(unknown[0], COLUMN_FIELDS)}")
+    if "text_a" not in columns:
+        raise ValueError("no column is given for text_a")
+    return columns
 
 
 class Reader(Component, ABC):
-    """The description of a file format; ``read`` streams its examples, ``write`` is the inverse."""
+    """A file format. The fields of a member describe a variant of it, such as the names of columns."""
 
     takes_rows: ClassVar[bool] = False
-    """Whether a file may be one JSON object a line, so that a row of the hub with the same keys can be written as it
-    is."""
+    """Whether a file may have one JSON object per line, so that a row of a data set on the hub with the same keys can
+    be written unchanged."""
+
+    @property
+    def pairs(self) -> bool | None:
+        """Whether examples have two texts, so that a request needs both; ``None`` if the format does not say."""
+        return None
+
+    @property
+    def joiner(self) -> str:
+        """What is between the tokens of a text: a space for words, the empty string for characters."""
+        return " "
+
+    def recognizes(self, path: Path) -> bool:
+        """Say whether the beginning of a file shows that it is in this format, whatever its name."""
+        return False
 
     @abstractmethod
     def read(self, path: Path) -> Iterator[Example]:
-        """Stream the examples of ``path`` (gzip when it ends in ``.gz``; BOM and CRLF are tolerated).
+        """Stream the examples of a file in UTF-8. Gzip (``.gz``), a byte order mark and CRLF are accepted.
 
         Raises:
-            DataError: for a file or row that does not follow the format, with file, line and reason.
+            DataError: if the file or a row does not follow the format, with file, line and reason.
         """
 
     @abstractmethod
     def write(self, examples: Iterable[Example], path: Path) -> None:
-        """Write ``examples`` to ``path`` in this format, so that ``read`` gives them back."""
+        """Write ``examples`` to ``path`` in this format, so that ``read`` returns equal ones."""
 
 
 readers: Registry[type[Reader]] = Registry("reader", home="claf2.readers")
+"""The registered readers."""
 register_reader = readers.register
 
 
-def __getattr__(name: str) -> Any:
-    """Offer the members by class name, imported when first asked for."""
-    for each in readers.names():
-        if readers.get(each).__name__ == name:
-            return readers.get(each)
+def __getattr__(name: str) -> type[Reader]:
+    """Return a member by its class name, so that ``from claf2.readers import Squad`` imports no other family."""
+    for registered in readers.names():
+        if readers.get(registered).__name__ == name:
+            return readers.get(registered)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

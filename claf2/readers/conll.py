@@ -1,4 +1,4 @@
-"""A token a line with its tag, a blank line between sentences: CoNLL-2003, WNUT-17, KLUE NER."""
+"""One token and its tag per line, a blank line between sentences: CoNLL-2003, WNUT-17, KLUE NER."""
 
 from __future__ import annotations
 
@@ -8,59 +8,88 @@ from pathlib import Path
 from typing import Literal
 
 from claf2.errors import DataError
-from claf2.readers import Example, Reader, TokenExample, open_text, register_reader
+from claf2.readers import Example, Reader, TokenExample, open_text, read_blocks, register_reader
+from claf2.readers.tags import is_tag, refuse_iob1, to_iob2
 
 DOCUMENT = "-DOCSTART-"
+"""How CoNLL-2003 marks the beginning of a document; such lines are skipped."""
 
 
 @register_reader("conll")
 class Conll(Reader):
-    """Columns of tokens and tags. With ``unit`` "character" a line is one character, a blank among them."""
+    """Columns of tokens and tags. With ``unit`` "character" a line is one character, and a space is a token as well."""
 
     delimiter: str | None = "\t"
-    """What stands between columns; `null`: any run of blanks and tabs."""
+    """The separator of columns; `null`: any run of spaces and tabs."""
     token: int = 0
     """The column of the token."""
     tag: int = -1
     """The column of the tag."""
     unit: Literal["word", "character"] = "word"
     comment: str | None = None
-    """How a line begins that is no token; the first word of the last one before a sentence is its id."""
+    """The beginning of comment lines. The first word of the last comment before a sentence is the sentence's id. A line
+    that begins so and has a tag in its column is a token."""
     scheme: Literal["iob2", "iob1"] = "iob2"
-    """How the file writes tags; IOB1 (CoNLL-2003's original) is turned into IOB2."""
+    """The tagging scheme of the file; IOB1, as in the original CoNLL-2003, is converted to IOB2. IOBES, BILOU and their
+    relatives are recognized by their prefixes and always converted."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        identity, tokens, tags, first = "", [], [], 0  # type: tuple[str, list[str], list[str], int]
-        with open_text(path) as file:
-            for line, raw in enumerate(file, start=1):
-                text = raw.rstrip("\r\n")
-                if self._is_comment(text) and not tokens:
+        yield from refuse_iob1(self._sentences(path), path, hint="set scheme of the reader to iob1")
+
+    def _sentences(self, path: Path) -> Iterator[TokenExample]:
+        identity, columns = "", 0  # columns: of the lines of a sentence; 0 until one is known
+        for block in read_blocks(path):
+            # A token may begin like a comment. It has as many columns as the last line of its sentence.
+            last = block[-1][1]
+            columns = columns if self._begins_comment(last) else len(self._cells(last))
+            start, tokens, tags = 0, [], []  # type: tuple[int, list[str], list[str]]
+            for line, text in block:
+                # A sentence may contain the comment sign as a token, so that only lines before it are comments.
+                if not tokens and self._is_comment(text, columns):
                     identity = text[len(self.comment or "") :].strip().split("\t")[0]
-                elif not text.strip():
-                    if tokens:
-                        yield self._sentence(identity, tokens, tags, first)
-                    identity, tokens, tags = "" if tokens else identity, [], []
                 elif not text.startswith(DOCUMENT):
                     token, tag = self._columns(path, line, text)
-                    first = first if tokens else line
+                    start = start or line
                     tokens.append(token)
                     tags.append(tag)
-        if tokens:
-            yield self._sentence(identity, tokens, tags, first)
+            if tokens:  # an id survives blank lines between its comment and the sentence
+                yield self._sentence(identity, tokens, tags, start)
+                identity = ""
 
-    def _is_comment(self, text: str) -> bool:
-        # A sentence may hold the comment sign as a token; its line then has a second column after it.
+    @property
+    def joiner(self) -> str:
+        return " " if self.unit == "word" else ""
+
+    @property
+    def _width(self) -> int:
+        """The smallest number of columns that holds both token and tag."""
+        return max(self.token + 1, -self.token, self.tag + 1, -self.tag, 2)
+
+    def _is_comment(self, text: str, columns: int) -> bool:
+        """Say whether a line that begins like a comment is one, and not the token of that form with its tag."""
+        if not self._begins_comment(text):
+            return False
+        cells = self._cells(text)
+        if len(cells) < self._width or (columns and len(cells) != columns):
+            return True
+        return not is_tag(cells[self.tag]) or " " in cells[self.token].strip()
+
+    def _begins_comment(self, text: str) -> bool:
         return self.comment is not None and text.startswith(self.comment)
 
+    def _cells(self, text: str) -> list[str]:
+        # str.split() would also split at other separators of Unicode, which occur inside tokens.
+        return re.split("[ \t]+", text.strip(" \t")) if self.delimiter is None else text.split(self.delimiter)
+
     def _columns(self, path: Path, line: int, text: str) -> tuple[str, str]:
-        # Not str.split's blanks: other separators of Unicode occur inside tokens.
-        cells = re.split("[ \t]+", text.strip(" \t")) if self.delimiter is None else text.split(self.delimiter)
-        try:
-            token, tag = cells[self.token], cells[self.tag]
-        except IndexError:
-            raise DataError(path, f"{len(cells)} columns are too few", line=line) from None
-        if len(cells) < 2 or not (tag == "O" or tag[:2] in ("B-", "I-")):
-            raise DataError(path, f"{tag!r} is no tag (O, B-…, I-…)", line=line)
+        """Return token and tag of a line."""
+        cells = self._cells(text)
+        if len(cells) < self._width:
+            raise DataError(path, f"expected at least {self._width} columns, got {len(cells)}", line=line)
+        token, tag = cells[self.token], cells[self.tag]
+        if not is_tag(tag):
+            problem = f"{tag!r} is not a tag of IOB, IOBES or BILOU (O, B-TYPE, I-TYPE, E-TYPE …)"
+            raise DataError(path, problem, line=line)
         return token, tag
 
     def _sentence(self, identity: str, tokens: list[str], tags: list[str], line: int) -> TokenExample:
@@ -68,29 +97,18 @@ class Conll(Reader):
             id=identity or str(line),
             line=line,
             tokens=tuple(tokens),
-            tags=tuple(_iob2(tags) if self.scheme == "iob1" else tags),
-            joiner=" " if self.unit == "word" else "",
+            tags=tuple(to_iob2(tags, from_iob1=self.scheme == "iob1")),
+            joiner=self.joiner,
         )
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
-        width = max(self.token + 1, self.tag + 1, -self.tag, 2)
         with open_text(path, "w") as file:
             for example in examples:
                 assert isinstance(example, TokenExample)
                 if self.comment is not None:
                     file.write(f"{self.comment} {example.id}\t{example.joiner.join(example.tokens)}\n")
                 for token, tag in zip(example.tokens, example.tags or ("O",) * len(example.tokens), strict=True):
-                    cells = ["_"] * width
+                    cells = ["_"] * self._width
                     cells[self.token], cells[self.tag] = token, tag
                     file.write((self.delimiter or " ").join(cells) + "\n")
                 file.write("\n")
-
-
-def _iob2(tags: list[str]) -> list[str]:
-    """Turn IOB1, where B- only parts two neighbours of one type, into IOB2, where each entity begins with B-."""
-    result, before = [], "O"
-    for tag in tags:
-        begins = tag.startswith("I-") and (before == "O" or before[2:] != tag[2:])
-        result.append("B-" + tag[2:] if begins else tag)
-        before = tag
-    return result

@@ -1,4 +1,4 @@
-"""Delimited text, a row a line: the TSV files of GLUE, KorNLU, NSMC …"""
+"""Delimited text, one row per line: the TSV files of GLUE, KorNLU, NSMC and others."""
 
 from __future__ import annotations
 
@@ -6,89 +6,153 @@ import csv
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
 
 from claf2.errors import DataError, nearest
-from claf2.readers import Example, Reader, TextExample, open_text, register_reader
+from claf2.readers import (
+    Example,
+    Reader,
+    TextExample,
+    check_columns,
+    check_label_key,
+    open_text,
+    read_lines,
+    register_reader,
+)
+from claf2.readers.text import CARRIAGE_RETURN, END_LINES
 
 logger = logging.getLogger("claf2")
 
-FIELDS = ("id", "text_a", "text_b", "label")
+TEXTS = ("text_a", "text_b")
+"""The fields that every file must have."""
 
 
 @register_reader("delimited")
 class Delimited(Reader):
-    """Rows of cells between delimiters. Quotes are text unless ``quoted``, and no value is taken for a missing one."""
+    """Rows of cells. Quotes are part of the text unless ``quoted`` is set, and every cell is a text: `NA`, `null` and
+    the empty string do not mean a missing value."""
 
-    columns: Mapping[str, str | int]
+    columns: Annotated[Mapping[str, str | int], AfterValidator(check_columns)]
     """Example field (`id`, `text_a`, `text_b`, `label`) → column name, or position (negative: from the end)."""
     header: bool = True
     """Whether the first row names the columns."""
     delimiter: str = "\t"
     quoted: bool = False
-    """Whether cells may stand in double quotes, as in real CSV."""
+    """Whether cells may be in double quotes, as in CSV (RFC 4180)."""
     label_map: Mapping[str, str] = {}
     """The file's label → the task's label name, where they differ."""
     placeholder: str | None = None
-    """A text that stands for a missing one: rows with it are left out, counted and reported."""
+    """What the file writes for a missing text. Rows with it are left out, and their number is reported."""
     on_malformed: Literal["fail", "skip"] = "fail"
-    """What to do with a row of another width: stop, or leave it out, counted and reported."""
+    """What to do with a row of another width: stop, or leave it out and report how many there were."""
+
+    @model_validator(mode="after")
+    def _check_delimiter(self) -> Self:
+        if not self.delimiter or (self.quoted and len(self.delimiter) > 1):
+            raise ValueError(f"delimiter {self.delimiter!r} is not one character")
+        return self
+
+    @property
+    def pairs(self) -> bool:
+        return "text_b" in self.columns
+
+    def recognizes(self, path: Path) -> bool:
+        """Say whether the first row is a header with the columns of the texts."""
+        with open_text(path) as file:
+            cells = file.readline().rstrip("\r\n").split(self.delimiter)
+        names = [cell.strip('"') if self.quoted else cell for cell in cells]
+        return self.header and all(column in names for field, column in self.columns.items() if field in TEXTS)
 
     def read(self, path: Path) -> Iterator[Example]:
-        skipped = missing = 0
-        with open_text(path) as file:
-            rows = enumerate(self._cells(file), start=1)
-            names = next(rows, (0, []))[1] if self.header else []
-            places = self._places(path, names)
-            width = len(names)
-            if names:
-                self._check_width(path, places, width)
-            for line, cells in rows:
-                if not width:
-                    width = len(cells)
-                    self._check_width(path, places, width)
-                if len(cells) == width:
-                    example = self._example(cells, places, line)
-                    if self.placeholder is not None and self.placeholder in (example.text_a, example.text_b):
-                        missing += 1
-                    else:
-                        yield example
-                elif self.on_malformed == "fail":
-                    raise DataError(path, f"{len(cells)} columns where {width} are due", line=line)
+        malformed = missing = 0
+        rows = self._rows(path)
+        names = next(rows, (0, list[str]()))[1] if self.header else []
+        positions = self._positions(path, names)
+        width = len(names)
+        if names:
+            self._check_width(path, positions, width)
+        for line, cells in rows:
+            if not width:  # without a header, the first row says how many columns there are
+                width = len(cells)
+                self._check_width(path, positions, width)
+            if len(cells) == width:
+                example = self._example(cells, positions, line)
+                if self.placeholder is not None and self.placeholder in (example.text_a, example.text_b):
+                    missing += 1
                 else:
-                    skipped += 1
-        if skipped:
-            logger.warning("%s: %d malformed rows left out", path, skipped)
+                    yield example
+            elif self.on_malformed == "fail":
+                raise DataError(path, f"expected {width} columns, got {len(cells)}", line=line)
+            else:
+                malformed += 1
+        if malformed:
+            logger.warning("%s: skipped %d malformed rows", path, malformed)
         if missing:
-            logger.warning("%s: %d rows without a text (%s) left out", path, missing, self.placeholder)
+            logger.warning("%s: skipped %d rows without a text (%s)", path, missing, self.placeholder)
 
-    def _cells(self, file: Iterable[str]) -> Iterator[list[str]]:
-        if self.quoted:
-            csv.field_size_limit(1 << 30)
-            yield from csv.reader(file, delimiter=self.delimiter)
-            return
-        for line in file:
-            yield line.rstrip("\r\n").split(self.delimiter)
+    def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """Yield the first line and the cells of each row. Blank lines at the end are no rows."""
+        width, blank = 0, list[tuple[int, list[str]]]()
+        for line, cells in self._quoted_rows(path) if self.quoted else self._plain_rows(path):
+            width = width or len(cells)
+            # In a file of one column, a blank line is a row with an empty text.
+            if len(cells) < min(width, 2) and not "".join(cells).strip():
+                blank.append((line, cells))
+            else:
+                yield from blank
+                blank.clear()
+                yield line, cells
 
-    def _places(self, path: Path, names: list[str]) -> dict[str, int]:
-        """Return the position of each field; a label column that the header lacks means an unlabelled file."""
-        places = {}
+    def _plain_rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        # The csv module would take a single quote mark at the beginning of a cell for an opening one, and swallow the
+        # lines up to the next.
+        for line, text in read_lines(path):
+            yield line, text.split(self.delimiter)
+
+    def _quoted_rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        csv.field_size_limit(1 << 30)  # the default of 128 KiB is less than some contexts
+        with open_text(path) as file:
+            # If it is not strict, a quote that is never closed swallows the rows up to the next quote.
+            rows = csv.reader(file, delimiter=self.delimiter, strict=True)
+            while True:
+                line = rows.line_num + 1  # a cell in quotes may have several lines
+                try:
+                    cells = next(rows)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    if "new-line" in str(error):
+                        raise DataError(path, CARRIAGE_RETURN, line=line, hint=END_LINES) from error
+                    problem = "a quote that opens in this row is not closed, or text follows where it closes"
+                    hint = "close it, and double a quote inside quotes"
+                    raise DataError(path, problem, line=line, hint=hint) from error
+                yield line, cells
+
+    def _positions(self, path: Path, names: list[str]) -> dict[str, int]:
+        """Return the column of each field. A file whose header lacks the label column is unlabelled."""
+        positions = {}
         for field, column in self.columns.items():
             if isinstance(column, int):
-                places[field] = column
+                positions[field] = column
             elif column in names:
-                places[field] = names.index(column)
+                positions[field] = names.index(column)
             elif field != "label":
-                raise DataError(path, f"no column {column!r} in its header", line=1, hint=nearest(column, names))
-        return places
+                raise DataError(path, f"no column {column!r} in the header", line=1, hint=nearest(column, names))
+            else:
+                check_label_key(path, column, names, line=1)
+        return positions
 
-    def _check_width(self, path: Path, places: Mapping[str, int], width: int) -> None:
-        short = [field for field, place in places.items() if not -width <= place < width]
-        if short:
-            raise DataError(path, f"{width} columns, so there is no {short[0]} at {places[short[0]]}", line=1)
+    def _check_width(self, path: Path, positions: Mapping[str, int], width: int) -> None:
+        beyond = [field for field, position in positions.items() if not -width <= position < width]
+        if beyond:
+            field = beyond[0]
+            problem = f"no column at position {positions[field]} for {field!r}: the first row has {width}"
+            raise DataError(path, problem, line=1)
 
-    def _example(self, cells: list[str], places: Mapping[str, int], line: int) -> TextExample:
-        values = {field: cells[place] for field, place in places.items()}
+    def _example(self, cells: list[str], positions: Mapping[str, int], line: int) -> TextExample:
+        values = {field: cells[position] for field, position in positions.items()}
         label = values.get("label")
         return TextExample(
             id=values.get("id", str(line)),
@@ -99,7 +163,7 @@ class Delimited(Reader):
         )
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
-        back = {name: value for value, name in self.label_map.items()}
+        to_file = {name: value for value, name in self.label_map.items()}
         positions = [column for column in self.columns.values() if isinstance(column, int)]
         width = len(self.columns) if not positions else max(len(self.columns), max(positions) + 1, -min(positions))
         names = [column for column in self.columns.values() if isinstance(column, str)]
@@ -109,8 +173,8 @@ class Delimited(Reader):
             for example in examples:
                 cells = [""] * width
                 for index, (field, column) in enumerate(self.columns.items()):
-                    value: Any = getattr(example, field)
-                    cells[column if isinstance(column, int) else index] = back.get(value, value) if value else ""
+                    value: str | None = getattr(example, field)
+                    cells[column if isinstance(column, int) else index] = to_file.get(value, value) if value else ""
                 file.write(self.delimiter.join(self._quote(cell) for cell in cells) + "\n")
 
     def _quote(self, cell: str) -> str:

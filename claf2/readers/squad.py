@@ -1,4 +1,4 @@
-"""SQuAD's JSON: articles, paragraphs, questions; SQuAD 1.1 and 2.0, KorQuAD 1.0, KLUE MRC, JSQuAD."""
+"""SQuAD's JSON format of articles, paragraphs and questions: SQuAD, KorQuAD 1.0, KLUE MRC, JSQuAD."""
 
 from __future__ import annotations
 
@@ -9,69 +9,92 @@ from pathlib import Path
 from typing import Any, Literal
 
 from claf2.errors import DataError
-from claf2.readers import Answer, Example, Reader, SpanExample, open_text, read_json, register_reader, text_of
+from claf2.readers import Answer, Example, Reader, SpanExample, get_text, open_text, read_json_document, register_reader
 
 logger = logging.getLogger("claf2")
 
 
 @register_reader("squad")
 class Squad(Reader):
-    """Questions on paragraphs, with answers that stand in them word for word."""
+    """Questions about paragraphs (Rajpurkar et al., 2016 and 2018); an answer is a span of its paragraph.
+
+    Where a question has `is_impossible`, this flag decides whether it has an answer: if it is true, `answers` are
+    ignored, because some publishers list plausible answers there, as the hub's KLUE MRC does. A question without
+    answers and without the flag is unanswerable in 2.0, and unlabelled in 1.1, where every question has an answer.
+    """
 
     version: Literal["1.1", "2.0"] = "1.1"
     """2.0 has unanswerable questions (`is_impossible`)."""
     id_key: str = "id"
-    """What a question's identifier is called."""
+    """The key of a question's id; `guid` in KLUE MRC."""
     on_malformed: Literal["fail", "skip"] = "fail"
-    """What to do with an answer that does not stand where it says: stop, or leave it out, counted and reported."""
+    """What to do with an answer that is not at its `answer_start`: stop, or leave it out, and the question with it if
+    that has no other, and report how many answers there were."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        document = read_json(path)
+        document = read_json_document(path)
         if not isinstance(document, dict) or not isinstance(document.get("data"), list):
-            raise DataError(path, "a SQuAD file is a JSON object with a list named 'data'")
+            raise DataError(path, "expected a JSON object with a list 'data', as in SQuAD")
         seen: set[str] = set()
+        first_id: dict[bool, str] = {}  # of a question with answers, and of one without
         skipped = 0
         for title, context, question in self._questions(path, document["data"]):
             try:
                 identity = str(question[self.id_key])
-                text = text_of(question, "question")
-                answers = _answers(question)
+                question_text = get_text(question, "question")
+                answers = self._answers(question)
             except KeyError as error:
                 raise DataError(path, f"question {question!r:.80} lacks {error}") from error
             except (TypeError, ValueError, OverflowError) as error:
-                raise DataError(path, f"question {question!r:.80} is not of SQuAD's form: {error!r}") from error
+                raise DataError(path, f"question {question!r:.80} is not in SQuAD format: {error!r}") from error
             if identity in seen:
-                raise DataError(path, f"two questions have the id {identity!r}, by which scores are counted")
+                raise DataError(path, f"two questions have the id {identity!r}; ids must be unique")
             seen.add(identity)
-            wrong = [
-                a
-                for a in answers or ()
-                if a.start < 0 or not context.startswith(a.text, a.start) or a.start > len(context)
-            ]
-            if wrong and self.on_malformed == "fail":
+            first_id.setdefault(answers is not None, identity)
+            if len(first_id) == 2:
+                hint = "give all questions answers or none; mark unanswerable ones by is_impossible: true"
                 raise DataError(
-                    path, f"question {identity!r}: its context has no {wrong[0].text!r} at {wrong[0].start}"
+                    path, f"question {first_id[False]!r} has no answer, but {first_id[True]!r} has", hint=hint
                 )
-            skipped += len(wrong)
+            misplaced = [answer for answer in answers or () if not _occurs(answer, context)]
+            if misplaced and self.on_malformed == "fail":
+                text, start = misplaced[0].text, misplaced[0].start
+                raise DataError(path, f"question {identity!r}: the context has no {text!r} at character {start}")
+            skipped += len(misplaced)
+            if misplaced and len(misplaced) == len(answers or ()):
+                continue
             yield SpanExample(
                 id=identity,
-                question=text,
+                question=question_text,
                 context=context,
-                answers=answers if answers is None else tuple(a for a in answers if a not in wrong),
-                is_impossible=bool(question.get("is_impossible", False)),
+                answers=answers if answers is None else tuple(a for a in answers if a not in misplaced),
+                is_impossible=answers == (),
                 title=title,
             )
         if skipped:
-            logger.warning("%s: %d answers that do not stand where they say left out", path, skipped)
+            logger.warning("%s: skipped %d answers that are not at their answer_start", path, skipped)
 
     def _questions(self, path: Path, articles: list[Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Yield title, context and question of each question."""
         for number, article in enumerate(articles):
             try:
                 for paragraph in article["paragraphs"]:
                     for question in paragraph["qas"]:
-                        yield str(article.get("title", "")), text_of(paragraph, "context"), question
+                        yield str(article.get("title", "")), get_text(paragraph, "context"), question
             except (KeyError, TypeError, AttributeError) as error:
-                raise DataError(path, f"article {number} is not of SQuAD's form: {error}") from error
+                raise DataError(path, f"article {number} is not in SQuAD format: {error!r}") from error
+
+    def _answers(self, question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
+        """Return the answers of a question, none if it is unanswerable; ``None`` if it is unlabelled."""
+        is_impossible = question.get("is_impossible")
+        if not isinstance(is_impossible, bool | None):
+            raise TypeError(f"is_impossible is {json.dumps(is_impossible)[:80]}, not true or false")
+        if is_impossible:
+            return ()
+        answers = question.get("answers")
+        if not answers and (answers is None or is_impossible is False or self.version == "1.1"):
+            return None
+        return tuple(Answer(get_text(answer, "text"), int(answer["answer_start"])) for answer in answers)
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
         articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -91,7 +114,6 @@ class Squad(Reader):
             json.dump({"version": self.version, "data": data}, file, ensure_ascii=False)
 
 
-def _answers(question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
-    if "answers" not in question:
-        return () if question.get("is_impossible") else None
-    return tuple(Answer(text_of(each, "text"), int(each["answer_start"])) for each in question["answers"])
+def _occurs(answer: Answer, context: str) -> bool:
+    # A negative position would count from the end; the empty answer is a prefix of everything, also beyond the end.
+    return 0 <= answer.start <= len(context) and context.startswith(answer.text, answer.start)

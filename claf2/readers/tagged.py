@@ -1,4 +1,4 @@
-"""A sentence a line, its words between blanks, behind a tab their tags: Naver NER."""
+"""One sentence per line: its words, a tab, and their tags: Naver NER."""
 
 from __future__ import annotations
 
@@ -6,24 +6,34 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from claf2.errors import DataError
-from claf2.readers import Example, Reader, TokenExample, open_text, register_reader
+from claf2.readers import Example, Reader, TokenExample, open_text, read_lines, register_reader
+from claf2.readers.tags import is_tag, refuse_iob1, to_iob2
 
 
 @register_reader("tagged")
 class Tagged(Reader):
-    """Words, a tab, as many IOB2 tags; a tag may be written with its prefix behind the type (`PER-B`)."""
+    """Words separated by single spaces, a tab, and one tag per word: `PER-B` as in the NAVER NLP Challenge, or IOB2's
+    `B-PER`. Other prefixes, as in IOBES and BILOU, are converted."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        with open_text(path) as file:
-            for line, text in enumerate(file, start=1):
-                cells = text.rstrip("\r\n").split("\t")
-                if cells == [""]:
-                    continue
-                tokens = tuple(cells[0].split(" "))
-                tags = tuple(map(_iob2, cells[1].split(" "))) if len(cells) > 1 else None
-                if len(cells) > 2 or (tags is not None and len(tags) != len(tokens)):
-                    raise DataError(path, f"{len(tokens)} words and {len(tags or ())} tags", line=line)
-                yield TokenExample(id=str(line), line=line, tokens=tokens, tags=tags)
+        yield from refuse_iob1(self._sentences(path), path, hint="convert them")
+
+    def _sentences(self, path: Path) -> Iterator[TokenExample]:
+        for line, text in read_lines(path):
+            cells = text.split("\t")
+            if cells == [""]:
+                continue
+            # Not split(): a text may contain a no-break space, which does not separate words here.
+            tokens = tuple(cells[0].split(" "))
+            tags = tuple(map(_move_prefix, cells[1].split(" "))) if len(cells) > 1 else None
+            if len(cells) > 2:
+                raise DataError(path, f"expected 2 columns, got {len(cells)}", line=line)
+            if tags is not None and len(tags) != len(tokens):
+                raise DataError(path, f"expected {len(tokens)} tags, one per word, got {len(tags)}", line=line)
+            # A label that is no tag, e.g. a hidden one, is reported together with the task's labels.
+            if tags is not None and all(map(is_tag, tags)):
+                tags = tuple(to_iob2(tags))
+            yield TokenExample(id=str(line), line=line, tokens=tokens, tags=tags)
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
         with open_text(path, "w") as file:
@@ -33,5 +43,7 @@ class Tagged(Reader):
                 file.write("\t".join(cells) + "\n")
 
 
-def _iob2(tag: str) -> str:
-    return f"{tag[-1]}-{tag[:-2]}" if tag[-2:] in ("-B", "-I") else tag
+def _move_prefix(tag: str) -> str:
+    """Return a tag with its prefix in front."""
+    moved = f"{tag[-1:]}-{tag[:-2]}"
+    return moved if tag[-2:-1] == "-" and not is_tag(tag) and is_tag(moved) else tag

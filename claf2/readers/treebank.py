@@ -1,4 +1,4 @@
-"""Dependency trees, a word a line: KLUE DP."""
+"""Dependency trees with one word per line: KLUE DP."""
 
 from __future__ import annotations
 
@@ -6,52 +6,53 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from claf2.errors import DataError
-from claf2.readers import Example, ParseExample, Reader, open_text, register_reader
+from claf2.readers import Example, ParseExample, Reader, open_text, read_blocks, register_reader
 
 COLUMNS = 6
+"""INDEX, WORD_FORM, LEMMA, POS, HEAD and DEPREL."""
 
 
 @register_reader("treebank")
 class Treebank(Reader):
-    """Lines of INDEX, WORD_FORM, LEMMA, POS, HEAD, DEPREL between tabs, a blank line between sentences, and before each
-    a comment with its id. Of a part of speech `A+B` the last counts, as in KLUE-baseline."""
+    """Tab-separated columns INDEX, WORD_FORM, LEMMA, POS, HEAD and DEPREL, a blank line between sentences, and before
+    each sentence a comment with its id."""
 
     comment: str = "##"
-    """How a line begins that is no word; the first word of the last one before a sentence is its id."""
+    """The beginning of comment lines. The first word of the last comment before a sentence is the sentence's id."""
 
     def read(self, path: Path) -> Iterator[Example]:
-        identity, rows, first = "", [], 0  # type: tuple[str, list[list[str]], int]
-        with open_text(path) as file:
-            for line, raw in enumerate(file, start=1):
-                text = raw.rstrip("\r\n")
-                if not text.strip():
-                    if rows:
-                        yield self._sentence(path, identity, rows, first)
-                    rows = []
-                elif text.startswith(self.comment) and not rows:
+        identity = ""
+        for block in read_blocks(path):
+            rows: list[list[str]] = []
+            for line, text in block:
+                if text.startswith(self.comment) and not rows:
                     identity = text[len(self.comment) :].strip().split("\t")[0]
-                else:
-                    cells = text.split("\t")
-                    if len(cells) != COLUMNS:
-                        raise DataError(path, f"{len(cells)} columns where {COLUMNS} are due", line=line)
-                    first = first if rows else line
-                    rows.append(cells)
-        if rows:
-            yield self._sentence(path, identity, rows, first)
+                    continue
+                cells = text.split("\t")
+                if len(cells) != COLUMNS:
+                    raise DataError(path, f"expected {COLUMNS} columns, got {len(cells)}", line=line)
+                rows.append(cells)
+            if rows:  # an id survives blank lines between its comment and the sentence
+                yield self._sentence(path, identity, rows, line - len(rows) + 1)
+                identity = ""
 
     def _sentence(self, path: Path, identity: str, rows: list[list[str]], line: int) -> ParseExample:
+        """Return the example of a sentence whose first word is in line ``line``."""
         heads = []
         for number, cells in enumerate(rows, start=1):
-            head = int(cells[4]) if cells[4].isdecimal() and len(cells[4]) < len(str(len(rows))) + 1 else -1
-            if cells[0] != str(number) or not 0 <= head <= len(rows):
-                raise DataError(
-                    path, f"word {cells[0]:.20} with head {cells[4]:.20}: no place in it", line=line + number - 1
-                )
-            heads.append(head)
+            index, head = cells[0], cells[4]
+            if index != str(number):
+                raise DataError(path, f"expected word {number}, got word {index:.20}", line=line + number - 1)
+            # The length is checked first: int() refuses numbers of more than 4,300 digits with an error of its own.
+            if not head.isdecimal() or len(head) > len(str(len(rows))) or int(head) > len(rows):
+                problem = f"word {number} has the head {head:.20}, expected 0 to {len(rows)}"
+                raise DataError(path, problem, line=line + number - 1)
+            heads.append(int(head))
         return ParseExample(
             id=identity or str(line),
             line=line,
             words=tuple(cells[1] for cells in rows),
+            # Of a compound tag such as NNG+JKS only the last part is used, as in KLUE-baseline.
             pos=tuple(cells[3].rsplit("+", 1)[-1] for cells in rows),
             heads=tuple(heads),
             relations=tuple(cells[5] for cells in rows),

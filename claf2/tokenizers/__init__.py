@@ -1,68 +1,91 @@
-"""Tokenizers: text → ids with character offsets. The model's own, or word × subword built on `tokenizers`."""
+"""Tokenizers: text → ids with character offsets.
+
+A tokenizer comes with its model, or is composed of a word tokenizer and a subword tokenizer (`token` section).
+"""
 
 from __future__ import annotations
 
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from claf2.registry import Component, Registry
+from claf2.registry import Component, Registry, UserPath
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
     from tokenizers.decoders import Decoder
     from tokenizers.models import Model
 
-__all__ = ["Encoding", "Subword", "Tokenizer", "Word", "language_warning", "subwords", "words"]
+__all__ = [
+    "Encoding",
+    "SubwordTokenizer",
+    "Tokenizer",
+    "WordTokenizer",
+    "register_subword_tokenizer",
+    "register_word_tokenizer",
+    "subword_tokenizers",
+    "word_tokenizers",
+]
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""The special tokens of tokenizers put together here, BERT's."""
+"""The special tokens of composed tokenizers, which are those of BERT."""
+
+METASPACE = "▁"
+"""What SentencePiece writes for a space, and so in front of a word: U+2581, not the underscore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One model input of length L, special tokens included; all four lists have length L.
-
-    ``offsets`` are the characters ``[start, end)`` of the *original* text (before any normalisation) that a
-    token stands for, ``(0, 0)`` for special tokens; ``sequence`` says which text: 0 the first, 1 the second,
-    -1 a special token.
-    """
+    """A model input of L tokens, special tokens included. A *bare* encoding is one of a text without special tokens."""
 
     ids: list[int]
+    """(L,)"""
     type_ids: list[int]
+    """The segment of each token, (L,)."""
     offsets: list[tuple[int, int]]
+    """The characters ``[start, end)`` of the *original* text that each token stands for, (L,): positions in the string,
+    not bytes, and before any normalization. ``(0, 0)`` for special tokens."""
     sequence: list[int]
+    """The text that each token comes from, (L,): 0 the first, 1 the second, -1 for special tokens."""
 
-    def covered(self, which: int) -> int:
-        """Return the character behind the last one of a text, 0 the first, 1 the second, that is there."""
+    def covered(self, number: int) -> int:
+        """Return the end of what the input holds of a text: its first characters up to this one.
+
+        Args:
+            number: 0 for the first text, 1 for the second.
+        """
         for index in range(len(self.sequence) - 1, -1, -1):
-            if self.sequence[index] == which:
+            if self.sequence[index] == number:
                 return self.offsets[index][1]
         return 0
 
 
 class Tokenizer(ABC):
-    """A ready tokenizer: one per run, shared by all its tasks."""
+    """A tokenizer with its vocabulary. A run has one, which all its tasks share."""
 
     @property
     @abstractmethod
     def pad_id(self) -> int:
-        """The id that fills a batch's shorter rows."""
+        """The id with which shorter rows of a batch are padded."""
+
+    @property
+    @abstractmethod
+    def unknown_id(self) -> int | None:
+        """The id that stands for text which is not in the vocabulary; ``None`` if there is none."""
 
     @property
     @abstractmethod
     def vocab_size(self) -> int:
-        """The number of ids, added tokens included: the rows that an embedding needs."""
+        """The number of ids, added tokens included, which is the number of rows that an embedding needs."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 of everything that determines the ids: two tokenizers with one digest give the same ids."""
+        """The SHA-256 of everything that determines the ids. Tokenizers with equal digests return equal ids."""
 
     @abstractmethod
     def encode(
@@ -75,31 +98,34 @@ class Tokenizer(ABC):
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
-        """Encode a batch of texts, or of pairs, with the model's special tokens.
+        """Encode N texts, or N pairs, with the model's special tokens.
 
         Args:
             first: N texts.
             second: N second texts, or ``None``.
-            max_length: the longest input, special tokens included.
-            max_first: cut the first text to this many tokens beforehand.
-            step: ``None`` cuts what is too long (the longer of the two texts first, as BERT does) and gives one
-                window each; otherwise the *last* text (the second of a pair) is laid out in windows of at most
-                ``max_length``, each starting ``step`` tokens after the one before (BERT's ``doc_stride``; never so far
-                that a token is left out), the first text repeated in each.
-            keep: which side of a single text stays when it is cut.
+            max_length: the length of the longest input, special tokens included.
+            max_first: the first text is truncated to this many tokens beforehand.
+            step: ``None`` truncates an input that is too long, the longer of two texts first as BERT does. Otherwise
+                the *last* text (the second of a pair) is split into windows, each of which starts ``step`` tokens after
+                the one before (BERT's ``doc_stride``) or earlier if tokens would be left out. Every window has the
+                whole first text.
+            keep: which end of the first text stays if it is truncated.
 
         Returns:
-            N lists, each with at least one window.
+            N lists of inputs, each with at least one.
+
+        Raises:
+            Claf2Error: if a first text leaves no room for windows of the second.
         """
 
     @abstractmethod
     def tokenize(self, text: str) -> list[str]:
-        """Return the surface of the tokens of ``text``, without special tokens, for messages."""
+        """Return the tokens of a text as strings, without special tokens."""
 
     @property
     @abstractmethod
     def separator(self) -> str:
-        """What ends a text, as it may be written inside one: ``[SEP]``, ``</s>`` …"""
+        """The token that ends a text, such as ``[SEP]`` or ``</s>``. Written inside a text it is the same token."""
 
     @property
     @abstractmethod
@@ -111,78 +137,72 @@ class Tokenizer(ABC):
         """Return the text of some ids up to the first special token."""
 
     @abstractmethod
-    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
-        """Make (opening, closing) marks tokens of their own, and return how many the tokenizer did not have.
+    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
+        """Make entity markers single tokens. What follows a closing marker without a space continues its word.
 
-        What stands right behind a closing mark goes on with the word before it, as KLUE-baseline repairs it: of a
-        WordPiece tokenizer a piece of Hangul becomes a ``##`` piece, of a SentencePiece one the ``▁`` goes away.
+        Args:
+            pairs: (opening, closing) markers.
+
+        Returns:
+            The number of markers that the vocabulary did not have.
         """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the tokenizer into ``folder`` as `transformers` stores one, so that ``AutoTokenizer`` loads it."""
+        """Write the tokenizer into ``folder`` so that ``AutoTokenizer`` of `transformers` loads it."""
 
 
-class Word(Component, ABC):
-    """How a text is cut into words: a normaliser and a pre-tokeniser."""
+class WordTokenizer(Component, ABC):
+    """Splits texts into words: a normalizer and a pre-tokenizer of `tokenizers`."""
 
-    stored: ClassVar[bool] = True
-    """Whether `tokenizers` can write it into a file; what runs in Python it cannot."""
+    is_serializable: ClassVar[bool] = True
+    """Whether `tokenizers` can write it to `tokenizer.json`; it cannot if the splitting runs in Python."""
 
     @abstractmethod
     def apply(self, backend: Backend) -> None:
-        """Set the normaliser and the pre-tokeniser of ``backend``."""
+        """Set the normalizer and the pre-tokenizer of ``backend``."""
 
 
-class Subword(Component, ABC):
-    """How a word is cut into pieces: a model with its vocabulary, read from files or learnt from texts.
+class SubwordTokenizer(Component, ABC):
+    """Splits words into pieces: a model of `tokenizers` with its vocabulary, read from files or learned from texts.
 
-    Every vocabulary is learnt through byte-pair merges of words with a ``▁`` in front, because that is the one trainer
-    of `tokenizers` that gives the same vocabulary every time (its others depend on the order of a hash table).
+    Every kind of vocabulary is derived from byte-pair merges, because the BPE trainer is the only one of `tokenizers`
+    that learns the same vocabulary every time. The others depend on the order of a hash table.
     """
 
-    marked: ClassVar[bool] = False
+    has_metaspace: ClassVar[bool] = False
     """Whether words come with a ``▁`` in front, as in SentencePiece."""
 
-    vocab_path: str | None = None
-    """The vocabulary; `null`: learnt from the training texts."""
-    vocab_size: int = Field(default=8000, ge=10)
-    """The size of a vocabulary that is learnt."""
+    vocab_path: Annotated[str | None, UserPath] = None
+    """The vocabulary; `null`: learned from the training texts."""
+    vocab_size: int = Field(default=8000, ge=10, le=10**7)
+    """The size of the vocabulary if it is learned."""
 
     @abstractmethod
     def read(self, vocab_path: str) -> Model:
-        """Return the model with the vocabulary of its files."""
+        """Return the model with the vocabulary of a file.
+
+        Raises:
+            ModelError: if the file is missing, or is not a vocabulary of this kind.
+        """
 
     @abstractmethod
-    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
-        """Return the model with a vocabulary made from ``merged``, byte-pair merges learnt from ``texts``."""
+    def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+        """Return the model with a vocabulary that is derived from byte-pair merges.
+
+        Args:
+            bpe: a tokenizer with ``vocab_size`` entries, learned from ``texts`` with a ``▁`` in front of words.
+            texts: returns the texts, each time from the start.
+        """
 
     @abstractmethod
     def decoder(self) -> Decoder:
-        """Return what puts pieces together to a text again."""
+        """Return the decoder that joins pieces into text."""
 
 
-words: Registry[type[Word]] = Registry("word tokenizer", home="claf2.tokenizers.word")
-subwords: Registry[type[Subword]] = Registry("subword tokenizer", home="claf2.tokenizers.subword")
-
-
-def language_warning(tokenizer: Tokenizer, language: str, texts: Iterable[str]) -> str | None:
-    """Return a warning, with an example, where the tokenizer takes the letters of a Korean or Japanese text apart.
-
-    Lower-casing tokenizers strip accents by decomposing characters: Hangul falls into jamo, and kana lose their voicing
-    marks. It is seen from what comes out, not from what the tokenizer is called.
-    """
-    if language not in ("ko", "ja"):
-        return None
-    for text in texts:
-        for word in text.split():
-            pieces = tokenizer.tokenize(word)
-            surface = "".join(pieces)
-            for letter in word:
-                parts = unicodedata.normalize("NFD", letter)
-                if len(parts) > 1 and ord(letter) > 0x3000 and letter not in surface and parts[0] in surface:
-                    return (
-                        f"the tokenizer takes the letters of this language apart: {word} becomes {' '.join(pieces)}; "
-                        "use one that neither lower-cases nor strips accents (do_lower_case: false)"
-                    )
-    return None
+word_tokenizers: Registry[type[WordTokenizer]] = Registry("word tokenizer", home="claf2.tokenizers.word")
+"""The registered word tokenizers."""
+register_word_tokenizer = word_tokenizers.register
+subword_tokenizers: Registry[type[SubwordTokenizer]] = Registry("subword tokenizer", home="claf2.tokenizers.subword")
+"""The registered subword tokenizers."""
+register_subword_tokenizer = subword_tokenizers.register

@@ -1,4 +1,4 @@
-"""Tokenizers that run in Python and give no offsets: each piece's characters are found again in the text."""
+"""Tokenizers that run in Python and give no offsets: the characters of each piece are searched for in the text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.tokenizers import Encoding, Tokenizer
-from claf2.tokenizers.frame import Frame, windows
-from claf2.tokenizers.marks import Marks, decoded, marked
+from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.template import InputTemplate, build_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizer
 
-MARKS = ("##", "▁", "Ġ", "</w>")
-"""What tokenizers write into a piece that is not of the text."""
+AFFIXES = ("##", "▁", "Ġ", "</w>")
+"""What tokenizers add to a piece to tell whether it begins, continues or ends a word: WordPiece, SentencePiece,
+byte-level BPE, and BPE as in GPT."""
 
 REACH = 64
-"""How many characters further a piece is looked for."""
+"""How many characters beyond its expected place a piece is searched for. Without a limit, a piece that was normalised
+beyond recognition could match a much later occurrence, and so misplace all pieces after it."""
 
 
 class AlignedTokenizer(Tokenizer):
@@ -29,21 +31,21 @@ class AlignedTokenizer(Tokenizer):
 
     def __init__(self, wrapped: PreTrainedTokenizer) -> None:
         self._wrapped = wrapped
-        self._marks = Marks()
-        piece = self._ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
-        self._frame = Frame.of(self._probe([piece], None), self._probe([piece], [piece]))
+        self._markers = Markers()
+        token = self._to_ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
+        self._template = InputTemplate.from_probes(self._probe([token], None), self._probe([token], [token]))
 
-    def _ids(self, pieces: list[str]) -> list[int]:
+    def _to_ids(self, pieces: list[str]) -> list[int]:
         ids: Any = self._wrapped.convert_tokens_to_ids(pieces)
         return list(ids)
 
     def _probe(self, first: list[int], second: list[int] | None) -> Encoding:
-        """Return what the tokenizer puts around one piece, or two."""
+        """Return the input of a text of one token, or of two such texts, with the model's special tokens."""
         ids = self._wrapped.build_inputs_with_special_tokens(first, second)
         types = self._wrapped.create_token_type_ids_from_sequences(first, second)
         specials = self._wrapped.get_special_tokens_mask(first, second)
-        texts = iter((0, 1))
-        sequence = [-1 if special else next(texts) for special in specials]
+        numbers = iter((0, 1))
+        sequence = [-1 if special else next(numbers) for special in specials]
         return Encoding(ids, types, [(0, 0)] * len(ids), sequence)
 
     @property
@@ -51,11 +53,17 @@ class AlignedTokenizer(Tokenizer):
         return int(self._wrapped.pad_token_id or 0)
 
     @property
+    def unknown_id(self) -> int | None:
+        token: Any = self._wrapped.unk_token_id
+        return None if token is None else int(token)
+
+    @property
     def vocab_size(self) -> int:
         return len(self._wrapped)
 
     @property
     def digest(self) -> str:
+        # Paths of vocabulary files are left out: their content is in the vocabulary, and a moved model is the same one.
         settings = {name: repr(value) for name, value in self._wrapped.init_kwargs.items() if "file" not in name}
         state = [type(self._wrapped).__name__, sorted(self._wrapped.get_vocab().items()), sorted(settings.items())]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
@@ -70,15 +78,17 @@ class AlignedTokenizer(Tokenizer):
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
-        heads = [self._bare(text) for text in first]
-        tails = None if second is None else [self._bare(text) for text in second]
-        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep)
+        heads = [self._encode_bare(text) for text in first]
+        tails = None if second is None else [self._encode_bare(text) for text in second]
+        return build_inputs(
+            self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
+        )
 
-    def _bare(self, text: str) -> Encoding:
+    def _encode_bare(self, text: str) -> Encoding:
         pieces = self._wrapped.tokenize(text)
-        ids = self._ids(pieces)
+        ids = self._to_ids(pieces)
         offsets = align(text, pieces, str(self._wrapped.unk_token))
-        return self._marks.repaired(Encoding(ids, [0] * len(ids), offsets, [0] * len(ids)))
+        return self._markers.rejoin_words(Encoding(ids, [0] * len(ids), offsets, [0] * len(ids)))
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))
@@ -92,10 +102,10 @@ class AlignedTokenizer(Tokenizer):
         return int(self._wrapped.sep_token_id or 0)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return decoded(self._wrapped, ids)
+        return decode_ids(self._wrapped, ids)
 
-    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
-        added, self._marks = marked(self._wrapped, pairs)
+    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
+        added, self._markers = add_marker_tokens(self._wrapped, pairs)
         return added
 
     def save(self, folder: Path) -> None:
@@ -105,64 +115,79 @@ class AlignedTokenizer(Tokenizer):
 def align(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int]]:
     """Return the characters ``[start, end)`` of ``text`` that each piece stands for.
 
-    Text and pieces are compared in a folded form (compatibility decomposition, no case, no accents), so that
-    tokenizers which normalise are followed. A piece that is not found, the unknown one above all, stands for what lies
+    Text and pieces are compared in a folded form (compatibility decomposition, lower case, no accents, no whitespace),
+    because tokenizers normalise in different ways. A piece that is not found, such as the unknown token, gets the text
     between its neighbours.
+
+    Args:
+        text: the original text.
+        pieces: N pieces, as the tokenizer writes them.
+        unknown: the piece that stands for anything that is not in the vocabulary.
+
+    Returns:
+        N spans in the order of the text. Positions count characters, not bytes.
     """
-    folded, places = _fold(text)
-    found: list[tuple[int, int] | None] = []
+    folded, origins = _fold(text)
+    spans: list[tuple[int, int] | None] = []
     position = 0
     for piece in pieces:
-        wanted = "" if piece == unknown else _fold(_bare_form(piece))[0]
-        start = folded.find(wanted, position, position + len(wanted) + REACH) if wanted else -1
+        target = "" if piece == unknown else _fold(_strip_affixes(piece))[0]
+        start = folded.find(target, position, position + len(target) + REACH) if target else -1
         if start < 0:
-            found.append(None)
+            spans.append(None)
             continue
-        position = start + len(wanted)
-        found.append((places[start], places[position - 1] + 1))
-    return _fill(text, found)
+        position = start + len(target)
+        # From folded characters back to original ones: several may come from one, such as two jamo from a syllable.
+        spans.append((origins[start], origins[position - 1] + 1))
+    return _fill_gaps(text, spans)
 
 
-def _bare_form(piece: str) -> str:
-    for mark in MARKS:
-        piece = piece.removeprefix(mark) if mark != "</w>" else piece.removesuffix(mark)
+def _strip_affixes(piece: str) -> str:
+    for affix in AFFIXES:
+        piece = piece.removeprefix(affix) if affix != "</w>" else piece.removesuffix(affix)
     return piece
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """Return the folded text without blanks, and for each of its characters the one of ``text`` it comes from."""
-    folded, places = [], []
+    """Return the folded text, and for each of its characters the position in ``text`` that it comes from."""
+    folded, origins = [], []
     for index, character in enumerate(text):
+        # One character may become several: NFKD turns the ligature "ﬁ" into "fi", and "서" into two jamo.
         for part in unicodedata.normalize("NFKD", character).lower():
-            if unicodedata.category(part) != "Mn" and not part.isspace():
+            if unicodedata.category(part) != "Mn" and not part.isspace():  # Mn: combining marks, such as accents
                 folded.append(part)
-                places.append(index)
-    return "".join(folded), places
+                origins.append(index)
+    return "".join(folded), origins
 
 
-def _fill(text: str, found: Sequence[tuple[int, int] | None]) -> list[tuple[int, int]]:
-    """Give each run of pieces that were not found the text between its neighbours."""
+def _fill_gaps(text: str, spans: Sequence[tuple[int, int] | None]) -> list[tuple[int, int]]:
+    """Divide the text between two known spans among the pieces between them that were not found."""
     filled: list[tuple[int, int]] = []
     index = 0
-    while index < len(found):
-        here = found[index]
-        if here is not None:
-            filled.append(here)
+    while index < len(spans):
+        span = spans[index]
+        if span is not None:
+            filled.append(span)
             index += 1
             continue
-        run = next((k for k, each in enumerate(found[index:]) if each is not None), len(found) - index)
-        after = found[index + run] if index + run < len(found) else None
-        filled += _share(text, filled[-1][1] if filled else 0, len(text) if after is None else after[0], run)
+        # A run of unknown pieces is divided at once, since their number says how.
+        run = next((length for length, span in enumerate(spans[index:]) if span is not None), len(spans) - index)
+        following = spans[index + run] if index + run < len(spans) else None
+        start, end = filled[-1][1] if filled else 0, len(text) if following is None else following[0]
+        filled += _divide(text, start, end, run)
         index += run
     return filled
 
 
-def _share(text: str, start: int, end: int, count: int) -> list[tuple[int, int]]:
-    """Share ``text[start:end]`` out among ``count`` pieces: a character each, or a word each, as it comes out even;
-    else the last one gets what is left over."""
-    letters = [(place, place + 1) for place in range(start, end) if not text[place].isspace()]
+def _divide(text: str, start: int, end: int, count: int) -> list[tuple[int, int]]:
+    """Divide ``text[start:end]`` into ``count`` spans.
+
+    With as many characters as pieces, each gets one. Otherwise each gets a word, and the last one the remaining words;
+    pieces for which no word is left get an empty span at the end.
+    """
+    characters = [(index, index + 1) for index in range(start, end) if not text[index].isspace()]
     words = [(start + match.start(), start + match.end()) for match in re.finditer(r"\S+", text[start:end])]
-    if len(letters) == count:
-        return letters
-    shares = [*words[: count - 1], (words[count - 1][0], words[-1][1])] if len(words) >= count else words
-    return shares + [(end, end)] * (count - len(shares))
+    if len(characters) == count:
+        return characters
+    spans = [*words[: count - 1], (words[count - 1][0], words[-1][1])] if len(words) >= count else words
+    return spans + [(end, end)] * (count - len(spans))

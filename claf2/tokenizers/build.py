@@ -1,32 +1,63 @@
-"""Ready tokenizers: a model's own, one put together, or the one that a run has saved."""
+"""Tokenizers from files: the one of a model, or the one that a run has saved."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from claf2.errors import ModelError
+from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.aligned import AlignedTokenizer
-from claf2.tokenizers.fast import FastTokenizer, MarkedWord, compose
+from claf2.tokenizers.fast import FastTokenizer, PreTokenization, compose_tokenizer
 
-__all__ = ["compose", "load_tokenizer"]
+__all__ = ["compose_tokenizer", "load_tokenizer"]
+
+FILES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*token*.json", "config.json")
+"""The files that a tokenizer may be read from."""
 
 
 def load_tokenizer(source: Path | str, *, revision: str | None = None) -> Tokenizer:
-    """Load the tokenizer of a model folder or hub id through `transformers`.
+    """Load the tokenizer of a model through `transformers`.
+
+    Args:
+        source: the folder of a model or of a run's checkpoint, or a model id on the hub.
+        revision: the commit, tag or branch on the hub; ``None``: the default branch.
 
     Raises:
-        ModelError: when there is none, or it cannot be read.
+        ModelError: if there is no tokenizer, or it cannot be read.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
+
+    hint = "add its files, or give a token section"
+    with reading_model(source, "no usable tokenizer there", *FILES, hint=hint):
+        wrapped = _load_wrapped(source, revision)
+        if not isinstance(wrapped, PreTrainedTokenizerFast):
+            return AlignedTokenizer(wrapped)
+        return FastTokenizer(wrapped, PreTokenization.from_folder(Path(source)))
+
+
+def _load_wrapped(source: Path | str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+    from transformers.utils.import_utils import is_protobuf_available, is_sentencepiece_available
 
     try:
-        wrapped = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{source}: no usable tokenizer there: {reason}; add its files, or give a token section"
-        ) from error
-    if not isinstance(wrapped, PreTrainedTokenizerFast):
-        return AlignedTokenizer(wrapped)
-    return FastTokenizer(wrapped, MarkedWord.restored(Path(source)))
+        wrapped: Any = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        # `transformers` reads a SentencePiece model as one of tiktoken if it cannot read it, and reports that.
+        if isinstance(source, Path):
+            is_sentencepiece = any(source.glob("*.model")) and not (source / "tokenizer.json").is_file()
+        else:
+            is_sentencepiece = "to read a `tiktoken` file" in str(error)
+        if not is_sentencepiece:
+            raise
+        if not (is_sentencepiece_available() and is_protobuf_available()):
+            raise ModelError(
+                f"{source}: its tokenizer needs the package sentencepiece: pip install 'claf2[sentencepiece]'"
+            ) from error
+        raise ValueError("its SentencePiece model is damaged, or none") from error
+    # Where no file is found, `transformers` makes a tokenizer that knows its special tokens only.
+    learnt = wrapped.get_vocab().keys() - set(wrapped.all_special_tokens)
+    if not any(character.isalnum() for token in learnt for character in token):
+        raise ValueError("its vocabulary holds special tokens only")
+    return wrapped

@@ -1,4 +1,4 @@
-"""Tokenizers that `tokenizers` runs, and those put together here from a word and a subword tokenizer."""
+"""Tokenizers with a `tokenizers` backend: those of models, and those composed of a word and a subword tokenizer."""
 
 from __future__ import annotations
 
@@ -11,44 +11,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.errors import Claf2Error
-from claf2.tokenizers import SPECIALS, Encoding, Subword, Tokenizer, Word, subwords, words
-from claf2.tokenizers.frame import Frame, windows
-from claf2.tokenizers.marks import Marks, decoded, marked
+from claf2.tokenizers import (
+    SPECIALS,
+    Encoding,
+    SubwordTokenizer,
+    Tokenizer,
+    WordTokenizer,
+    subword_tokenizers,
+    word_tokenizers,
+)
+from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.template import InputTemplate, build_inputs
 from claf2.tokenizers.word import Whitespace
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding as Encoded
+    from tokenizers import Encoding as BackendEncoding
     from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger("claf2")
 
 SPEC = "claf2_tokenizer.json"
-"""What a folder holds besides `tokenizer.json` where that file cannot say all."""
+"""The file that describes a pre-tokenization in Python, which `tokenizer.json` cannot hold."""
 
 
 class FastTokenizer(Tokenizer):
-    """A `transformers` tokenizer with a `tokenizers` backend, from which the character offsets come.
+    """A `transformers` tokenizer with a backend in Rust, which gives the character offsets.
 
     Args:
         wrapped: the tokenizer.
-        word: the word tokenizer, where it runs in Python and so is lost whenever the backend is stored or copied.
+        pretokenization: a pre-tokenization that runs in Python, which is lost whenever the backend is saved or copied;
+            ``None`` if the backend does it all.
     """
 
-    def __init__(self, wrapped: PreTrainedTokenizerFast, word: MarkedWord | None = None) -> None:
+    def __init__(self, wrapped: PreTrainedTokenizerFast, pretokenization: PreTokenization | None = None) -> None:
         self._wrapped = wrapped
-        self._word = word
+        self._pretokenization = pretokenization
         self._backend: Backend = wrapped.backend_tokenizer
-        if word is not None:
-            word.apply(self._backend)
+        if pretokenization is not None:
+            pretokenization.apply(self._backend)
+        # `build_inputs` truncates; settings that the model's tokenizer.json may bring would do it before.
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._frame = Frame.of(_encoding(self._backend.encode("a")), _encoding(self._backend.encode("a", "a")))
-        self._marks = Marks()
+        self._template = InputTemplate.from_probes(
+            _to_encoding(self._backend.encode("a")), _to_encoding(self._backend.encode("a", "a"))
+        )
+        self._markers = Markers()
 
     @property
     def pad_id(self) -> int:
         return int(self._wrapped.pad_token_id or 0)
+
+    @property
+    def unknown_id(self) -> int | None:
+        return self._backend.token_to_id(str(self._wrapped.unk_token))
 
     @property
     def vocab_size(self) -> int:
@@ -56,7 +72,7 @@ class FastTokenizer(Tokenizer):
 
     @property
     def digest(self) -> str:
-        state = _state(self._backend, self._word)
+        state = _serialize(self._backend, self._pretokenization)
         return hashlib.sha256(state.encode()).hexdigest()
 
     def encode(
@@ -69,13 +85,15 @@ class FastTokenizer(Tokenizer):
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
     ) -> list[list[Encoding]]:
-        heads = self._bare(first)
-        tails = None if second is None else self._bare(second)
-        return windows(self._frame, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep)
+        heads = self._encode_bare(first)
+        tails = None if second is None else self._encode_bare(second)
+        return build_inputs(
+            self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
+        )
 
-    def _bare(self, texts: Sequence[str]) -> list[Encoding]:
-        encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._marks.repaired(_text(each)) for each in encoded]
+    def _encode_bare(self, texts: Sequence[str]) -> list[Encoding]:
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [self._markers.rejoin_words(_to_bare_encoding(encoding)) for encoding in encodings]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
@@ -89,104 +107,121 @@ class FastTokenizer(Tokenizer):
         return int(self._wrapped.sep_token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return decoded(self._wrapped, ids)
+        return decode_ids(self._wrapped, ids)
 
-    def mark(self, pairs: Sequence[tuple[str, str]]) -> int:
-        added, self._marks = marked(self._wrapped, pairs)
+    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
+        added, self._markers = add_marker_tokens(self._wrapped, pairs)
         return added
 
     def save(self, folder: Path) -> None:
-        if self._word is None:
+        if self._pretokenization is None:
             self._wrapped.save_pretrained(folder)
             return
-        logger.warning(
-            "%s: without claf2 this tokenizer cuts words at blanks only, not by %s",
-            folder,
-            words.name_of(type(self._word.word)),
-        )
-        MarkedWord(Whitespace(), self._word.marked).apply(self._backend)
+        name = word_tokenizers.name_of(type(self._pretokenization.word_tokenizer))
+        logger.warning("%s: without claf2, this tokenizer splits words at whitespace only, not by %s", folder, name)
+        self._pretokenization.without_python().apply(self._backend)
         self._wrapped.save_pretrained(folder)
-        self._word.apply(self._backend)
-        (folder / SPEC).write_text(json.dumps(self._word.noted()), encoding="utf-8")
+        self._pretokenization.apply(self._backend)
+        (folder / SPEC).write_text(json.dumps(self._pretokenization.to_json()), encoding="utf-8")
 
 
 @dataclass(frozen=True)
-class MarkedWord:
-    """A word tokenizer, and whether its words get a ``▁`` in front."""
+class PreTokenization:
+    """How a text is split before the subword model: by a word tokenizer, with or without a ``▁`` in front of words."""
 
-    word: Word
-    marked: bool
+    word_tokenizer: WordTokenizer
+    has_metaspace: bool
 
     def apply(self, backend: Backend) -> None:
-        """Set normaliser and pre-tokeniser of ``backend``."""
+        """Set the normalizer and the pre-tokenizer of ``backend``."""
         from tokenizers import pre_tokenizers
 
-        self.word.apply(backend)
-        if self.marked:
-            mark = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
-            backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, mark])
+        self.word_tokenizer.apply(backend)
+        if self.has_metaspace:
+            # split=False: the words are already split, so that this step only adds the "▁".
+            metaspace = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+            backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, metaspace])
 
-    def noted(self) -> dict[str, Any]:
-        """Return what ``restored`` reads."""
-        name = words.name_of(type(self.word))
-        return {"word": {"name": name, name: self.word.model_dump(mode="json")}, "marked": self.marked}
+    def without_python(self) -> PreTokenization:
+        """Return the nearest pre-tokenization that `tokenizers` can write to a file."""
+        return PreTokenization(Whitespace(), self.has_metaspace)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``from_folder`` reads. The tokenizer's digest, and so each key of cached
+        features, depends on it."""
+        name = word_tokenizers.name_of(type(self.word_tokenizer))
+        spec = self.word_tokenizer.model_dump(mode="json")
+        return {"word": {"name": name, name: spec}, "marked": self.has_metaspace}
 
     @classmethod
-    def restored(cls, folder: Path) -> MarkedWord | None:
-        """Return the word tokenizer that a folder's `tokenizer.json` cannot hold, if the folder notes one."""
+    def from_folder(cls, folder: Path) -> PreTokenization | None:
+        """Return the pre-tokenization that was saved in a folder, or ``None`` if its `tokenizer.json` holds it all."""
         if not (folder / SPEC).is_file():
             return None
-        noted = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-        name = noted["word"]["name"]
-        return cls(words.get(name)(**noted["word"][name]), noted["marked"])
+        spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        name = spec["word"]["name"]
+        return cls(word_tokenizers.get(name)(**spec["word"][name]), spec["marked"])
 
 
-def _state(backend: Backend, word: MarkedWord | None) -> str:
-    if word is None:
+def _serialize(backend: Backend, pretokenization: PreTokenization | None) -> str:
+    """Return everything that determines the ids, as text."""
+    if pretokenization is None:
         return str(backend.to_str())
-    MarkedWord(Whitespace(), word.marked).apply(backend)
+    # A backend with a pre-tokeniser in Python cannot be serialized, so another one takes its place for the moment.
+    pretokenization.without_python().apply(backend)
     state = str(backend.to_str())
-    word.apply(backend)
-    return state + json.dumps(word.noted(), sort_keys=True)
+    pretokenization.apply(backend)
+    return state + json.dumps(pretokenization.to_json(), sort_keys=True)
 
 
-def _encoding(encoded: Encoded) -> Encoding:
-    sequence = [-1 if each is None else each for each in encoded.sequence_ids]
-    return Encoding(ids=encoded.ids, type_ids=encoded.type_ids, offsets=encoded.offsets, sequence=sequence)
+def _to_encoding(encoding: BackendEncoding) -> Encoding:
+    sequence = [-1 if number is None else number for number in encoding.sequence_ids]
+    return Encoding(ids=encoding.ids, type_ids=encoding.type_ids, offsets=encoding.offsets, sequence=sequence)
 
 
-def _text(encoded: Encoded) -> Encoding:
-    """Return the encoding of a bare text, of which nothing is special."""
-    ids = encoded.ids
+def _to_bare_encoding(encoding: BackendEncoding) -> Encoding:
+    """Return the encoding of a text without special tokens, of which every token belongs to the first text."""
+    ids = encoding.ids  # each access copies the list out of the backend
     zeros = [0] * len(ids)
-    return Encoding(ids=ids, type_ids=zeros, offsets=encoded.offsets, sequence=zeros)
+    return Encoding(ids=ids, type_ids=zeros, offsets=encoding.offsets, sequence=zeros)
 
 
-def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | None, max_length: int) -> FastTokenizer:
-    """Put a word and a subword tokenizer together, with BERT's special tokens around.
+def compose_tokenizer(
+    word_tokenizer: WordTokenizer,
+    subword_tokenizer: SubwordTokenizer,
+    texts: Callable[[], Iterable[str]] | None,
+    max_length: int,
+) -> FastTokenizer:
+    """Compose a word and a subword tokenizer, with BERT's special tokens around the text.
 
     Args:
-        texts: what a vocabulary is learnt from where ``subword`` names no file.
-        max_length: the longest input that the tokenizer announces.
+        word_tokenizer: splits texts into words.
+        subword_tokenizer: splits words into pieces.
+        texts: returns the texts to learn a vocabulary from, if ``subword_tokenizer`` names no file.
+        max_length: the ``model_max_length`` of the `transformers` tokenizer, in tokens.
 
     Raises:
-        Claf2Error: when there is neither a vocabulary nor a text to learn one from.
+        Claf2Error: if there is neither a vocabulary nor a text to learn one from.
+        ModelError: if the vocabulary cannot be read.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    if subword.vocab_path is not None:
-        model = subword.read(subword.vocab_path)
+    if subword_tokenizer.vocab_path is not None:
+        model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        model = subword.learn(_merged(MarkedWord(word, True), subword.vocab_size, texts), texts)
+        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts)
+        model = subword_tokenizer.learn(bpe, texts)
     else:
-        raise Claf2Error(f"the subword tokenizer {subwords.name_of(type(subword))!r} needs a vocab_path")
-    cutter = MarkedWord(word, subword.marked)
+        name = subword_tokenizers.name_of(type(subword_tokenizer))
+        raise Claf2Error(f"the subword tokenizer {name!r} needs a vocab_path: there are no texts to learn one from")
+    pretokenization = PreTokenization(word_tokenizer, subword_tokenizer.has_metaspace)
     backend = Backend(model)
-    # transformers copies the backend through its file format, in which what runs in Python has no place.
-    (cutter if word.stored else MarkedWord(Whitespace(), subword.marked)).apply(backend)
-    backend.decoder = subword.decoder()
+    # `transformers` copies the backend through its file format. What that cannot hold is applied by FastTokenizer.
+    copied = pretokenization if word_tokenizer.is_serializable else pretokenization.without_python()
+    copied.apply(backend)
+    backend.decoder = subword_tokenizer.decoder()
     ids = {token: backend.token_to_id(token) for token in SPECIALS if backend.token_to_id(token) is not None}
     backend.add_special_tokens(list(ids))
     backend.post_processor = processors.TemplateProcessing(
@@ -194,6 +229,7 @@ def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | N
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
     )
+    # "[CLS]" → cls_token="[CLS]"; a vocabulary from a file may lack [MASK].
     names = {f"{token[1:-1].lower()}_token": token for token in ids}
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
@@ -201,16 +237,16 @@ def compose(word: Word, subword: Subword, texts: Callable[[], Iterable[str]] | N
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **names,
     )
-    return FastTokenizer(wrapped, None if word.stored else cutter)
+    return FastTokenizer(wrapped, None if word_tokenizer.is_serializable else pretokenization)
 
 
-def _merged(word: MarkedWord, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
-    """Learn byte-pair merges of marked words."""
+def _learn_bpe(pretokenization: PreTokenization, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
+    """Return a tokenizer of ``size`` entries with byte-pair merges learned from texts."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, trainers
 
     backend = Backend(models.BPE(unk_token="[UNK]"))
-    word.apply(backend)
+    pretokenization.apply(backend)
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
     backend.train_from_iterator(texts(), trainer)
     return backend

@@ -1,4 +1,4 @@
-"""Subword tokenizers: a model with its vocabulary each, from files or learnt from texts."""
+"""Subword tokenizers: WordPiece, characters, BPE and unigram, with a vocabulary from files or learned from texts."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from claf2.errors import ModelError, nearest
-from claf2.tokenizers import SPECIALS, Subword, subwords
+from claf2.registry import UserPath
+from claf2.tokenizers import METASPACE, SPECIALS, SubwordTokenizer, register_subword_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
     from tokenizers.decoders import Decoder
     from tokenizers.models import Model
 
-MARK = "▁"
 
-
-@subwords.register("wordpiece")
-class WordPiece(Subword):
-    """The longest piece of the vocabulary first, pieces inside a word marked with ``##``. Files: `vocab.txt`."""
+@register_subword_tokenizer("wordpiece")
+class WordPiece(SubwordTokenizer):
+    """Takes the longest piece of the vocabulary first; pieces inside a word begin with ``##`` (Wu et al., 2016). File:
+    `vocab.txt`."""
 
     def read(self, vocab_path: str) -> Model:
-        return _wordpiece(_lines(vocab_path))
+        return _wordpiece(_read_vocab(vocab_path))
 
-    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
-        pieces = _by_id(merged)
-        letters = [piece for piece in pieces if len(piece) == 1 and piece != MARK]
-        words = [piece[1:] if piece.startswith(MARK) else f"##{piece}" for piece in pieces if len(piece) > 1]
-        return _wordpiece(_numbered([*letters, *(f"##{letter}" for letter in letters), *words], self.vocab_size))
+    def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+        pieces = _pieces_by_id(bpe)
+        # Both forms of every character are in the vocabulary, so that no word of known characters is unknown.
+        letters = [piece for piece in pieces if len(piece) == 1 and piece != METASPACE]
+        words = [piece[1:] if piece.startswith(METASPACE) else f"##{piece}" for piece in pieces if len(piece) > 1]
+        return _wordpiece(_number_pieces([*letters, *(f"##{letter}" for letter in letters), *words], self.vocab_size))
 
     def decoder(self) -> Decoder:
         from tokenizers import decoders
@@ -39,16 +40,16 @@ class WordPiece(Subword):
         return decoders.WordPiece()
 
 
-@subwords.register("character")
-class Characters(Subword):
-    """Single characters, those inside a word marked with ``##``. Files: `vocab.txt`."""
+@register_subword_tokenizer("character")
+class CharacterSubword(SubwordTokenizer):
+    """Single characters; those inside a word begin with ``##``. File: `vocab.txt`."""
 
     def read(self, vocab_path: str) -> Model:
-        return _wordpiece(_lines(vocab_path))
+        return _wordpiece(_read_vocab(vocab_path))
 
-    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
-        letters = [piece for piece in _by_id(merged) if len(piece) == 1 and piece != MARK]
-        return _wordpiece(_numbered([*letters, *(f"##{letter}" for letter in letters)], self.vocab_size))
+    def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+        letters = [piece for piece in _pieces_by_id(bpe) if len(piece) == 1 and piece != METASPACE]
+        return _wordpiece(_number_pieces([*letters, *(f"##{letter}" for letter in letters)], self.vocab_size))
 
     def decoder(self) -> Decoder:
         from tokenizers import decoders
@@ -56,25 +57,26 @@ class Characters(Subword):
         return decoders.WordPiece()
 
 
-@subwords.register("bpe")
-class BPE(Subword):
-    """Byte-pair merges over characters, words marked with ``▁``. Files: `vocab.json` and `merges.txt`, or a
-    `tokenizer.json` as ``vocab_path`` alone."""
+@register_subword_tokenizer("bpe")
+class BPE(SubwordTokenizer):
+    """Byte-pair merges over characters (Sennrich et al., 2016), with a ``▁`` in front of words. Files: `vocab.json` and
+    `merges.txt`, or a `tokenizer.json` as `vocab_path` alone."""
 
-    marked: ClassVar[bool] = True
+    has_metaspace: ClassVar[bool] = True
 
-    merges_path: str | None = None
-    """The merges that belong to the vocabulary."""
+    merges_path: Annotated[str | None, UserPath] = None
+    """The merges that belong to the vocabulary (`merges.txt`)."""
 
     def read(self, vocab_path: str) -> Model:
         from tokenizers import models
 
         if self.merges_path is None:
-            return _stored(vocab_path)
-        return models.BPE.from_file(str(_file(vocab_path)), str(_file(self.merges_path)), unk_token="[UNK]")
+            return _read_tokenizer_json(vocab_path)
+        files = [str(_existing_path(path)) for path in (vocab_path, self.merges_path)]
+        return models.BPE.from_file(*files, unk_token="[UNK]")
 
-    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
-        model: Model = merged.model
+    def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+        model: Model = bpe.model
         return model
 
     def decoder(self) -> Decoder:
@@ -83,24 +85,25 @@ class BPE(Subword):
         return decoders.Metaspace()
 
 
-@subwords.register("unigram")
-class Unigram(Subword):
-    """The most likely pieces under a unigram language model (Kudo, 2018), words marked with ``▁``. Files: a
-    `tokenizer.json`. A learnt one takes its pieces from byte-pair merges and their probabilities from counts."""
+@register_subword_tokenizer("unigram")
+class Unigram(SubwordTokenizer):
+    """The most likely pieces under a unigram language model (Kudo, 2018), with a ``▁`` in front of words. File:
+    `tokenizer.json`. If learned, the pieces come from byte-pair merges, and their probabilities from counts."""
 
-    marked: ClassVar[bool] = True
+    has_metaspace: ClassVar[bool] = True
 
     def read(self, vocab_path: str) -> Model:
-        return _stored(vocab_path)
+        return _read_tokenizer_json(vocab_path)
 
-    def learn(self, merged: Backend, texts: Callable[[], Iterable[str]]) -> Model:
+    def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
         from tokenizers import models
 
         counts: Counter[str] = Counter()
         for text in texts():
-            counts.update(merged.encode(text, add_special_tokens=False).tokens)
+            counts.update(bpe.encode(text, add_special_tokens=False).tokens)
         total = sum(counts.values()) + len(SPECIALS)
-        vocabulary = [*SPECIALS, *(piece for piece in _by_id(merged) if piece not in SPECIALS)]
+        vocabulary = [*SPECIALS, *(piece for piece in _pieces_by_id(bpe) if piece not in SPECIALS)]
+        # Half a count for pieces that only served to build longer ones: they stay possible, but less likely.
         scores = [(piece, math.log((counts[piece] or 0.5) / total)) for piece in vocabulary]
         return models.Unigram(vocab=scores, unk_id=SPECIALS.index("[UNK]"))
 
@@ -116,42 +119,46 @@ def _wordpiece(vocabulary: dict[str, int]) -> Model:
     return models.WordPiece(vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
 
 
-def _numbered(pieces: Iterable[str], size: int) -> dict[str, int]:
-    """Number the special tokens and then the pieces, each once, as far as they fit."""
+def _number_pieces(pieces: Iterable[str], size: int) -> dict[str, int]:
+    """Return piece → id of the special tokens and then the pieces, without duplicates, for the first ``size``."""
     return {piece: index for index, piece in enumerate([*SPECIALS, *dict.fromkeys(pieces)][:size])}
 
 
-def _by_id(merged: Backend) -> list[str]:
-    vocabulary = merged.get_vocab()
+def _pieces_by_id(bpe: Backend) -> list[str]:
+    """Return the pieces in the order in which they were learned, without special tokens."""
+    vocabulary = bpe.get_vocab()
     return [piece for piece in sorted(vocabulary, key=lambda piece: vocabulary[piece]) if piece not in SPECIALS]
 
 
-def _file(path: str) -> Path:
-    found = Path(path)
-    if not found.is_file():
-        siblings = [each.name for each in found.parent.iterdir()] if found.parent.is_dir() else []
-        raise ModelError(f"vocabulary {path}: no such file; {nearest(found.name, siblings)}")
-    return found
+def _existing_path(path: str) -> Path:
+    file = Path(path)
+    if path.startswith(("http://", "https://")):
+        hint = "download it, and give its path; or use the model's own tokenizer: --token null"
+        raise ModelError(f"vocabulary {path}: is not downloaded; {hint}")
+    if not file.is_file():
+        siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise ModelError(f"vocabulary {path}: no such file; {nearest(file.name, siblings)}")
+    return file
 
 
-def _lines(path: str) -> dict[str, int]:
-    """Read a vocabulary with a token a line; its special tokens must be among them."""
-    tokens = _file(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
+def _read_vocab(path: str) -> dict[str, int]:
+    """Read a vocabulary with one token per line, the special tokens except [MASK] among them."""
+    tokens = _existing_path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
     vocabulary = {token.rstrip("\r"): index for index, token in enumerate(tokens)}
     missing = [token for token in SPECIALS[:4] if token not in vocabulary]
     if missing:
-        raise ModelError(f"vocabulary {path}: lacks {', '.join(missing)}")
+        raise ModelError(f"vocabulary {path}: add the special tokens {', '.join(missing)}, one per line")
     return vocabulary
 
 
-def _stored(path: str) -> Model:
-    """Return the model of a `tokenizer.json`."""
+def _read_tokenizer_json(path: str) -> Model:
+    """Return the model inside a `tokenizer.json`."""
     from tokenizers import Tokenizer as Backend
 
-    text = _file(path).read_text(encoding="utf-8")
+    text = _existing_path(path).read_text(encoding="utf-8")
     try:
         json.loads(text)["model"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"vocabulary {path}: no tokenizer.json") from error
+        raise ModelError(f"vocabulary {path}: not a tokenizer.json: it has no object 'model'") from error
     model: Model = Backend.from_str(text).model
     return model

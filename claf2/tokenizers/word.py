@@ -1,4 +1,4 @@
-"""Word tokenizers: a normaliser and a pre-tokeniser each."""
+"""Word tokenizers: at whitespace and punctuation as BERT does, at single characters, or at morphemes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from claf2.errors import ModelError
-from claf2.tokenizers import Word, words
+from claf2.tokenizers import WordTokenizer, register_word_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import NormalizedString, PreTokenizedString
     from tokenizers import Tokenizer as Backend
 
 
-@words.register("bert_basic")
-class BertBasic(Word):
-    """BERT's: at blanks and punctuation, control characters dropped, each Chinese character a word."""
+@register_word_tokenizer("bert_basic")
+class BertBasic(WordTokenizer):
+    """BERT's basic tokenizer (Devlin et al., 2019): splits at whitespace, punctuation and Chinese characters, and
+    removes control characters."""
 
     do_lower_case: bool = False
     strip_accents: bool | None = None
-    """`null`: where it lower-cases. Takes Hangul apart into jamo."""
+    """Remove accents, which also decomposes Hangul syllables into jamo; `null`: as `do_lower_case`."""
     tokenize_chinese_chars: bool = True
 
     def apply(self, backend: Backend) -> None:
@@ -36,9 +37,9 @@ class BertBasic(Word):
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
 
-@words.register("whitespace")
-class Whitespace(Word):
-    """At blanks, and nowhere else."""
+@register_word_tokenizer("whitespace")
+class Whitespace(WordTokenizer):
+    """Splits at whitespace only."""
 
     def apply(self, backend: Backend) -> None:
         from tokenizers import pre_tokenizers
@@ -46,9 +47,9 @@ class Whitespace(Word):
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
 
-@words.register("character")
-class Character(Word):
-    """Every character that is no blank."""
+@register_word_tokenizer("character")
+class CharacterWord(WordTokenizer):
+    """Makes every character a word, except whitespace."""
 
     def apply(self, backend: Backend) -> None:
         from tokenizers import Regex, pre_tokenizers
@@ -57,27 +58,34 @@ class Character(Word):
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), single])
 
 
-class Morphemes(Word, ABC):
-    """At the borders of morphemes as an analyser sees them, and at blanks. The text itself is never changed: where a
-    morpheme's form is not what is written (contractions), the written form stays one piece."""
+class MorphemeTokenizer(WordTokenizer, ABC):
+    """Splits at the boundaries of morphemes, as an analyzer finds them, and at whitespace.
 
-    stored: ClassVar[bool] = False
+    Only positions are taken from the analyser, so that offsets into the text stay valid. Its forms may differ from what
+    is written: Korean 했 is analysed as 하 + 었, which share one syllable, and stays one word.
+    """
+
+    is_serializable: ClassVar[bool] = False
 
     def apply(self, backend: Backend) -> None:
         from tokenizers import pre_tokenizers
 
-        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(_Cutter(self.borders()))
+        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(_MorphemePreTokenizer(self.build_segmenter()))
 
     @abstractmethod
-    def borders(self) -> Callable[[str], list[int]]:
-        """Return a function from a text to the characters at which a morpheme begins."""
+    def build_segmenter(self) -> Callable[[str], list[int]]:
+        """Return a function that maps a text to the positions of the characters at which a morpheme begins.
+
+        Raises:
+            ModelError: if the package of the analyser is not installed.
+        """
 
 
-@words.register("korean")
-class Korean(Morphemes):
-    """Korean morphemes by Kiwi (package `kiwipiepy`, extra `ko`)."""
+@register_word_tokenizer("korean")
+class Korean(MorphemeTokenizer):
+    """Korean morphemes, found by Kiwi (package `kiwipiepy`, extra `ko`)."""
 
-    def borders(self) -> Callable[[str], list[int]]:
+    def build_segmenter(self) -> Callable[[str], list[int]]:
         try:
             from kiwipiepy import Kiwi
         except ImportError as error:
@@ -86,18 +94,19 @@ class Korean(Morphemes):
         return lambda text: [token.start for token in kiwi.tokenize(text)]
 
 
-@words.register("japanese")
-class Japanese(Morphemes):
-    """Japanese morphemes by MeCab with UniDic (packages `fugashi` and `unidic-lite`, extra `ja`)."""
+@register_word_tokenizer("japanese")
+class Japanese(MorphemeTokenizer):
+    """Japanese morphemes, found by MeCab with UniDic (packages `fugashi` and `unidic-lite`, extra `ja`)."""
 
-    def borders(self) -> Callable[[str], list[int]]:
+    def build_segmenter(self) -> Callable[[str], list[int]]:
         try:
             from fugashi import Tagger
         except ImportError as error:
             raise ModelError("the word tokenizer 'japanese' needs fugashi: pip install 'claf2[ja]'") from error
         tagger = Tagger()
 
-        def find(text: str) -> list[int]:
+        def find_starts(text: str) -> list[int]:
+            # MeCab gives surfaces without positions, and skips whitespace between them.
             starts, position = [], 0
             for word in tagger(text):
                 position = text.index(word.surface, position)
@@ -105,22 +114,22 @@ class Japanese(Morphemes):
                 position += len(word.surface)
             return starts
 
-        return find
+        return find_starts
 
 
-class _Cutter:
-    """A pre-tokeniser in Python, as `tokenizers` calls one."""
+class _MorphemePreTokenizer:
+    """A pre-tokenizer in Python, with the interface that `tokenizers` expects of a custom one."""
 
-    def __init__(self, borders: Callable[[str], list[int]]) -> None:
-        self._borders = borders
+    def __init__(self, segmenter: Callable[[str], list[int]]) -> None:
+        self._segmenter = segmenter
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
-        text.split(self._cut)
+        text.split(self._split)
 
-    def _cut(self, _: int, text: NormalizedString) -> list[Any]:
+    def _split(self, _: int, text: NormalizedString) -> list[Any]:
         written = str(text)
-        blanks = [index for index, character in enumerate(written) if character.isspace()]
-        cuts = {0, len(written), *self._borders(written), *blanks, *(index + 1 for index in blanks)}
-        edges = sorted(cut for cut in cuts if 0 <= cut <= len(written))
-        pairs = itertools.pairwise(edges)
-        return [text[start:end] for start, end in pairs if written[start:end].strip()]
+        spaces = [index for index, character in enumerate(written) if character.isspace()]
+        boundaries = {0, len(written), *self._segmenter(written), *spaces, *(index + 1 for index in spaces)}
+        edges = sorted(boundary for boundary in boundaries if 0 <= boundary <= len(written))
+        # Slices of a NormalizedString remember where they come from, in contrast to new strings.
+        return [text[start:end] for start, end in itertools.pairwise(edges) if written[start:end].strip()]

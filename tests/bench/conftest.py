@@ -1,4 +1,4 @@
-"""What the tests of the report need: made-up summaries, and a browser where there is one."""
+"""Fixtures for the report: a made-up summary, and a browser if there is one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from claf2.bench.summary import Cell, Column, Failure, Published, Row, Summary, Versus
+from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
 
 GLUE = (
     ("cola", "mcc", 20, 60),
@@ -30,18 +30,18 @@ STEPS = (10_000, 25_000, 50_000, 100_000, 200_000, 400_000)
 SEEDS = (11, 12, 13)
 
 
-def measured(values: list[float | None], **more: Any) -> Cell:
-    """Return a cell with the mean of some values and a band around it."""
+def make_cell(values: list[float | None], **more: Any) -> ScoreCell:
+    """Return a cell with the mean of some values and an interval around it."""
     known = [value for value in values if value is not None]
     if not known:
-        return Cell(tuple(values), **more)
+        return ScoreCell(tuple(values), **more)
     mean = statistics.mean(known)
     half = 1.96 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else None
     ends = {"low": mean - half, "high": mean + half} if half is not None else {}
-    return Cell(tuple(values), mean, **ends, **more)
+    return ScoreCell(tuple(values), mean, **ends, **more)
 
 
-def _cell(place: int, step: int, bonus: float, chance: random.Random) -> Cell:
+def _cell(place: int, step: int, bonus: float, chance: random.Random) -> ScoreCell:
     task, _, low, high = GLUE[place]
     share = (STEPS.index(step) + 1) / len(STEPS)
     center = low + (high - low) * share**0.6 + bonus * (1 - share / 2)
@@ -54,18 +54,18 @@ def _cell(place: int, step: int, bonus: float, chance: random.Random) -> Cell:
     delta = bonus - 1.1 + chance.gauss(0, 0.4)
     p = 10 ** -abs(delta * 1.6)
     mark = "**" if p < 0.01 else "*" if p < 0.05 else ""
-    return measured(values, collapsed=collapsed, mark=mark, versus=Versus(delta, p, "worse" if mark else "no verdict"))
+    return make_cell(values, collapsed=collapsed, mark=mark, delta=Delta(delta, p, "worse" if mark else "no verdict"))
 
 
 def _row(model: str, step: int, bonus: float, chance: random.Random, **options: str) -> Row:
     cells = [_cell(place, step, bonus, chance) for place in range(len(GLUE))]
     average = statistics.mean(cell.mean for cell in cells if cell.mean is not None)
-    perplexity = None if options else measured([9 - STEPS.index(step) + place / 9 for place in (0, 1, 2)])
+    perplexity = None if options else make_cell([9 - STEPS.index(step) + place / 9 for place in (0, 1, 2)])
     return Row(model, SEEDS, (*cells, perplexity), step, "bert", options, average)
 
 
 def glue() -> Summary:
-    """Return two models × six checkpoints × GLUE × three seeds, some learning rates, and what was published."""
+    """Return two models × six checkpoints × GLUE × three seeds, some learning rates, and published rows."""
     chance = random.Random(7)
     models = {"moderna-base-en": 0.0, "classic-base-en": 1.3}
     rows = [_row(model, step, bonus, chance) for model, bonus in models.items() for step in STEPS]
@@ -83,32 +83,32 @@ def glue() -> Summary:
         columns=tuple(columns),
         rows=tuple(rows),
         published=(
-            Published("BERT base", "transformers README, one run", bert, "development set", average=78.9),
-            Published("RoBERTa base", "Liu et al. 2019, table 8", roberta, "development set", verified=True),
+            PublishedRow("BERT base", "transformers README, one run", bert, "development set", average=78.9),
+            PublishedRow("RoBERTa base", "Liu et al. 2019, table 8", roberta, "development set", verified=True),
         ),
         failures=(Failure("classic-base-en", "rte", 13, "the loss is not a number at step 212", 100_000, "bert"),),
         title="Two encoders over pre-training, on GLUE",
         notes="Scores of the development sets, on 0–100. The average leaves WNLI out, as BERT's paper does, and takes "
         "a task of two scores by their mean.",
         when="2025-11-21T14:53:00Z",
-        versus="the best row of the column",
+        reference="the best row of the column",
     )
 
 
 @pytest.fixture(scope="session")
 def example() -> Summary:
-    """The summary of a bench as there may well be one."""
+    """The summary of a realistic bench."""
     return glue()
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A browser without a window, where `make browser` put one or ``CLAF2_BROWSER`` names one."""
+    """A headless browser, installed by `make browser` or named by ``CLAF2_BROWSER``."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: see `make browser`")
     path = Path(os.environ.get("CLAF2_BROWSER") or Path(sys.prefix) / "browser/chromium")
     if not path.is_file():
-        pytest.skip(f"no browser at {path}: `make browser` puts one there, or let CLAF2_BROWSER name one")
+        pytest.skip(f"no browser at {path}: run `make browser`, or set CLAF2_BROWSER to its path")
     with sync_api.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-zygote", "--disable-webgl"])
-        yield found
-        found.close()
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-zygote", "--disable-webgl"])
+        yield chromium
+        chromium.close()

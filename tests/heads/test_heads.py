@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from claf2.errors import Claf2Error
-from claf2.heads import LabelFeaturizer, heads
+from claf2.heads import CollectedOutputs, LabelFeaturizer, Request, heads
 from claf2.heads.choice import ChoiceFeaturizer
 from claf2.heads.dialogue import DialogueFeaturizer
 from claf2.heads.parse import ParseFeaturizer
-from claf2.heads.regress import RegressFeaturizer
-from claf2.heads.span import Span, SpanFeaturizer
-from claf2.heads.tag import IGNORED, Tag, TagFeaturizer
+from claf2.heads.regress import NumberFeaturizer
+from claf2.heads.span import SpanFeaturizer, SpanHead
+from claf2.heads.tag import IGNORED, TagFeaturizer, TaggingHead
 from claf2.readers import (
     Answer,
     ChoiceExample,
@@ -27,6 +27,7 @@ from claf2.readers import (
     TextExample,
     TokenExample,
 )
+from claf2.task import tasks
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
 
@@ -56,10 +57,10 @@ def test_targets_that_are_no_numbers_are_named(tokenizer: Tokenizer) -> None:
     for label in ("five", "nan"):
         row = TextExample(id="7", line=3, text_a="x", label=label)
         with pytest.raises(Claf2Error, match=r"example '7' \(row 3\): "):
-            list(RegressFeaturizer().features([row], tokenizer, [], Counter()))
+            list(NumberFeaturizer().features([row], tokenizer, [], Counter()))
     rows = [TextExample(id="0", text_a="x", text_b="y"), TextExample(id="1", text_a="x")]
-    with pytest.raises(Claf2Error, match="example '1' has one text where others have two"):
-        list(RegressFeaturizer().features(rows, tokenizer, [], Counter()))
+    with pytest.raises(Claf2Error, match="example '1' has only one text, but other examples have two"):
+        list(NumberFeaturizer().features(rows, tokenizer, [], Counter()))
 
 
 def tagged(words: str, tags: str, joiner: str = " ") -> TokenExample:
@@ -72,18 +73,21 @@ def predicted(example: TokenExample, tokenizer: Tokenizer, length: int = 64) -> 
     counts: Counter[str] = Counter()
     features = list(TagFeaturizer(max_seq_length=length).features([example], tokenizer, TAGS, counts))
     perfect = [
-        {"tag": np.array([max(0, each) for each in feature["labels"]]), "probability": np.ones(len(feature["labels"]))}
+        {
+            "tag": np.array([max(0, label) for label in feature["labels"]]),
+            "probability": np.ones(len(feature["labels"])),
+        }
         for feature in features
     ]
-    (prediction,) = Tag().predict([example], features, perfect, TAGS, tokenizer)
+    (prediction,) = TaggingHead().predict(CollectedOutputs([example], features, perfect, TAGS, tokenizer))
     return prediction.prediction, counts["lost_spans"], len(features)
 
 
 @pytest.mark.parametrize("length", [64, 8, 6])
 def test_words_get_their_tags_back_whatever_they_are_cut_into(length: int, tokenizer: Tokenizer) -> None:
     example = tagged("qqqq lived in north korea , zzz zz ran", "B-PS O O B-LC I-LC O B-PS I-PS O")
-    found, lost, windows = predicted(example, tokenizer, length)
-    assert tuple(found) == example.tags
+    tags, lost, windows = predicted(example, tokenizer, length)
+    assert tuple(tags) == example.tags
     assert lost == 0
     assert windows == 1 if length == 64 else windows > 2
 
@@ -91,20 +95,20 @@ def test_words_get_their_tags_back_whatever_they_are_cut_into(length: int, token
 def test_every_word_counts_once_over_all_windows(tokenizer: Tokenizer) -> None:
     example = tagged("the " * 20, "O " * 20)
     features = list(TagFeaturizer(max_seq_length=8).features([example], tokenizer, TAGS, Counter()))
-    assert sum(each != IGNORED for feature in features for each in feature["labels"]) == 20
+    assert sum(label != IGNORED for feature in features for label in feature["labels"]) == 20
 
 
 def test_characters_and_the_blank_inside_an_entity(tokenizer: Tokenizer) -> None:
     example = tagged("서울 부산 ran", "B-LC I-LC I-LC I-LC I-LC O O O O", joiner="")
-    found, lost, _ = predicted(example, tokenizer)
-    assert tuple(found) == example.tags
+    tags, lost, _ = predicted(example, tokenizer)
+    assert tuple(tags) == example.tags
     assert lost == 0
 
 
 def test_an_entity_that_ends_inside_a_piece_is_lost_and_counted(tokenizer: Tokenizer) -> None:
     example = tagged("film good", "B-PS I-PS O O O B-LC I-LC I-LC I-LC", joiner="")
-    found, lost, _ = predicted(example, tokenizer)
-    assert found == ["B-PS", "I-PS", "I-PS", "I-PS", "O", "B-LC", "I-LC", "I-LC", "I-LC"]
+    tags, lost, _ = predicted(example, tokenizer)
+    assert tags == ["B-PS", "I-PS", "I-PS", "I-PS", "O", "B-LC", "I-LC", "I-LC", "I-LC"]
     assert lost == 1
 
 
@@ -117,16 +121,16 @@ def test_the_answer_is_found_in_the_windows_that_hold_all_of_it(tokenizer: Token
     example, counts = question(context, "north korea"), Counter[str]()
     spec = SpanFeaturizer(max_seq_length=14, context_stride=3)
     features = list(spec.features([example], tokenizer, [], counts))
-    found = []
+    answers = []
     for feature in features:
         first, last = feature["start_positions"], feature["end_positions"]
         if last:
-            found.append(context[feature["starts"][first] : feature["ends"][last]])
+            answers.append(context[feature["starts"][first] : feature["ends"][last]])
         held = [end for end in feature["ends"] if end >= 0]
         low = min(start for start in feature["starts"] if start >= 0)
         assert bool(last) == (low <= context.index("north") and max(held) >= context.index("korea") + 5)
     assert len(features) > 3
-    assert set(found) == {"north korea"}
+    assert set(answers) == {"north korea"}
     assert counts["lost_spans"] == 0
 
 
@@ -136,7 +140,7 @@ def test_an_answer_inside_a_piece_is_lost_and_counted(tokenizer: Tokenizer) -> N
     assert counts["lost_spans"] == 1
 
 
-def exhaustive(head: Span, features: list[dict[str, Any]], rows: list[dict[str, Any]], context: str) -> str:
+def exhaustive(head: SpanHead, features: list[dict[str, Any]], rows: list[dict[str, Any]], context: str) -> str:
     """Try every start with every end of every window, each start only where it has most context."""
     margin: dict[tuple[int, int], float] = {}
     for feature in features:
@@ -165,28 +169,28 @@ def test_the_search_equals_an_exhaustive_one(seed: int, tokenizer: Tokenizer) ->
     example = question("the king lived in north korea and the queen ran to the south city river " * 2, "king")
     features = list(SpanFeaturizer(max_seq_length=16, context_stride=4).features([example], tokenizer, [], Counter()))
     rows: list[dict[str, Any]] = [
-        {name: dice.normal(size=len(each["input_ids"])).astype(np.float32) for name in ("start", "end")}
-        for each in features
+        {name: dice.normal(size=len(feature["input_ids"])).astype(np.float32) for name in ("start", "end")}
+        for feature in features
     ]
-    head = Span(answer_maxlen=4, n_best_size=1000)
-    (prediction,) = head.predict([example], features, rows, [], tokenizer)
+    head = SpanHead(answer_maxlen=4, n_best_size=1000)
+    (prediction,) = head.predict(CollectedOutputs([example], features, rows, [], tokenizer))
     assert prediction.prediction == exhaustive(head, features, rows, example.context)
-    (none,) = Span(null_threshold=-1e9).predict([example], features, rows, [], tokenizer)
+    (none,) = SpanHead(null_threshold=-1e9).predict(CollectedOutputs([example], features, rows, [], tokenizer))
     assert none.prediction == ""
     assert prediction.gold == ["king"]
 
 
 @pytest.mark.parametrize("kind", heads.names())
 def test_requests_that_lack_what_is_asked_are_one_line(kind: str) -> None:
-    with pytest.raises(Claf2Error, match="a request has"):
-        heads.get(kind)().request({"nothing": "x"})
+    with pytest.raises(Claf2Error, match="a request needs"):
+        heads.get(kind)().request(Request(tasks.get("nsmc"), {"nothing": "x"}))
 
 
 def test_choices_are_encoded_side_by_side(tokenizer: Tokenizer) -> None:
     counts: Counter[str] = Counter()
     rows = [ChoiceExample(id="0", question="who ran", choices=("the king", "a dog in the city"), label="1")]
     (feature,) = ChoiceFeaturizer(max_seq_length=32).features(rows, tokenizer, ["0", "1"], counts)
-    assert [len(each) for each in feature["input_ids"]] == [7, 10]
+    assert [len(ids) for ids in feature["input_ids"]] == [7, 10]
     assert feature["labels"] == 1
     assert counts["truncated"] == 0
     list(ChoiceFeaturizer(max_seq_length=8).features(rows, tokenizer, ["0", "1"], counts))
@@ -194,7 +198,7 @@ def test_choices_are_encoded_side_by_side(tokenizer: Tokenizer) -> None:
     with pytest.raises(Claf2Error, match="example '0' has 2 choices, not 3"):
         list(ChoiceFeaturizer().features(rows, tokenizer, ["0", "1", "2"], counts))
     perfect = [{"probabilities": np.array([0.2, 0.8])}]
-    (prediction,) = heads.get("choice")().predict(rows, [feature], perfect, ["0", "1"], tokenizer)
+    (prediction,) = heads.get("choice")().predict(CollectedOutputs(rows, [feature], perfect, ["0", "1"], tokenizer))
     assert (prediction.gold, prediction.prediction) == ("1", "1")
 
 
@@ -211,8 +215,8 @@ def test_words_of_a_tree_know_their_pieces(tokenizer: Tokenizer) -> None:
     assert feature["pos"] == [1, 2, 0]
     assert feature["heads"] == [2, 0, 2]
     assert feature["relations"] == [1, 0, 1]
-    row = {"heads": np.array([2, 0, 2]), "relations": np.array([1, 0, 1]), "chances": np.ones(3)}
-    (prediction,) = heads.get("parse")().predict([TREE], [feature], [row], ["VP", "NP"], tokenizer)
+    row = {"heads": np.array([2, 0, 2]), "relations": np.array([1, 0, 1]), "probability": np.ones(3)}
+    (prediction,) = heads.get("parse")().predict(CollectedOutputs([TREE], [feature], [row], ["VP", "NP"], tokenizer))
     assert prediction.prediction == prediction.gold
 
 
@@ -221,8 +225,8 @@ def test_words_that_do_not_fit_are_left_out_and_never_right(tokenizer: Tokenizer
     (feature,) = ParseFeaturizer(max_seq_length=6).features([TREE], tokenizer, ["VP", "NP"], counts)
     assert (feature["first"], counts["truncated"]) == ([1], 1)
     assert feature["heads"] == [-100]  # its head is not there
-    row = {"heads": np.array([0]), "relations": np.array([1]), "chances": np.ones(1)}
-    (prediction,) = heads.get("parse")().predict([TREE], [feature], [row], ["VP", "NP"], tokenizer)
+    row = {"heads": np.array([0]), "relations": np.array([1]), "probability": np.ones(1)}
+    (prediction,) = heads.get("parse")().predict(CollectedOutputs([TREE], [feature], [row], ["VP", "NP"], tokenizer))
     assert len(prediction.prediction["heads"]) == 3
 
 
@@ -233,16 +237,16 @@ def test_dialogues_as_klue_baseline_lays_them_out(tokenizer: Tokenizer) -> None:
     first = DialogueExample(id="d-0", turns=("the city",), state={"city-name": "seoul", "house-boat": "yes"})
     later = DialogueExample(id="d-1", turns=("the city", "where", "not many"), state={})
     features = list(DialogueFeaturizer(max_seq_length=32).features([first, later], tokenizer, SLOTS, Counter()))
-    shown = [tokenizer.decode([each]) or "|" for each in features[0]["input_ids"]]
+    shown = [tokenizer.decode([feature]) or "|" for feature in features[0]["input_ids"]]
     assert shown == ["|", "|", "|", "the", "city", "|"]
-    shown = [tokenizer.decode([each]) or "|" for each in features[1]["input_ids"]]
+    shown = [tokenizer.decode([feature]) or "|" for feature in features[1]["input_ids"]]
     assert shown == ["|", "|", "the", "city", "|", "where", "|", "not", "many", "|"]
     assert features[0]["gates"] == [2, 3]
     assert features[1]["gates"] == [0, 0]
     assert features[0]["values"][0][-1] == tokenizer.separator_id
     counts: Counter[str] = Counter()
     (cut,) = DialogueFeaturizer(max_seq_length=5).features([later], tokenizer, SLOTS, counts)
-    assert [tokenizer.decode([each]) or "|" for each in cut["input_ids"]] == ["|", "|", "not", "many", "|"]
+    assert [tokenizer.decode([token_id]) or "|" for token_id in cut["input_ids"]] == ["|", "|", "not", "many", "|"]
     assert counts["truncated"] == 1
 
 
@@ -252,14 +256,14 @@ def test_states_are_read_off_gates_and_tokens(tokenizer: Tokenizer) -> None:
     values = feature["values"]
     width = max(map(len, values))
     row = {"gates": np.array(feature["gates"]), "values": np.array([v + [0] * (width - len(v)) for v in values])}
-    (prediction,) = heads.get("dialogue")().predict([example], [feature], [row], SLOTS, tokenizer)
+    (prediction,) = heads.get("dialogue")().predict(CollectedOutputs([example], [feature], [row], SLOTS, tokenizer))
     assert prediction.prediction == prediction.gold == ["city-name-the king", "house-boat-dontcare"]
 
 
 def test_what_is_glued_to_a_closing_mark_goes_on_with_the_word(model_folder: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(model_folder())
-    assert tokenizer.mark((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 4
-    assert tokenizer.mark((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 0
+    assert tokenizer.add_markers((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 4
+    assert tokenizer.add_markers((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 0
     ((glued,), (apart,), (comma,)) = tokenizer.encode(
         ["<subj>서울</subj>은", "<subj>서울</subj> 은", "<subj>서울</subj>, 은"], max_length=20
     )

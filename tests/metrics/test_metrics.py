@@ -8,6 +8,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from sklearn import metrics as sk
 
 from claf2.errors import Claf2Error
 from claf2.metrics import Metric, Prediction, Scores, metrics
+
+pytestmark = pytest.mark.smoke
 
 QUIET = settings(max_examples=60, deadline=None)
 LABELS = ["a", "b", "c"]
@@ -33,19 +36,21 @@ SENTENCES = st.lists(
 
 
 def compute(metric: Metric, pairs: Sequence[tuple[object, object]], labels: Sequence[str] = ()) -> Scores:
-    return metric.compute([Prediction(str(n), gold, said) for n, (gold, said) in enumerate(pairs)], labels)
+    return metric.compute([Prediction(str(n), gold, predicted) for n, (gold, predicted) in enumerate(pairs)], labels)
 
 
 @QUIET
 @given(pairs=PAIRS)
 def test_labels_against_scikit_learn(pairs: list[tuple[str, str]]) -> None:
-    gold, said = zip(*pairs, strict=True)
-    assert compute(metrics.get("accuracy")(), pairs)["accuracy"] == pytest.approx(100 * sk.accuracy_score(gold, said))
-    expected = sk.f1_score(gold, said, average="macro", labels=LABELS, zero_division=0.0)
+    gold, predicted = zip(*pairs, strict=True)
+    assert compute(metrics.get("accuracy")(), pairs)["accuracy"] == pytest.approx(
+        100 * sk.accuracy_score(gold, predicted)
+    )
+    expected = sk.f1_score(gold, predicted, average="macro", labels=LABELS, zero_division=0.0)
     assert compute(metrics.get("macro_f1")(), pairs, LABELS)["macro_f1"] == pytest.approx(100 * expected)
     counts = {(g, p): sum(pair == (g, p) for pair in pairs) for g in LABELS for p in LABELS}
-    right, total = sum(counts[each, each] for each in LABELS), len(pairs)
-    rows, columns = ([sum(counts[k] for k in counts if k[axis] == each) for each in LABELS] for axis in (0, 1))
+    right, total = sum(counts[label, label] for label in LABELS), len(pairs)
+    rows, columns = ([sum(counts[k] for k in counts if k[axis] == label) for label in LABELS] for axis in (0, 1))
     cross = sum(r * c for r, c in zip(rows, columns, strict=True))
     spread = math.sqrt((total**2 - sum(c * c for c in columns)) * (total**2 - sum(r * r for r in rows)))
     expected = (right * total - cross) / spread if spread else 0.0
@@ -55,17 +60,17 @@ def test_labels_against_scikit_learn(pairs: list[tuple[str, str]]) -> None:
 @QUIET
 @given(pairs=BINARY)
 def test_binary_f1_against_scikit_learn(pairs: list[tuple[str, str]]) -> None:
-    gold, said = zip(*pairs, strict=True)
-    f1 = 100 * sk.f1_score(gold, said, pos_label="b", zero_division=0.0)
+    gold, predicted = zip(*pairs, strict=True)
+    f1 = 100 * sk.f1_score(gold, predicted, pos_label="b", zero_division=0.0)
     both = compute(metrics.get("accuracy_and_f1")(), pairs, ["a", "b"])
     assert both["f1"] == pytest.approx(f1)
-    assert both["accuracy_and_f1"] == pytest.approx((f1 + 100 * sk.accuracy_score(gold, said)) / 2)
-    other = 100 * sk.f1_score(gold, said, pos_label="a", zero_division=0.0)
+    assert both["accuracy_and_f1"] == pytest.approx((f1 + 100 * sk.accuracy_score(gold, predicted)) / 2)
+    other = 100 * sk.f1_score(gold, predicted, pos_label="a", zero_division=0.0)
     assert compute(metrics.get("f1")(positive="a"), pairs, ["a", "b"])["f1"] == pytest.approx(other)
 
 
-def test_f1_of_three_labels_must_be_told_which() -> None:
-    with pytest.raises(Claf2Error, match="which of 3 labels"):
+def test_f1_of_three_labels_needs_the_positive_one() -> None:
+    with pytest.raises(Claf2Error, match="f1 needs 'positive', the label to score, because the task has 3 labels"):
         compute(metrics.get("f1")(), [("a", "b")], LABELS)
 
 
@@ -81,12 +86,12 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float:
 @QUIET
 @given(pairs=NUMBERS)
 def test_correlations_against_their_formulas(pairs: list[tuple[float, float]]) -> None:
-    gold, said = ([float(each) for each in side] for side in zip(*pairs, strict=True))
-    assume(len(set(gold)) > 1 and max(said) - min(said) > 1e-3)
-    found = compute(metrics.get("pearson_spearman")(), pairs)
-    assert found["pearson"] == pytest.approx(100 * correlation(gold, said), abs=1e-6)
-    assert found["spearman"] == pytest.approx(100 * correlation(ranks(gold), ranks(said)), abs=1e-6)
-    assert found["pearson"] == pytest.approx(100 * stats.pearsonr(gold, said).statistic, abs=1e-6)
+    gold, predicted = ([float(value) for value in side] for side in zip(*pairs, strict=True))
+    assume(len(set(gold)) > 1 and max(predicted) - min(predicted) > 1e-3)
+    scores = compute(metrics.get("pearson_spearman")(), pairs)
+    assert scores["pearson"] == pytest.approx(100 * correlation(gold, predicted), abs=1e-6)
+    assert scores["spearman"] == pytest.approx(100 * correlation(ranks(gold), ranks(predicted)), abs=1e-6)
+    assert scores["pearson"] == pytest.approx(100 * stats.pearsonr(gold, predicted).statistic, abs=1e-6)
 
 
 @pytest.mark.parametrize("pairs", [[(1.0, 2.0)], [(1.0, 3.0), (2.0, 3.0)], [(1.0, 3.0), (1.0, 4.0)]])
@@ -99,22 +104,22 @@ def test_a_constant_side_has_no_correlation(pairs: list[tuple[float, float]]) ->
 @QUIET
 @given(pairs=NUMBERS)
 def test_klue_sts_cuts_both_sides_at_three(pairs: list[tuple[float, float]]) -> None:
-    gold, said = ([each >= 3 for each in side] for side in zip(*pairs, strict=True))
-    expected = 100 * sk.f1_score(gold, said, zero_division=0.0)
+    gold, predicted = ([value >= 3 for value in side] for side in zip(*pairs, strict=True))
+    expected = 100 * sk.f1_score(gold, predicted, zero_division=0.0)
     assert compute(metrics.get("klue_sts")(), pairs)["f1"] == pytest.approx(expected)
 
 
-def squad_script(said: str, golds: list[str]) -> tuple[float, float]:
+def squad_script(predicted: str, golds: list[str]) -> tuple[float, float]:
     """SQuAD 2.0's rule, written down anew: tokens of the normalised texts, the best gold counts."""
 
     def tokens(text: str) -> list[str]:
         kept = "".join(c for c in text.lower() if c not in string.punctuation)
         return [word for word in re.sub(r"\b(?:a|an|the)\b", " ", kept).split() if word]
 
-    return best(tokens(said), [tokens(each) for each in golds or [""]], " ", 1.0)
+    return best(tokens(predicted), [tokens(gold) for gold in golds or [""]], " ", 1.0)
 
 
-def korquad_script(said: str, golds: list[str]) -> tuple[float, float]:
+def korquad_script(predicted: str, golds: list[str]) -> tuple[float, float]:
     """KorQuAD 1.0's rule: marks to blanks, ASCII punctuation away, characters counted."""
 
     def tokens(text: str) -> list[str]:
@@ -124,26 +129,26 @@ def korquad_script(said: str, golds: list[str]) -> tuple[float, float]:
 
     ems, f1s = [], []
     for gold in golds:
-        ems.append(float(" ".join(tokens(said)) == " ".join(tokens(gold))))
-        f1s.append(best(list("".join(tokens(said))), [list("".join(tokens(gold)))], "", 0.0)[1])
+        ems.append(float(" ".join(tokens(predicted)) == " ".join(tokens(gold))))
+        f1s.append(best(list("".join(tokens(predicted))), [list("".join(tokens(gold)))], "", 0.0)[1])
     return max(ems), max(f1s)
 
 
-def best(said: list[str], golds: list[list[str]], joiner: str, nothing: float) -> tuple[float, float]:
+def best(predicted: list[str], golds: list[list[str]], joiner: str, nothing: float) -> tuple[float, float]:
     def f1(gold: list[str]) -> float:
-        if not gold and not said:
+        if not gold and not predicted:
             return nothing
         left, shared = list(gold), 0
-        for each in said:
-            if each in left:
-                left.remove(each)
+        for word in predicted:
+            if word in left:
+                left.remove(word)
                 shared += 1
         if not shared:
             return 0.0
-        precision, recall = shared / len(said), shared / len(gold)
+        precision, recall = shared / len(predicted), shared / len(gold)
         return 2 * precision * recall / (precision + recall)
 
-    return max(float(joiner.join(said) == joiner.join(gold)) for gold in golds), max(f1(gold) for gold in golds)
+    return max(float(joiner.join(predicted) == joiner.join(gold)) for gold in golds), max(f1(gold) for gold in golds)
 
 
 AWKWARD = [
@@ -154,48 +159,48 @@ ANSWER = st.one_of(st.sampled_from(AWKWARD), st.text("ab '《(책the .", max_siz
 
 
 @QUIET
-@given(said=ANSWER, golds=st.lists(ANSWER, min_size=1, max_size=3))
-def test_answers_against_the_official_rules(said: str, golds: list[str]) -> None:
+@given(predicted=ANSWER, golds=st.lists(ANSWER, min_size=1, max_size=3))
+def test_answers_against_the_official_rules(predicted: str, golds: list[str]) -> None:
     for language, script in (("en", squad_script), ("ko", korquad_script)):
-        em, f1 = script(said, golds)
-        found = compute(metrics.get("squad")(language=language), [(golds, said)])
-        assert found["em"] == pytest.approx(100 * em)
-        assert found["f1"] == pytest.approx(100 * f1)
+        em, f1 = script(predicted, golds)
+        scores = compute(metrics.get("squad")(language=language), [(golds, predicted)])
+        assert scores["em"] == pytest.approx(100 * em)
+        assert scores["f1"] == pytest.approx(100 * f1)
 
 
 def test_unanswerable_questions_are_right_when_nothing_is_said() -> None:
-    found = compute(metrics.get("squad")(), [([], ""), ([], "x"), (["a cat"], "cat"), (["dog"], "")])
-    assert found["em"] == 50.0
-    assert (found["no_ans_em"], found["has_ans_em"]) == (50.0, 50.0)
+    scores = compute(metrics.get("squad")(), [([], ""), ([], "x"), (["a cat"], "cat"), (["dog"], "")])
+    assert scores["em"] == 50.0
+    assert (scores["no_ans_em"], scores["has_ans_em"]) == (50.0, 50.0)
 
 
 def test_japanese_and_unknown_languages() -> None:
     japanese = metrics.get("squad")(language="ja")
     assert compute(japanese, [(["東京。"], "東京")]) == {"f1": 100.0, "em": 100.0}
     assert compute(japanese, [(["the cat!"], "cat")])["em"] == 0.0
-    with pytest.raises(Claf2Error, match="no official script for answers in 'fr'; valid: en, ja, ko"):
+    with pytest.raises(Claf2Error, match="no official script for answers in language 'fr'; valid: en, ja, ko"):
         compute(metrics.get("squad")(language="fr"), [(["x"], "x")])
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     """Strict IOB2: an entity begins with B- and goes on while I- of its type follows."""
-    found, start = set(), None
+    spans, start = set(), None
     for index, tag in enumerate([*tags, "O"]):
         if start is not None and tag != f"I-{tags[start][2:]}":
-            found.add((start, index - 1, tags[start][2:]))
+            spans.add((start, index - 1, tags[start][2:]))
             start = None
         if tag.startswith("B-"):
             start = index
-    return found
+    return spans
 
 
-def macro(gold: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> float:
-    golds = {(n, *each) for n, tags in enumerate(gold) for each in entities(tags)}
-    saids = {(n, *each) for n, tags in enumerate(said) for each in entities(tags)}
+def macro(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
+    gold_entities = {(n, *entity) for n, tags in enumerate(gold) for entity in entities(tags)}
+    predicted_entities = {(n, *entity) for n, tags in enumerate(predicted) for entity in entities(tags)}
     scores = []
-    for kind in {each[-1] for each in golds | saids}:
-        right = sum(each[-1] == kind for each in golds & saids)
-        claimed = sum(each[-1] == kind for each in golds) + sum(each[-1] == kind for each in saids)
+    for kind in {entity[-1] for entity in gold_entities | predicted_entities}:
+        right = sum(entity[-1] == kind for entity in gold_entities & predicted_entities)
+        claimed = sum(entity[-1] == kind for side in (gold_entities, predicted_entities) for entity in side)
         scores.append(2 * right / claimed)
     return 100 * sum(scores) / len(scores) if scores else 0.0
 
@@ -205,42 +210,45 @@ def macro(gold: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> float
 def test_klue_ner_against_its_definition(sentences: list[list[tuple[str, str, str]]]) -> None:
     predictions = [
         Prediction(
-            str(n), [g for _, g, _ in each], [s for _, _, s in each], details={"tokens": [t for t, _, _ in each]}
+            str(n),
+            [g for _, g, _ in sentence],
+            [p for _, _, p in sentence],
+            details={"tokens": [t for t, _, _ in sentence]},
         )
-        for n, each in enumerate(sentences)
+        for n, sentence in enumerate(sentences)
     ]
-    found = metrics.get("klue_ner")().compute(predictions, TAGS)
-    visible = [[(g, s) for t, g, s in each if t != " "] for each in sentences]
-    slots = [pair for each in visible for pair in [("O", "O"), *each, ("O", "O")]]
-    gold, said = [g for g, _ in slots], [s for _, s in slots]
-    assert found["entity_macro_f1"] == pytest.approx(macro([gold], [said]))
-    assert found["entity_macro_f1_fixed"] == pytest.approx(
-        macro([[g for g, _ in each] for each in visible], [[s for _, s in each] for each in visible])
+    scores = metrics.get("klue_ner")().compute(predictions, TAGS)
+    visible = [[(g, p) for t, g, p in sentence if t != " "] for sentence in sentences]
+    slots = [pair for pairs in visible for pair in [("O", "O"), *pairs, ("O", "O")]]
+    gold, predicted = [g for g, _ in slots], [s for _, s in slots]
+    assert scores["entity_macro_f1"] == pytest.approx(macro([gold], [predicted]))
+    assert scores["entity_macro_f1_fixed"] == pytest.approx(
+        macro([[g for g, _ in pairs] for pairs in visible], [[p for _, p in pairs] for pairs in visible])
     )
     per_label = []
     for tag in TAGS:
-        claimed = gold.count(tag) + said.count(tag)
+        claimed = gold.count(tag) + predicted.count(tag)
         per_label.append(2 * sum(g == s == tag for g, s in slots) / claimed if claimed else 1.0)
-    assert found["char_macro_f1"] == pytest.approx(100 * sum(per_label) / len(TAGS))
+    assert scores["char_macro_f1"] == pytest.approx(100 * sum(per_label) / len(TAGS))
 
 
 def test_klue_ner_bugs_are_in_the_official_score_only() -> None:
     """A tagger that finds nothing has a quarter of the official character F1 of three labels thanks to O alone."""
     tokens = {"tokens": list("가나다라")}
     nothing = [Prediction("0", ["B-PS", "I-PS", "O", "O"], ["O"] * 4, details=tokens)]
-    found = metrics.get("klue_ner")().compute(nothing, ["B-PS", "I-PS", "O"])
-    assert found["char_macro_f1"] == pytest.approx(100 * (0 + 0 + 8 / 10) / 3)
-    assert found["char_macro_f1_fixed"] == 0.0
+    scores = metrics.get("klue_ner")().compute(nothing, ["B-PS", "I-PS", "O"])
+    assert scores["char_macro_f1"] == pytest.approx(100 * (0 + 0 + 8 / 10) / 3)
+    assert scores["char_macro_f1_fixed"] == 0.0
 
 
 @QUIET
 @given(sentences=SENTENCES)
 def test_seqeval_scores(sentences: list[list[tuple[str, str, str]]]) -> None:
-    pairs = [([g for _, g, _ in each], [s for _, _, s in each]) for each in sentences]
+    pairs = [([g for _, g, _ in sentence], [p for _, _, p in sentence]) for sentence in sentences]
     assume(any(tag != "O" for gold, _ in pairs for tag in gold))
-    found = compute(metrics.get("seqeval")(), pairs)
+    scores = compute(metrics.get("seqeval")(), pairs)
     report = classification_report([g for g, _ in pairs], [s for _, s in pairs], output_dict=True, zero_division=0)
-    assert found["f1"] == pytest.approx(100 * report["micro avg"]["f1-score"])
+    assert scores["f1"] == pytest.approx(100 * report["micro avg"]["f1-score"])
 
 
 def test_every_metric_says_what_it_selects() -> None:
@@ -258,13 +266,13 @@ RELATIONS = st.lists(
 @given(rows=RELATIONS)
 def test_klue_re_against_its_definition(rows: list[tuple[str, list[float]]]) -> None:
     table = np.array([[v / sum(values) for v in values] for _, values in rows])
-    gold, told = [label for label, _ in rows], [NAMES[index] for index in table.argmax(1)]
+    gold, predicted = [label for label, _ in rows], [NAMES[index] for index in table.argmax(1)]
     predictions = [
-        Prediction(str(n), g, p, details={"probabilities": list(chances)})
-        for n, (g, p, chances) in enumerate(zip(gold, told, table, strict=True))
+        Prediction(str(n), g, p, details={"probabilities": dict(zip(NAMES, chances, strict=True))})
+        for n, (g, p, chances) in enumerate(zip(gold, predicted, table, strict=True))
     ]
     scores = metrics.get("klue_re")().compute(predictions, NAMES)
-    expected = sk.f1_score(gold, told, average="micro", labels=NAMES[1:], zero_division=0.0)
+    expected = sk.f1_score(gold, predicted, average="micro", labels=NAMES[1:], zero_division=0.0)
     assert scores["micro_f1"] == pytest.approx(100 * expected)
     areas = {}
     for index, name in enumerate(NAMES):
@@ -280,8 +288,17 @@ def test_klue_re_against_its_definition(rows: list[tuple[str, list[float]]]) -> 
     assert scores["auprc_fixed"] == pytest.approx(100 * sum(areas.values()) / len(areas))
     if len(areas) == len(NAMES):
         assert scores["auprc"] == pytest.approx(scores["auprc_fixed"])
-    bare = [Prediction(each.id, each.gold, each.prediction) for each in predictions]
+    bare = [replace(prediction, details=None) for prediction in predictions]
     assert metrics.get("klue_re")().compute(bare, NAMES)["auprc"] is None
+    unnamed = [
+        replace(prediction, details={"probabilities": list(chances)})
+        for prediction, chances in zip(predictions, table, strict=True)
+    ]
+    assert metrics.get("klue_re")().compute(unnamed, NAMES)["auprc"] is None
+    # The order of the columns is that of the names, not that of the details.
+    assert metrics.get("klue_re")().compute(predictions, NAMES[::-1])["auprc_fixed"] == pytest.approx(
+        scores["auprc_fixed"]
+    )
 
 
 DEPRELS = [f"r{index}" for index in range(20)]
@@ -307,12 +324,12 @@ def test_klue_dp_against_its_definition(trees: list[list[tuple[int, int, str, st
     scores = compute(metrics.get("klue_dp")(), pairs, DEPRELS)
     words = [word for tree in trees for word in tree]
 
-    def macro(gold: list[int], told: list[int]) -> float:
-        kinds = set(gold) | set(told)
+    def macro(gold: list[int], predicted: list[int]) -> float:
+        kinds = set(gold) | set(predicted)
         total = 0.0
         for kind in kinds:
-            right = sum(g == t == kind for g, t in zip(gold, told, strict=True))
-            total += 2 * right / (gold.count(kind) + told.count(kind))
+            right = sum(g == t == kind for g, t in zip(gold, predicted, strict=True))
+            total += 2 * right / (gold.count(kind) + predicted.count(kind))
         return 100 * total / len(kinds)
 
     assert scores["uas_macro_f1"] == pytest.approx(macro([w[0] for w in words], [w[1] for w in words]))
@@ -335,11 +352,11 @@ def test_states_against_their_definition(states: list[tuple[list[str], list[str]
     scores = compute(metrics.get("wos")(), states)
     assert scores["jga"] == pytest.approx(100 * np.mean([sorted(g) == sorted(p) for g, p in states]))
     turns = []
-    for gold, told in states:
-        precision = np.mean([each in gold for each in told]) if told else 0.0
-        recall = np.mean([each in told for each in gold]) if gold else 0.0
+    for gold, predicted in states:
+        precision = np.mean([slot in gold for slot in predicted]) if predicted else 0.0
+        recall = np.mean([slot in predicted for slot in gold]) if gold else 0.0
         both = precision + recall
-        turns.append(1.0 if not gold and not told else 2 * precision * recall / both if both else 0.0)
+        turns.append(1.0 if not gold and not predicted else 2 * precision * recall / both if both else 0.0)
     assert scores["slot_micro_f1"] == pytest.approx(100 * np.mean(turns))
 
 
@@ -351,27 +368,30 @@ def test_slot_f1_fixed_counts_over_all_turns() -> None:
     assert compute(metrics.get("wos")(), [([], [])])["slot_f1_fixed"] == 100
 
 
-def longest(told: str, gold: str) -> int:
+def longest(predicted: str, gold: str) -> int:
     """Return the length of the longest common substring, by trying them all."""
-    return max((e - s for s in range(len(told)) for e in range(s, len(told) + 1) if told[s:e] in gold), default=0)
+    return max(
+        (e - s for s in range(len(predicted)) for e in range(s, len(predicted) + 1) if predicted[s:e] in gold),
+        default=0,
+    )
 
 
 @QUIET
 @given(
-    told=st.text("가나다 ab.《》()‘’", max_size=8),
+    predicted=st.text("가나다 ab.《》()‘’", max_size=8),
     golds=st.lists(st.text("가나다 ab.《》()‘’", max_size=8), max_size=3),
 )
-def test_klue_mrc_against_its_definition(told: str, golds: list[str]) -> None:
+def test_klue_mrc_against_its_definition(predicted: str, golds: list[str]) -> None:
     def normal(text: str, marks: str) -> str:
         kept = "".join(" " if c in marks else c for c in text.lower())
         return " ".join("".join(c for c in kept if c not in string.punctuation).split())
 
-    scores = compute(metrics.get("klue_mrc")(), [(golds, told)])
+    scores = compute(metrics.get("klue_mrc")(), [(golds, predicted)])
     for ending, marks in (("", ""), ("_fixed", "'\"《》<>〈〉()‘’")):
-        said, wanted = normal(told, marks), [normal(gold, marks) for gold in golds] or [""]
-        assert scores[f"em{ending}"] == (100.0 if said in wanted else 0.0)
+        answer, wanted = normal(predicted, marks), [normal(gold, marks) for gold in golds] or [""]
+        assert scores[f"em{ending}"] == (100.0 if answer in wanted else 0.0)
         best = max(
-            float(said == gold) if not gold or not said else 2 * longest(said, gold) / (len(said) + len(gold))
+            float(answer == gold) if not gold or not answer else 2 * longest(answer, gold) / (len(answer) + len(gold))
             for gold in wanted
         )
         assert scores[f"rouge_w{ending}"] == pytest.approx(100 * best)
@@ -402,15 +422,15 @@ def test_the_best_threshold_against_trying_them_all(rows: list[tuple[bool, str, 
         return metric.compute(
             [
                 Prediction(
-                    str(n), ["king"] if answerable else [], "" if d > threshold else said or "x",
-                    details={"null_score_difference": d, "best_answer": said or "x"},
+                    str(n), ["king"] if answerable else [], "" if d > threshold else predicted or "x",
+                    details={"null_score_difference": d, "best_answer": predicted or "x"},
                 )
-                for n, (answerable, said, d) in enumerate(rows)
+                for n, (answerable, predicted, d) in enumerate(rows)
             ],
             [],
         )  # fmt: skip
 
-    thresholds = [each / 2 for each in range(-8, 9)]
+    thresholds = [half / 2 for half in range(-8, 9)]
     for key in ("f1", "em"):
         tried = [at(threshold)[key] for threshold in thresholds]
         assert at(0.0)[f"best_{key}"] == pytest.approx(max(value for value in tried if value is not None))

@@ -1,4 +1,4 @@
-"""The fast score of a multiset of examples is what ``compute`` says of the examples repeated."""
+"""The fast score of a resample equals what ``compute`` returns for the repeated examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELATIONS = [f"r{index}" for index in range(18)]
 SLOTS = ["s-a-1", "s-a-2", "s-b-1"]
 
 label = st.sampled_from(LABELS)
-number = st.integers(-400, 400).map(lambda each: each / 100)
+number = st.integers(-400, 400).map(lambda value: value / 100)
 constant = st.just(0.1)
 text = st.one_of(
     st.sampled_from(["", "the", "a cat", "Cat!", "서울", "《서울》", "。"]), st.text("ab 서울", max_size=5)
@@ -30,22 +30,22 @@ text = st.one_of(
 state = st.lists(st.sampled_from(SLOTS), unique=True)
 
 
-def sides(gold: st.SearchStrategy[Any], said: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[Any, Any]]]:
-    return st.lists(st.tuples(gold, said), min_size=1, max_size=25)
+def sides(gold: st.SearchStrategy[Any], predicted: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[Any, Any]]]:
+    return st.lists(st.tuples(gold, predicted), min_size=1, max_size=25)
 
 
 @st.composite
 def sentences(draw: st.DrawFn) -> list[tuple[Any, Any]]:
     words = st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), min_size=1, max_size=7)
-    return [([g for g, _ in each], [p for _, p in each]) for each in draw(st.lists(words, min_size=1, max_size=8))]
+    return [([g for g, _ in tags], [p for _, p in tags]) for tags in draw(st.lists(words, min_size=1, max_size=8))]
 
 
 @st.composite
 def trees(draw: st.DrawFn) -> list[tuple[Any, Any]]:
     word = st.tuples(*[st.integers(0, 2)] * 2, *[st.sampled_from(RELATIONS)] * 2)
     return [
-        tuple({"heads": [w[i] for w in each], "relations": [w[i + 2] for w in each]} for i in (0, 1))
-        for each in draw(st.lists(st.lists(word, min_size=1, max_size=5), min_size=1, max_size=8))
+        tuple({"heads": [w[i] for w in tree], "relations": [w[i + 2] for w in tree]} for i in (0, 1))
+        for tree in draw(st.lists(st.lists(word, min_size=1, max_size=5), min_size=1, max_size=8))
     ]
 
 
@@ -71,40 +71,56 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
 
 def predictions_of(pairs: Sequence[tuple[Any, Any]]) -> list[Prediction]:
     return [
-        Prediction(str(n), gold, said, details={"tokens": ["x"] * len(gold)} if isinstance(gold, list) else None)
-        for n, (gold, said) in enumerate(pairs)
+        Prediction(str(n), gold, predicted, details={"tokens": ["x"] * len(gold)} if isinstance(gold, list) else None)
+        for n, (gold, predicted) in enumerate(pairs)
     ]
 
 
-def agree(metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str], seed: int) -> None:
+def check_agreement(metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str], seed: int) -> None:
     """Compare the resampler with ``compute`` on all examples and on resamples, few distinct examples among them."""
     resampler = metric.resampler(predictions, labels)
     n = len(predictions)
     assert resampler.size == n
     rng = np.random.default_rng(seed)
     counts = np.stack([np.ones(n), *(np.bincount(rng.integers(0, m, n), minlength=n) for m in (n, n, max(1, n // 3)))])
-    found = resampler.scores(counts.astype(float))
-    assert found.shape == (len(counts),)
-    for each, score in zip(counts.astype(int), found, strict=True):
-        repeated = [one for one, count in zip(predictions, each, strict=True) for _ in range(count)]
+    scores = resampler.scores(counts.astype(float))
+    assert scores.shape == (len(counts),)
+    for row, score in zip(counts.astype(int), scores, strict=True):
+        repeated = [prediction for prediction, count in zip(predictions, row, strict=True) for _ in range(count)]
         expected = metric.compute(repeated, labels)[metric.selects]
         if expected is None:
             assert np.isnan(score)
         else:
             assert score == pytest.approx(expected, abs=1e-6)
             if resampler.right is not None:
-                assert score == pytest.approx(100 * (each @ resampler.right) / each.sum())
+                assert score == pytest.approx(100 * (row @ resampler.right) / row.sum())
     assert resampler.value() == pytest.approx(metric.compute(predictions, labels)[metric.selects], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_multisets_score_as_repeated_examples(name: str) -> None:
+def test_resamples_score_as_repeated_examples(name: str) -> None:
     strategy, labels = CASES[name]
 
     @QUIET
     @given(pairs=strategy, seed=st.integers(0, 9))
     def check(pairs: list[tuple[Any, Any]], seed: int) -> None:
-        agree(metrics.get(name)(), predictions_of(pairs), labels, seed)
+        check_agreement(metrics.get(name)(), predictions_of(pairs), labels, seed)
+
+    check()
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_metric_names_all_its_scores(name: str) -> None:
+    """Else its score would be refused as a ``metric_key`` before training."""
+    strategy, labels = CASES[name]
+    metric = metrics.get(name)()
+    assert metric.selects in metric.keys
+    assert metric.lower_is_better <= metric.keys
+
+    @QUIET
+    @given(pairs=strategy)
+    def check(pairs: list[tuple[Any, Any]]) -> None:
+        assert metric.compute(predictions_of(pairs), labels).keys() <= metric.keys
 
     check()
 
@@ -116,7 +132,7 @@ def test_every_metric_is_tried() -> None:
 @pytest.mark.parametrize("language", ["ko", "ja"])
 def test_answers_in_other_languages(language: str) -> None:
     pairs = [(["서울"], "서울시"), (["a cat"], "the cat"), ([""], ""), (["東京。"], "東京")]
-    agree(metrics.get("squad")(language=language), predictions_of(pairs), (), 1)
+    check_agreement(metrics.get("squad")(language=language), predictions_of(pairs), (), 1)
 
 
 def test_a_metric_without_a_resampler_of_its_own_is_computed() -> None:
@@ -124,17 +140,17 @@ def test_a_metric_without_a_resampler_of_its_own_is_computed() -> None:
         selects: ClassVar[str] = "median"
 
         def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-            value = float(np.median([each.prediction for each in predictions]))
+            value = float(np.median([prediction.prediction for prediction in predictions]))
             return {"median": None if value == 0 else value}
 
-    agree(Median(), predictions_of([(0, each) for each in (0, 1, 5, 9, 0, 0)]), (), 2)
+    check_agreement(Median(), predictions_of([(0, value) for value in (0, 1, 5, 9, 0, 0)]), (), 2)
 
 
 def test_large_numbers_keep_their_digits() -> None:
     """Without subtracting the mean, the moments of numbers around a million would lose theirs."""
     rng = np.random.default_rng(3)
     gold = 1e6 + rng.normal(size=50)
-    agree(metrics.get("pearson")(), predictions_of([(g, 1e-9 * (g + rng.normal())) for g in gold]), (), 4)
+    check_agreement(metrics.get("pearson")(), predictions_of([(g, 1e-9 * (g + rng.normal())) for g in gold]), (), 4)
 
 
 def test_numbers_that_are_none_make_the_score_undefined() -> None:
@@ -166,7 +182,7 @@ def test_shares_say_which_examples_are_right(name: str, pairs: list[tuple[Any, A
     ],
 )
 def test_errors_are_those_of_compute(ask: Callable[[], Resampler]) -> None:
-    with pytest.raises(Claf2Error, match=r"which of 3 labels|no official script"):
+    with pytest.raises(Claf2Error, match=r"the task has 3 labels|no official script"):
         ask()
 
 

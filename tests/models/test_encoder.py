@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,15 +18,16 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from claf2.batch import Batch
+from claf2.data.batch import Batch
 from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
-from claf2.models.encoder import EncoderWithHeads, Part, build, label_order, position_limit
-from claf2.models.names import AnyHead
+from claf2.models import ModelSpec
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit, stored_label_order
 from claf2.models.packing import GROUP_OVERHEAD, STACKS, Layout
-from claf2.store import save_task
 from claf2.tokenizers.build import load_tokenizer
+from claf2.training.checkpoint import save_task_model
 
 ARCHITECTURES = ("bert", "roberta", "electra", "deberta-v2", "modernbert", "xlm-roberta", "albert", "distilbert")
 LABELS = {
@@ -51,8 +53,8 @@ TARGETS: dict[str, dict[str, Any]] = {
 
 def make(folder: Path, kind: str, labels: Sequence[str] | None = None, seed: int = 1) -> EncoderWithHeads:
     head = heads.get(kind)()
-    part = Part(head, LABELS[kind] if labels is None else labels)
-    return build(AnyHead(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=seed)
+    part = TaskHead(head, LABELS[kind] if labels is None else labels)
+    return build_model(ModelSpec(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=seed)
 
 
 def tensors(kind: str) -> dict[str, torch.Tensor]:
@@ -63,32 +65,34 @@ def tensors(kind: str) -> dict[str, torch.Tensor]:
     return batch | {name: torch.tensor(value) for name, value in TARGETS[kind].items()}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(LABELS))
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_steps_and_reloads(model_type: str, kind: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = model_folder(model_type)
     model, head = make(folder, kind), heads.get(kind)()
     batch = tensors(kind)
-    before = {name: each.clone() for name, each in model.weights().items()}
+    before = {name: tensor.clone() for name, tensor in model.weights().items()}
     head.loss(model("t", batch), batch).sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
-    assert any(not torch.equal(before[name], each) for name, each in model.weights().items())
+    assert any(not torch.equal(before[name], tensor) for name, tensor in model.weights().items())
 
     model.eval()
-    save_task(model, load_tokenizer(folder), "t", tmp_path)
+    save_task_model(model, load_tokenizer(folder), "t", tmp_path)
     kinds = head.network() if not head.auto_class else getattr(transformers, head.auto_class)
     again = kinds.from_pretrained(tmp_path).eval()
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", *head.inputs)}
     with torch.no_grad():
-        mine, theirs = model("t", batch), again(**inputs)
-    compared = {"logits", "start_logits", "end_logits", "heads", "relations", "gates"} & vars(mine).keys()
+        output, reloaded_output = model("t", batch), again(**inputs)
+    compared = {"logits", "start_logits", "end_logits", "heads", "relations", "gates"} & vars(output).keys()
     assert compared
     for name in compared:
-        torch.testing.assert_close(getattr(mine, name), getattr(theirs, name))
+        torch.testing.assert_close(getattr(output, name), getattr(reloaded_output, name))
     if LABELS[kind]:
         assert list(again.config.id2label.values()) == LABELS[kind]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(LABELS))
 @pytest.mark.parametrize("model_type", sorted({*STACKS} - {"xlm-roberta-xl"}))
 def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_folder: Callable[..., Path]) -> None:
@@ -102,11 +106,13 @@ def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_fo
     for model in (padded, packed):
         loss = head.loss(model("t", batch | {"lengths": batch["attention_mask"].sum(-1)}), batch).sum()
         loss.backward()
-        results.append((loss, {name: each.grad for name, each in model.named_parameters() if each.grad is not None}))
+        results.append(
+            (loss, {name: tensor.grad for name, tensor in model.named_parameters() if tensor.grad is not None})
+        )
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
     assert results[0][1].keys() == results[1][1].keys()
-    for name, each in results[0][1].items():
-        torch.testing.assert_close(each, results[1][1][name], atol=1e-5, rtol=1e-5)
+    for name, tensor in results[0][1].items():
+        torch.testing.assert_close(tensor, results[1][1][name], atol=1e-5, rtol=1e-5)
     assert "packed" not in packed.head("t").config.to_json_string()
 
 
@@ -116,20 +122,20 @@ def test_an_answer_module_is_saved_and_loaded(
 ) -> None:
     """Head san, a network of ours: the same logits from what is saved, packed or not, and none without segments."""
     folder = model_folder(model_type, type_vocab_size=2)
-    part = Part(heads.get("san")(), LABELS["classify"])
-    model = build(AnyHead(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1).eval()
-    batch = {name: each for name, each in tensors("classify").items() if name != "labels"}
+    part = TaskHead(heads.get("san")(), LABELS["classify"])
+    model = build_model(ModelSpec(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1).eval()
+    batch = {name: tensor for name, tensor in tensors("classify").items() if name != "labels"}
     batch["token_type_ids"] = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0]])
-    save_task(model, load_tokenizer(folder), "t", tmp_path)
+    save_task_model(model, load_tokenizer(folder), "t", tmp_path)
     again = part.head.network().from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        mine = model("t", batch).logits
-        theirs = again(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
-        torch.testing.assert_close(mine, theirs)
+        logits = model("t", batch).logits
+        reloaded_logits = again(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
+        torch.testing.assert_close(logits, reloaded_logits)
         if model.pack():
-            torch.testing.assert_close(model("t", batch | {"lengths": batch["attention_mask"].sum(-1)}).logits, mine)
-    with pytest.raises(ConfigError, match="does not tell a first text from a second"):
-        build(AnyHead(), model_folder("modernbert"), {"t": part}, vocab_size=100, pad_id=0, seed=1)
+            torch.testing.assert_close(model("t", batch | {"lengths": batch["attention_mask"].sum(-1)}).logits, logits)
+    with pytest.raises(ConfigError, match="does not distinguish a first text from a second"):
+        build_model(ModelSpec(), model_folder("modernbert"), {"t": part}, vocab_size=100, pad_id=0, seed=1)
 
 
 @pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])
@@ -146,7 +152,7 @@ def test_what_is_packed_is_unpacked(lengths: list[int], overhead: int) -> None:
         layout = Layout(np.array(lengths), width, torch.device("cpu"))
     hidden = torch.arange(1.0, len(lengths) * width + 1).view(len(lengths), width, 1)
     packed = layout.pack(hidden)
-    assert packed.shape[1] == sum(group.tokens for group in layout.groups) == sum(max(1, each) for each in lengths)
+    assert packed.shape[1] == sum(group.tokens for group in layout.groups) == sum(max(1, length) for length in lengths)
     back = layout.unpack(packed, len(lengths), width)
     for row, length in enumerate(lengths):
         assert torch.equal(back[row, :length], hidden[row, :length])
@@ -170,10 +176,10 @@ def test_fresh_weights_depend_on_the_seed_alone(model_folder: Callable[..., Path
 
 
 def test_several_heads_share_one_encoder(model_folder: Callable[..., Path]) -> None:
-    parts = {kind: Part(heads.get(kind)(), LABELS[kind]) for kind in ("classify", "tag", "span")}
-    model = build(AnyHead(), model_folder(), parts, vocab_size=100, pad_id=0, seed=1)
-    alone = sum(each.numel() for each in make(model_folder(), "classify").parameters())
-    shared = sum(each.numel() for each in model.parameters())
+    parts = {kind: TaskHead(heads.get(kind)(), LABELS[kind]) for kind in ("classify", "tag", "span")}
+    model = build_model(ModelSpec(), model_folder(), parts, vocab_size=100, pad_id=0, seed=1)
+    alone = sum(parameter.numel() for parameter in make(model_folder(), "classify").parameters())
+    shared = sum(parameter.numel() for parameter in model.parameters())
     assert shared - alone == 32 * 3 + 3 + 32 * 2 + 2
     assert model.head("classify").bert is model.head("tag").bert is model.head("span").bert
 
@@ -185,16 +191,18 @@ def test_a_part_of_the_encoder_must_not_stay_random(model_folder: Callable[..., 
     weights = load_file(source / "model.safetensors")
     lost = next(name for name in weights if name.endswith("query.weight"))
     save_file(
-        {name: each for name, each in weights.items() if name != lost}, folder / "model.safetensors", {"format": "pt"}
+        {name: tensor for name, tensor in weights.items() if name != lost},
+        folder / "model.safetensors",
+        {"format": "pt"},
     )
     (folder / "config.json").write_text((source / "config.json").read_text())
-    with pytest.raises(ModelError, match=r"1 weights of the encoder are not there, .*query\.weight"):
+    with pytest.raises(ModelError, match=r"1 encoder weights are missing, .*query\.weight"):
         make(folder, "classify")
 
 
 def test_a_stored_head_for_other_labels_is_not_taken_over(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     trained = make(model_folder(), "classify", ["no", "yes", "so"])
-    save_task(trained, load_tokenizer(model_folder()), "t", tmp_path)
+    save_task_model(trained, load_tokenizer(model_folder()), "t", tmp_path)
     same = make(tmp_path, "classify", ["no", "yes", "so"], seed=5)
     other = make(tmp_path, "classify", ["a", "b", "c"], seed=5)
     stored = trained.head("t").classifier.weight
@@ -205,31 +213,190 @@ def test_a_stored_head_for_other_labels_is_not_taken_over(model_folder: Callable
     )
 
 
-def test_labels_keep_the_order_of_the_weights(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    save_task(make(model_folder(), "classify", ["no", "yes", "so"]), load_tokenizer(model_folder()), "t", tmp_path)
-    assert label_order(AnyHead(), tmp_path, ["so", "no", "yes"]) == ["no", "yes", "so"]
-    assert label_order(AnyHead(), tmp_path, ["so", "no", "maybe"]) == ["so", "no", "maybe"]
+@pytest.mark.parametrize("kind", ["classify", "tag", "parse", "dialogue", "choice", "san"])
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2"])
+def test_a_stored_head_is_put_into_the_order_of_the_task(
+    kind: str, model_type: str, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Each label keeps its output, and what is saved says so."""
+    folder = model_folder(model_type, type_vocab_size=2)
+    labels = LABELS["classify" if kind == "san" else kind]
+    moved = [*labels[1:], labels[0]]
+    batch = tensors("classify" if kind == "san" else kind)
+    del batch[next(iter({"labels", "heads", "gates"} & batch.keys()))]
+    stored, twice = make(folder, kind, labels).eval(), tmp_path / "twice"
+    save_task_model(stored, load_tokenizer(folder), "t", tmp_path)
+    model = make(tmp_path, kind, moved).eval()
+    save_task_model(model, load_tokenizer(folder), "t", twice)
+    back = make(twice, kind, labels).eval()
+    assert list(model.head("t").config.id2label.values()) == moved
+    with torch.no_grad():
+        before, after, again = (vars(entry("t", batch)) for entry in (stored, model, back))
+    ordered = {"classify": "logits", "tag": "logits", "san": "logits", "parse": "relations"}.get(kind)
+    for name in {"logits", "heads", "relations", "gates"} & before.keys():
+        order = [labels.index(label) for label in moved] if name == ordered else [*range(before[name].shape[-1])]
+        torch.testing.assert_close(after[name], before[name][..., order])
+        assert torch.equal(again[name], before[name])
+
+
+def test_the_order_of_stored_labels(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    save_task_model(
+        make(model_folder(), "classify", ["no", "yes", "so"]), load_tokenizer(model_folder()), "t", tmp_path
+    )
+    assert stored_label_order(ModelSpec(), tmp_path, ["so", "no", "yes"]) == [2, 0, 1]
+    assert stored_label_order(ModelSpec(), tmp_path, ["no", "yes", "so"]) is None
+    assert stored_label_order(ModelSpec(), tmp_path, ["so", "no", "maybe"]) is None
+    assert stored_label_order(ModelSpec(), "scratch", ["so", "no", "yes"]) is None
 
 
 def test_wrong_inputs_are_one_line(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    part = {"t": Part(heads.get("classify")(), ["a", "b"])}
+    part = {"t": TaskHead(heads.get("classify")(), ["a", "b"])}
     with pytest.raises(ModelError, match="leave out the token section"):
-        build(AnyHead(), model_folder(), part, vocab_size=100_000, pad_id=0, seed=1)
-    with pytest.raises(Claf2Error, match="is no architecture; did you mean 'bert'"):
-        build(AnyHead(architecture={"model_type": "bertt"}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
+        build_model(ModelSpec(), model_folder(), part, vocab_size=100_000, pad_id=0, seed=1, has_token_section=True)
+    with pytest.raises(ModelError, match=r"100000 ids, .* rows: save the model again after resize_token"):
+        build_model(ModelSpec(), model_folder(), part, vocab_size=100_000, pad_id=0, seed=1)
+    with pytest.raises(Claf2Error, match="is not an architecture; did you mean 'bert'"):
+        build_model(ModelSpec(architecture={"model_type": "bertt"}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
     with pytest.raises(Claf2Error, match="no such setting; did you mean 'hidden_size'"):
-        build(AnyHead(architecture={"hiden_size": 3}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
-    with pytest.raises(ModelError, match="no usable model there"):
-        build(AnyHead(), tmp_path, part, vocab_size=9, pad_id=0, seed=1)
+        build_model(ModelSpec(architecture={"hiden_size": 3}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
+    with pytest.raises(ModelError, match="not a usable model"):
+        build_model(ModelSpec(), tmp_path, part, vocab_size=9, pad_id=0, seed=1)
 
 
 def test_positions(model_folder: Callable[..., Path]) -> None:
-    assert position_limit(AnyHead(), model_folder("bert")) == 514
-    assert position_limit(AnyHead(), model_folder("roberta")) == 512
+    assert position_limit(ModelSpec(), model_folder("bert")) == 514
+    assert position_limit(ModelSpec(), model_folder("roberta")) == 512
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "limit"),
+    [
+        ("bert", {}, 40),
+        ("roberta", {"pad_token_id": 1}, 38),
+        ("mpnet", {"pad_token_id": 1}, 38),
+        ("longformer", {"pad_token_id": 1, "attention_window": [8, 8]}, 38),
+        ("camembert", {"pad_token_id": 3}, 36),
+        ("albert", {}, 40),
+        ("deberta-v2", {"relative_attention": True, "position_biased_input": True}, 40),
+        ("deberta-v2", {"relative_attention": True, "position_biased_input": False}, None),
+        ("deberta", {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p"]}, None),
+        ("modernbert", {}, None),
+        ("xlnet", {"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 64}, None),
+    ],
+)
+def test_the_longest_input_is_computed_and_a_longer_one_not(
+    model_type: str, settings: dict[str, Any], limit: int | None, tmp_path: Path
+) -> None:
+    sizes = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 40, "vocab_size": 20, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+        "cls_token_id": 2, "sep_token_id": 3,
+    }  # fmt: skip
+    known = transformers.AutoConfig.for_model(model_type).to_dict()
+    fitting = {name: size for name, size in sizes.items() if name in known} | settings
+    config = transformers.AutoConfig.for_model(model_type, **fitting)
+    config.save_pretrained(tmp_path)
+    assert position_limit(ModelSpec(), tmp_path) == limit
+    encoder = transformers.AutoModel.from_config(config).eval()
+
+    def compute(length: int) -> None:
+        with torch.no_grad():
+            encoder(input_ids=torch.full((1, length), 5))
+
+    compute(limit or 100)
+    if limit is not None:
+        with pytest.raises((IndexError, RuntimeError)):
+            compute(limit + 1)
+
+
+def _pointer(_: bytes) -> bytes:
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 440473133\n"
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda _: b"", "is empty: download it again"),
+    "pointer": (_pointer, "is a Git LFS pointer, not the file: git lfs pull"),
+    "page": (lambda _: b"<!DOCTYPE html><html><body>404</body></html>", "is an HTML page"),
+    "cut": (lambda content: content[: len(content) // 2], r"is incomplete \(\d+ bytes\)"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("layout", ["model.safetensors", "pytorch_model.bin", "shards", "index", "config.json"])
+def test_a_damaged_file_is_named(layout: str, damage: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    if damage == "cut" and layout in ("index", "config.json"):
+        pytest.skip("JSON that ends too early is reported by its parser")
+    source = model_folder()
+    weights = load_file(source / "model.safetensors")
+    shutil.copy(source / "config.json", tmp_path)
+    name = layout
+    if layout == "pytorch_model.bin":
+        torch.save(weights, tmp_path / name)
+    elif layout in ("shards", "index"):
+        name = "model-00001-of-00001.safetensors"
+        shutil.copy(source / "model.safetensors", tmp_path / name)
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, name)}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+        name = "model.safetensors.index.json" if layout == "index" else name
+    else:
+        shutil.copy(source / "model.safetensors", tmp_path)
+    make(tmp_path, "classify")  # whole, it loads
+    change, reason = DAMAGES[damage]
+    (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+    with pytest.raises(
+        ModelError, match=rf"(its weights cannot be loaded|not a usable model): {name} {reason}"
+    ) as info:
+        make(tmp_path, "classify")
+    assert info.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", [None, [1, 2], nn.Linear(2, 2)])
+def test_a_pickle_that_is_no_state_dict_is_one_line(
+    content: object, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copy(model_folder() / "config.json", tmp_path)
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"its weights cannot be loaded: .*save the model again with save_pretrained"):
+        make(tmp_path, "classify")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id2label": ["0", "1"]}, "id2label does not map numbers to names"),
+        ({"id2label": {"a": "0"}}, "id2label does not map numbers to names"),
+        ({"hidden_size": "32"}, "'hidden_size' expected int"),
+        ({"num_attention_heads": 0}, "modulo by zero"),
+        ({"hidden_act": "gulu"}, "KeyError: 'gulu'"),
+        ({"model_type": ["bert"]}, "unhashable type"),
+        ({"dtype": "float99"}, "float99"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, "contains custom code"),
+    ],
+)
+def test_odd_values_of_a_configuration_are_one_line(
+    change: dict[str, Any], reason: str, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    values = json.loads((model_folder() / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | change))
+    shutil.copy(model_folder() / "model.safetensors", tmp_path)
+    with pytest.raises(ModelError, match=rf"(its weights cannot be loaded|not a usable model): .*{reason}"):
+        make(tmp_path, "classify")
+
+
+def test_layers_that_are_left_out_are_named(
+    model_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = json.loads((model_folder() / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 1}))
+    shutil.copy(model_folder() / "model.safetensors", tmp_path)
+    make(model_folder(), "tag")
+    assert not caplog.records
+    make(tmp_path, "tag")
+    assert "weights of layers are not used" in caplog.text
 
 
 def test_best_works_in_a_pipeline_without_claf2(model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    save_task(make(model_folder(), "classify"), load_tokenizer(model_folder()), "t", tmp_path)
+    save_task_model(make(model_folder(), "classify"), load_tokenizer(model_folder()), "t", tmp_path)
     code = (
         "import sys, json\n"
         "from transformers import pipeline\n"

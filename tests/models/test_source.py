@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import logging
 import tarfile
 import threading
 import zipfile
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from claf2.errors import ModelError
-from claf2.models.source import cache_dir, resolve
+from claf2.models.source import resolve_model
+from claf2.runtime.files import default_cache_dir, sha256
 
 
 def archive(kind: str, marker: str, inner: str = "model/") -> bytes:
@@ -84,55 +86,95 @@ def marker(folder: Path | str) -> str:
 def test_archives(kind: str, inner: str, tmp_path: Path) -> None:
     path = tmp_path / f"m.{kind}"
     path.write_bytes(archive(kind, "one", inner))
-    assert marker(resolve(str(path), cache=tmp_path / "cache")) == "one"
+    assert marker(resolve_model(str(path), cache=tmp_path / "cache")) == "one"
     path.write_bytes(archive(kind, "two", inner))
-    assert marker(resolve(str(path), cache=tmp_path / "cache")) == "two"
+    assert marker(resolve_model(str(path), cache=tmp_path / "cache")) == "two"
 
 
 def test_a_folder_is_itself_and_an_unknown_name_is_the_hubs(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m/config.json").write_text("{}")
-    assert resolve(str(tmp_path / "m"), cache=tmp_path) == tmp_path / "m"
-    assert resolve("klue/bert-base", cache=tmp_path) == "klue/bert-base"
-    assert resolve("bert-base-cased", cache=tmp_path) == "bert-base-cased"
+    assert resolve_model(str(tmp_path / "m"), cache=tmp_path) == tmp_path / "m"
+    assert resolve_model("klue/bert-base", cache=tmp_path) == "klue/bert-base"
+    assert resolve_model("bert-base-cased", cache=tmp_path) == "bert-base-cased"
 
 
 def test_two_urls_with_one_basename_do_not_collide(server: Server, tmp_path: Path) -> None:
     server.files = {"/a/m.zip": archive("zip", "one"), "/b/m.zip": archive("zip", "two")}
-    assert marker(resolve(f"{server.url}/a/m.zip", cache=tmp_path)) == "one"
-    assert marker(resolve(f"{server.url}/b/m.zip", cache=tmp_path)) == "two"
-    assert marker(resolve(f"{server.url}/a/m.zip", cache=tmp_path)) == "one"
+    assert marker(resolve_model(f"{server.url}/a/m.zip", cache=tmp_path)) == "one"
+    assert marker(resolve_model(f"{server.url}/b/m.zip", cache=tmp_path)) == "two"
+    assert marker(resolve_model(f"{server.url}/a/m.zip", cache=tmp_path)) == "one"
     assert server.gets == [("/a/m.zip", 200), ("/b/m.zip", 200), ("/a/m.zip", 304)]
     server.files["/a/m.zip"] = archive("zip", "three")
-    assert marker(resolve(f"{server.url}/a/m.zip", cache=tmp_path)) == "three"
+    assert marker(resolve_model(f"{server.url}/a/m.zip", cache=tmp_path)) == "three"
 
 
 def test_a_server_out_of_reach_leaves_the_copy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = Server()
     server.files = {"/m.zip": archive("zip", "one")}
-    assert marker(resolve(f"{server.url}/m.zip", cache=tmp_path)) == "one"
+    assert marker(resolve_model(f"{server.url}/m.zip", cache=tmp_path)) == "one"
     server.stop()
-    assert marker(resolve(f"{server.url}/m.zip", cache=tmp_path)) == "one"
-    with pytest.raises(ModelError, match=r"out of reach"):
-        resolve(f"{server.url}/other.zip", cache=tmp_path)
+    assert marker(resolve_model(f"{server.url}/m.zip", cache=tmp_path)) == "one"
+    with pytest.raises(ModelError, match="cannot be reached"):
+        resolve_model(f"{server.url}/other.zip", cache=tmp_path)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def test_a_download_that_has_changed_is_downloaded_again(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("claf2"), "propagate", True)
+    server.files = {"/m.zip": archive("zip", "one")}
+    url = f"{server.url}/m.zip"
+    folder = resolve_model(url, cache=tmp_path)
+    (download,) = (path for path in (tmp_path / "downloads").iterdir() if path.suffix != ".json")
+    (memo,) = (tmp_path / "downloads").glob("*.json")
+    damage(download)
+    assert resolve_model(url, cache=tmp_path) == folder
+    assert sha256(download) == download.name
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{download}: changed since it was downloaded: downloaded again"
+    ]
+    damage(memo)
+    assert resolve_model(url, cache=tmp_path) == folder
+    assert f"{memo}: damaged" in caplog.text
+    assert server.gets == [("/m.zip", 200)] * 3
+    damage(download)
+    server.files.clear()
+    with pytest.raises(ModelError, match="the server answers 404"):
+        resolve_model(url, cache=tmp_path)
+
+
+def test_a_changed_download_does_not_stand_in_for_a_server(tmp_path: Path) -> None:
+    server = Server()
+    server.files = {"/m.zip": archive("zip", "one")}
+    resolve_model(f"{server.url}/m.zip", cache=tmp_path)
+    server.stop()
+    (download,) = (path for path in (tmp_path / "downloads").iterdir() if path.suffix != ".json")
+    damage(download)
+    with pytest.raises(ModelError, match="cannot be reached"):
+        resolve_model(f"{server.url}/m.zip", cache=tmp_path)
 
 
 def test_what_is_refused(server: Server, tmp_path: Path) -> None:
     def refused(name: str, reason: str) -> None:
         with pytest.raises(ModelError, match=reason) as caught:
-            resolve(name, cache=tmp_path / "cache")
+            resolve_model(name, cache=tmp_path / "cache")
         assert "\n" not in str(caught.value)
 
     for kind in ("zip", "tar.gz"):
         (tmp_path / f"cut.{kind}").write_bytes(archive(kind, "x" * 2000)[:-60])
         refused(str(tmp_path / f"cut.{kind}"), "archive")
     (tmp_path / "text.zip").write_text("no archive")
-    refused(str(tmp_path / "text.zip"), "neither a folder nor an archive")
+    refused(str(tmp_path / "text.zip"), "neither a folder nor a complete archive")
     (tmp_path / "empty").mkdir()
-    refused(str(tmp_path / "empty"), r"no config\.json in it")
+    refused(str(tmp_path / "empty"), r"the folder has no config\.json")
     refused(str(tmp_path / "emptyy"), "no such file or folder; did you mean 'empty'")
     server.files = {"/short.zip": archive("zip", "x")}
-    refused(f"{server.url}/short.zip", r"bytes came; fetch it again|out of reach")
+    refused(f"{server.url}/short.zip", r"bytes; download it again|cannot be reached")
     refused(f"{server.url}/none.zip", "the server answers 404")
     assert not list((tmp_path / "cache").rglob(".unpack-*"))
 
@@ -141,10 +183,10 @@ def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
     path = tmp_path / "evil.tar.gz"
     path.write_bytes(archive("tar.gz", "x", "../../"))
     with pytest.raises(ModelError, match="archive"):
-        resolve(str(path), cache=tmp_path / "a/b/cache")
+        resolve_model(str(path), cache=tmp_path / "a/b/cache")
     assert not list(tmp_path.rglob("config.json"))
 
 
 def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLAF2_CACHE", str(tmp_path))
-    assert cache_dir() == tmp_path
+    assert default_cache_dir() == tmp_path

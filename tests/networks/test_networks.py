@@ -9,8 +9,8 @@ import torch
 from transformers import BertConfig
 
 from claf2.heads import heads
-from claf2.networks.biaffine import BiaffineParser
-from claf2.networks.slots import SlotGenerator
+from claf2.heads.networks.biaffine import BiaffineParser
+from claf2.heads.networks.slots import SlotGenerator
 
 SIZES: dict[str, Any] = {
     "vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
@@ -45,7 +45,7 @@ def make(kind: str) -> tuple[Any, Any, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("kind", ["parse", "dialogue", "san"])
 def test_gradients_equal_finite_differences(kind: str) -> None:
     head, network, batch = make(kind)
-    given = {name: each for name, each in batch.items() if kind != "san" or name != "labels"}
+    given = {name: tensor for name, tensor in batch.items() if kind != "san" or name != "labels"}
 
     def loss() -> torch.Tensor:
         # Through the gold heads and values, whose choice does not jump.
@@ -61,11 +61,11 @@ def test_gradients_equal_finite_differences(kind: str) -> None:
     network._drop = lambda values, whole_words=False: values
     loss().backward()
     checked = 0
-    for name, each in network.named_parameters():
-        if each.grad is None or "pooler" in name:
+    for name, tensor in network.named_parameters():
+        if tensor.grad is None or "pooler" in name:
             continue
-        place = int(each.grad.abs().argmax())
-        flat = each.data.view(-1)
+        place = int(tensor.grad.abs().argmax())
+        flat = tensor.data.view(-1)
         before, step = float(flat[place]), 1e-3
         sides = []
         for side in (before + step, before - step):
@@ -74,7 +74,7 @@ def test_gradients_equal_finite_differences(kind: str) -> None:
         flat[place] = before
         # Losses are taken in single precision, which bounds how close the two can come.
         expected = (sides[0] - sides[1]) / (2 * step)
-        assert float(each.grad.view(-1)[place]) == pytest.approx(expected, rel=1e-2, abs=3e-3), name
+        assert float(tensor.grad.view(-1)[place]) == pytest.approx(expected, rel=1e-2, abs=3e-3), name
         checked += 1
     assert checked > (20 if kind == "san" else 25)
 
@@ -83,14 +83,14 @@ def test_an_answer_hangs_on_both_texts_and_on_no_padding() -> None:
     _, network, batch = make("san")
     ids, mask, types = IDS, batch["attention_mask"], batch["token_type_ids"]
     network.eval()
-    whole = network(ids, mask, types).logits.detach()
-    assert whole.exp().sum(-1).tolist() == pytest.approx([1.0, 1.0])
+    batched = network(ids, mask, types).logits.detach()
+    assert batched.exp().sum(-1).tolist() == pytest.approx([1.0, 1.0])
     alone = network(ids[1:, :3], mask[1:, :3], types[1:, :3]).logits
-    torch.testing.assert_close(alone, whole[1:])
+    torch.testing.assert_close(alone, batched[1:])
     for place in (1, 3):
         other = ids.clone()
         other[0, place] = 12
-        assert not torch.allclose(network(other, mask, types).logits[0], whole[0])
+        assert not torch.allclose(network(other, mask, types).logits[0], batched[0])
     assert torch.isfinite(network(ids, mask, types * 0).logits).all()  # one text stands for both
 
 
@@ -103,10 +103,10 @@ def test_a_step_is_always_kept() -> None:
 
 def test_no_word_hangs_on_padding_and_rows_do_not_touch_each_other() -> None:
     _, network, batch = make("parse")
-    inputs = {name: each for name, each in batch.items() if name not in ("heads", "relations")}
+    inputs = {name: tensor for name, tensor in batch.items() if name not in ("heads", "relations")}
     with torch.no_grad():
         both = network(**inputs)
-        alone = network(**{name: each[1:] for name, each in inputs.items()})
+        alone = network(**{name: tensor[1:] for name, tensor in inputs.items()})
     assert both.heads.shape == (2, 2, 3)
     assert both.heads[1, :, 2].max() < -1e30
     torch.testing.assert_close(both.heads[1, 0, :2], alone.heads[0, 0, :2])
@@ -116,19 +116,19 @@ def test_a_parser_at_work_does_not_look_at_gold_heads() -> None:
     _, network, batch = make("parse")
     assert isinstance(network, BiaffineParser)
     with torch.no_grad():
-        told = network(**batch)
+        output = network(**batch)
         other = network(**{**batch, "heads": 1 - batch["heads"].clamp(0, 1)})
-    torch.testing.assert_close(told.relations, other.relations)
+    torch.testing.assert_close(output.relations, other.relations)
 
 
 def test_a_generator_at_work_does_not_look_at_gold_values() -> None:
     _, network, batch = make("dialogue")
     assert isinstance(network, SlotGenerator)
     with torch.no_grad():
-        told = network(**batch)
+        output = network(**batch)
         other = network(**{**batch, "values": batch["values"] * 0 + 12})
-    assert told.values.shape == (2, 2, network.config.slot_value_maxlen)
-    torch.testing.assert_close(told.values, other.values)
+    assert output.values.shape == (2, 2, network.config.slot_value_maxlen)
+    torch.testing.assert_close(output.values, other.values)
 
 
 def test_copying_reaches_tokens_of_the_dialogue_only() -> None:
@@ -136,6 +136,6 @@ def test_copying_reaches_tokens_of_the_dialogue_only() -> None:
     with torch.no_grad():
         network.mix.weight.zero_()
         network.mix.bias.fill_(-50.0)  # copy always
-        values = network(**{name: each for name, each in batch.items() if name not in ("gates", "values")}).values
+        values = network(**{name: tensor for name, tensor in batch.items() if name not in ("gates", "values")}).values
     assert set(values[0].flatten().tolist()) <= set(IDS[0].tolist())
     assert set(values[1].flatten().tolist()) <= {2, 8, 3}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -22,10 +24,13 @@ from claf2.readers import (
     Reader,
     SpanExample,
     Squad,
+    Tagged,
     TextExample,
     TokenExample,
+    Treebank,
     readers,
 )
+from claf2.readers.tags import to_iob2
 
 PAIR = {"id": "id", "text_a": "a", "text_b": "b", "label": "label"}
 # Line breaks and the delimiter cannot stand in a cell; surrogates are no text.
@@ -65,8 +70,12 @@ def test_jsonl_round_trip(a: str, label: str, tmp_path_factory: pytest.TempPathF
 @given(sentences=st.lists(st.lists(st.tuples(WORD, st.sampled_from(["O", "B-X", "I-X"])), min_size=1), min_size=1))
 def test_conll_round_trip(sentences: list[list[tuple[str, str]]], tmp_path_factory: pytest.TempPathFactory) -> None:
     examples: list[Example] = [
-        TokenExample(id=f"s{n}", tokens=tuple(w for w, _ in each), tags=tuple(t for _, t in each))
-        for n, each in enumerate(sentences)
+        TokenExample(
+            id=f"s{n}",
+            tokens=tuple(word for word, _ in sentence),
+            tags=tuple(to_iob2([tag for _, tag in sentence], from_iob1=True)),
+        )
+        for n, sentence in enumerate(sentences)
     ]
     assert round_trip(Conll(comment="##"), examples, tmp_path_factory.mktemp("x")) == examples
 
@@ -120,10 +129,10 @@ def test_malformed_rows_stop_or_are_counted(tmp_path: Path, caplog: pytest.LogCa
     path = tmp_path / "x.tsv"
     path.write_text("a\tlabel\nfine\t0\none\ttwo\tthree\n")
     columns: dict[str, str | int] = {"text_a": "a", "label": "label"}
-    with pytest.raises(DataError, match=r"x\.tsv:3: 3 columns where 2 are due"):
+    with pytest.raises(DataError, match=r"x\.tsv:3: expected 2 columns, got 3"):
         list(Delimited(columns=columns).read(path))
     assert len(list(Delimited(columns=columns, on_malformed="skip").read(path))) == 1
-    assert "1 malformed rows left out" in caplog.text
+    assert "skipped 1 malformed rows" in caplog.text
 
 
 def test_klue_ner_format(tmp_path: Path) -> None:
@@ -148,6 +157,58 @@ def test_iob1_document_marks_and_blank_separators(tmp_path: Path) -> None:
     assert second == TokenExample(id="8", tokens=("z",), tags=("O",))
 
 
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-A I-A E-A O S-B", "B-A I-A I-A O B-B"),  # IOBES
+        ("S-A S-A B-A E-A", "B-A B-A B-A I-A"),
+        ("B-A E-A B-A I-A E-A", "B-A I-A B-A I-A I-A"),
+        ("B-A I-A L-A U-B O", "B-A I-A I-A B-B O"),  # BILOU
+        ("B-A M-A M-A E-A S-A", "B-A I-A I-A I-A B-A"),  # BMES
+        ("B-A M-A E-A W-A", "B-A I-A I-A B-A"),  # BMEWO
+        ("I-A E-A I-A E-A E-A O E-B", "B-A I-A B-A I-A B-A O B-B"),  # IOE2
+        ("I-A E-A I-A I-B O", "B-A I-A B-A B-B O"),  # IOE1
+        ("S-A I-A E-A", "B-A B-A I-A"),  # nothing goes on after S-
+        ("I-A I-B E-B", "B-A B-B I-B"),  # another type begins
+        ("O O", "O O"),
+        ("B-A I-A O I-A I-B", "B-A I-A O I-A I-B"),  # IOB2 with two faults, which stay
+    ],
+)
+def test_schemes_become_iob2(tags: str, expected: str) -> None:
+    assert to_iob2(tags.split()) == expected.split()
+    assert to_iob2(expected.split()) == expected.split()
+
+
+def test_iob1_is_a_statement_about_the_file() -> None:
+    assert to_iob2("I-A I-A B-A I-A O I-B I-A".split(), from_iob1=True) == "B-A I-A B-A I-A O B-B B-A".split()
+
+
+def test_readers_of_tags_convert_them_and_refuse_iob1(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("Ann\tB-PER\nLee\tE-PER\nin\tO\nRome\tS-LOC\n\nU\tI-O\n")
+    first, second = Conll().read(path)
+    assert isinstance(first, TokenExample)
+    assert isinstance(second, TokenExample)
+    assert first.tags == ("B-PER", "I-PER", "O", "B-LOC")
+    assert second.tags == ("I-O",)
+    path.write_text("Ann\tX-PER\n")
+    with pytest.raises(DataError, match=r"x\.tsv:1: 'X-PER' is not a tag of IOB"):
+        list(Conll().read(path))
+    path.write_text("".join("a\tO\nAnn\tI-PER\nLee\tI-PER\n\n" for _ in range(10)))
+    with pytest.raises(DataError, match=r"x\.tsv:1: 10 of 10 entities begin with I-.*; set scheme .* to iob1"):
+        list(Conll().read(path))
+    assert len(list(Conll(scheme="iob1").read(path))) == 10
+
+    path.write_text("Ann Lee in Rome\tPER-B PER-E O LOC-S\nx y\tB-PER I-PER\nz\t-\n")
+    rows = list(Tagged().read(path))
+    assert [row.tags for row in rows if isinstance(row, TokenExample)] == [
+        ("B-PER", "I-PER", "O", "B-LOC"), ("B-PER", "I-PER"), ("-",),
+    ]  # fmt: skip
+    path.write_text("a b\tO PER-I\n" * 10)
+    with pytest.raises(DataError, match="10 of 10 entities begin with I-"):
+        list(Tagged().read(path))
+
+
 def test_squad_refuses_what_the_official_scripts_would_trip_over(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     paragraph = '{"context": "abc", "qas": [%s]}'
@@ -158,12 +219,67 @@ def test_squad_refuses_what_the_official_scripts_would_trip_over(tmp_path: Path)
         with pytest.raises(DataError, match=reason):
             list(Squad().read(path))
 
-    refused(question % ("1", "bc"), "question '1': its context has no 'bc' at 0")
+    refused(question % ("1", "bc"), "question '1': the context has no 'bc' at character 0")
     refused(",".join([question % ("1", "a"), question % ("1", "ab")]), "two questions have the id '1'")
     refused('{"question": "q"}', "lacks 'id'")
     path.write_text('{"data": [{"title": "t"')
-    with pytest.raises(DataError, match="not JSON"):
+    with pytest.raises(DataError, match="not valid JSON"):
         list(Squad().read(path))
+
+
+def questions(path: Path, *rows: dict[str, Any], version: Literal["1.1", "2.0"] = "1.1", **settings: Any) -> list[Any]:
+    """Return the id and the answers of questions about one text, as they are read."""
+    qas = [{"id": str(number), "question": "q", **row} for number, row in enumerate(rows, start=1)]
+    path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "a river", "qas": qas}]}]}))
+    examples = [e for e in Squad(version=version, **settings).read(path) if isinstance(e, SpanExample)]
+    assert all(example.is_impossible == (example.answers == ()) for example in examples)
+    return [(e.id, None if e.answers is None else [answer.text for answer in e.answers]) for e in examples]
+
+
+RIVER: dict[str, Any] = {"answers": [{"text": "river", "answer_start": 2}]}
+WRONG: dict[str, Any] = {"answers": [{"text": "river", "answer_start": 3}]}
+EMPTY: dict[str, Any] = {"answers": []}
+
+
+def test_the_flag_decides_whether_a_question_has_an_answer(tmp_path: Path) -> None:
+    """Plausible answers among the answers are not accepted as answers."""
+    path = tmp_path / "x.json"
+    impossible, possible = {"is_impossible": True}, {"is_impossible": False}
+    for version in ("1.1", "2.0"):
+        rows = [RIVER | possible, RIVER | impossible, EMPTY | impossible, impossible, RIVER | {"is_impossible": None}]
+        expected = [("1", ["river"]), ("2", []), ("3", []), ("4", []), ("5", ["river"])]
+        assert questions(path, *rows, version=version) == expected
+        assert questions(path, EMPTY | possible, possible, version=version) == [("1", None), ("2", None)]
+        with pytest.raises(DataError, match="question '2' has no answer, but '1' has"):
+            questions(path, RIVER | possible, EMPTY | possible, version=version)
+        with pytest.raises(DataError, match='is_impossible is "false", not true or false'):
+            questions(path, RIVER | {"is_impossible": "false"}, version=version)
+
+
+def test_questions_without_answers_are_unlabelled_where_all_have_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    unlabelled: list[dict[str, Any]] = [EMPTY, {}, {"answers": None}]
+    assert questions(path, *unlabelled) == [("1", None), ("2", None), ("3", None)]
+    for row in unlabelled:
+        with pytest.raises(
+            DataError, match="question '1' has no answer, but '2' has; give all questions answers or none"
+        ):
+            questions(path, row, RIVER)
+        with pytest.raises(DataError, match="question '2' has no answer, but '1' has"):
+            questions(path, RIVER, row)
+    assert questions(path, EMPTY, RIVER, version="2.0") == [("1", []), ("2", ["river"])]
+    assert questions(path, {}, {"answers": None}, version="2.0") == [("1", None), ("2", None)]
+
+
+@pytest.mark.parametrize("version", ["1.1", "2.0"])
+def test_a_question_whose_answers_are_all_skipped_is_left_out(
+    version: Literal["1.1", "2.0"], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has an answer, so it is not unanswerable."""
+    both = {"answers": WRONG["answers"] + RIVER["answers"]}
+    rows = questions(tmp_path / "x.json", WRONG, both, RIVER, version=version, on_malformed="skip")
+    assert rows == [("2", ["river"]), ("3", ["river"])]
+    assert "skipped 2 answers that are not at their answer_start" in caplog.text
 
 
 def test_a_cut_off_gzip_is_named(tmp_path: Path) -> None:
@@ -176,10 +292,10 @@ def test_a_cut_off_gzip_is_named(tmp_path: Path) -> None:
 def test_broken_json_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"t": "a"}\n{"t": \n')
-    with pytest.raises(DataError, match=r"x\.jsonl:2: not JSON"):
+    with pytest.raises(DataError, match=r"x\.jsonl:2: not valid JSON"):
         list(Jsonl(columns={"text_a": "t"}).read(path))
     path.write_text('{"tt": "a"}\n')
-    with pytest.raises(DataError, match=r"no 't' in the row; "):
+    with pytest.raises(DataError, match=r"no key 't' in the row; "):
         list(Jsonl(columns={"text_a": "t"}).read(path))
 
 
@@ -199,10 +315,126 @@ def test_ranked_sets_a_right_text_beside_a_wrong_one(tmp_path: Path) -> None:
     path.write_text("a\tb\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows))
     of = Delimited(columns={"text_a": "a", "text_b": "b", "label": "label"})
     read = list(Ranked(of=of, right="yes").read(path))
-    assert [(each.question, each.choices, each.label) for each in read if isinstance(each, ChoiceExample)] == [
+    assert [(row.question, row.choices, row.label) for row in read if isinstance(row, ChoiceExample)] == [
         ("q1", ("r", "w"), "0"), ("q2", ("x", "z"), "1"), ("q1", ("s", "v"), "0"),
     ]  # fmt: skip
     Ranked(of=of, right="yes").write(read, tmp_path / "again.tsv")
-    assert [each.texts() for each in Ranked(of=of, right="yes").read(tmp_path / "again.tsv")] == [
-        each.texts() for each in read
+    assert [row.texts() for row in Ranked(of=of, right="yes").read(tmp_path / "again.tsv")] == [
+        row.texts() for row in read
     ]
+
+
+QUOTED = Delimited(columns={"text_a": "a", "label": "label"}, delimiter=",", quoted=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('"good",1\n"open,1\n"bad",0\nok,1\n', 3),  # the next quote closes it, and text follows
+        ('"good",1\n"open,1\nbad,0\n', 3),  # nothing closes it
+        ('"two\nlines",1\nok,0\n"said "so" once",1\n"x",0\n', 5),
+        ('"escaped \\"so\\" once",1\n', 2),
+        ('x,"1\ny,"0"\nz,1\n', 2),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(rows: str, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,label\n" + rows)
+    with pytest.raises(DataError, match="a quote that opens in this row is not closed") as caught:
+        list(QUOTED.read(path))
+    assert caught.value.line == line
+
+
+def test_rows_after_a_cell_of_several_lines_have_their_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('a,label\n"one\r\ntwo\rthree",1\nb"c,0\n', newline="")
+    assert [(row.line, *row.texts()) for row in QUOTED.read(path)] == [(2, "one\r\ntwo\rthree"), (4, 'b"c')]
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    plain = Delimited(columns={"text_a": "a", "label": "label"})
+    for reader, delimiter in ((plain, "\t"), (QUOTED, ",")):
+        text = f"a{delimiter}label\nfine{delimiter}0\n"
+        path.write_text(text + "\n \n\n")
+        assert len(list(reader.read(path))) == 1
+        path.write_text(text + f"\nok{delimiter}1\n")
+        with pytest.raises(DataError, match=r"x\.txt:3: expected 2 columns"):
+            list(reader.read(path))
+    path.write_text("a\nfine\n\n")  # here a blank line is a row with an empty text
+    assert [row.texts() for row in plain.read(path)] == [("fine",), ("",)]
+
+
+def test_a_label_that_is_only_spelt_otherwise_is_not_missing(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("a\tLabel\nfine\t0\n")
+    with pytest.raises(DataError, match=r"x\.txt:1: 'label' is missing; did you mean 'Label'\?"):
+        list(Delimited(columns={"text_a": "a", "label": "label"}).read(path))
+    path.write_text('{"a": "fine", "label ": "0"}')
+    with pytest.raises(DataError, match="'label' is missing; did you mean 'label '"):
+        list(Jsonl(columns={"text_a": "a", "label": "label"}).read(path))
+
+
+def test_a_token_may_begin_like_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    path.write_text(
+        "# s1\tdomain=en x\n#Seoul _ _ B-X\nis _ _ O\n\n# text = blood type O\n# _ _ O\n1 _ _ O\n\n# _ _ O\n"
+    )
+    rows = [row for row in Conll(delimiter=None, comment="#").read(path) if isinstance(row, TokenExample)]
+    assert [(row.id, row.tokens, row.tags) for row in rows] == [
+        ("s1", ("#Seoul", "is"), ("B-X", "O")), ("text = blood type O", ("#", "1"), ("O", "O")), ("9", ("#",), ("O",)),
+    ]  # fmt: skip
+    path.write_text("## s0\tO\nO\tB-X\n\n##\tO\n#\tO\n")  # the text of the first sentence is "O"
+    first, second = Conll(comment="##").read(path)
+    assert (first.id, *first.texts()) == ("s0", "O")
+    assert (second.id, *second.texts()) == ("4", "## #")
+
+
+def test_a_tree_without_a_comment_has_no_id_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    row = "1\tgo\tgo\tVV\t0\tVP\n\n"
+    path.write_text(f"## a\tgo\n\n{row}{row}## b\n{row}")
+    assert [(tree.id, tree.line) for tree in Treebank().read(path)] == [("a", 3), ("5", 5), ("b", 8)]
+
+
+@pytest.mark.parametrize(
+    ("reader", "lines"),
+    [
+        (Delimited(columns={"text_a": 1, "label": 0}, header=False), ["0\ta", "1\tb", ""]),
+        (QUOTED, ["a,label", '"x, y",1', ""]),
+        (Conll(), ["a\tO", "b\tO", ""]),
+        (Tagged(), ["a b\tO O", "c\tO", ""]),
+        (Treebank(), ["1\tgo\tgo\tVV\t2\tVP", "2\tgo\tgo\tVV\t0\tVP", ""]),
+        (Jsonl(columns={"text_a": "t"}), ['{"t": "a"}', '{"t": "b"}', ""]),
+    ],
+)
+def test_lines_that_end_in_carriage_returns_alone_are_refused(reader: Reader, lines: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    for text in ("\r".join(lines), "\r".join(lines[:-1]) + "\n"):
+        path.write_bytes(text.encode())
+        with pytest.raises(DataError, match=r"x\.txt:1: a line ends in a carriage return alone"):
+            list(reader.read(path))
+    path.write_bytes("\r\n".join(lines).encode())
+    assert list(reader.read(path))
+
+
+@pytest.mark.parametrize("encoding", ["iso-2022-jp", "iso-2022-kr"])
+@pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
+def test_text_in_iso_2022_is_not_ascii(encoding: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    text = ("a\tlabel\n" + "plain\t0\n" * 3000 + ("日本\t1\n" if encoding.endswith("jp") else "한국\t1\n")).encode(
+        encoding
+    )
+    path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    with pytest.raises(DataError, match=r"in ISO-2022 .*, not in UTF-8; .*iconv -f ISO-2022-JP"):
+        list(Delimited(columns={"text_a": "a", "label": "label"}).read(path))
+    with pytest.raises(DataError, match="in ISO-2022"):
+        list(Squad().read(path))
+
+
+@pytest.mark.parametrize("offset", range(8188, 8193))
+def test_an_escape_sequence_may_lie_across_blocks(offset: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_bytes(b"a" * offset + b"\x1b$B" + b"a" * 9000)
+    with pytest.raises(DataError, match="in ISO-2022"):
+        list(Delimited(columns={"text_a": 0}, header=False).read(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from claf2.errors import ModelError
-from claf2.tokenizers import Tokenizer, language_warning, subwords, words
+from claf2.tokenizers import Tokenizer, subword_tokenizers, word_tokenizers
 from claf2.tokenizers.aligned import align
-from claf2.tokenizers.build import compose, load_tokenizer
+from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.tokenizers.coverage import check_coverage, measure_coverage
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -68,29 +70,29 @@ def unigram() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..., Path]) -> dict[str, Path]:
     folders = {"wordpiece": model_folder()}
-    for name, made in (("byte_level", byte_level()), ("unigram", unigram())):
+    for name, tokenizer in (("byte_level", byte_level()), ("unigram", unigram())):
         folders[name] = tmp_path_factory.mktemp(name)
-        made.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
     return folders
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
 @pytest.mark.parametrize("max_length", [5, 12, 13, 24, 200])
 def test_ids_are_those_of_transformers(kind: str, max_length: int, kinds: dict[str, Path]) -> None:
-    mine, theirs = load_tokenizer(kinds[kind]), AutoTokenizer.from_pretrained(kinds[kind])
+    tokenizer, reference = load_tokenizer(kinds[kind]), AutoTokenizer.from_pretrained(kinds[kind])
     for second in (None, TEXTS[::-1]):
-        expected = theirs(TEXTS, second, truncation=True, max_length=max_length)
-        found = [windows[0] for windows in mine.encode(TEXTS, second, max_length=max_length)]
-        assert [each.ids for each in found] == expected["input_ids"]
+        expected = reference(TEXTS, second, truncation=True, max_length=max_length)
+        inputs = [windows[0] for windows in tokenizer.encode(TEXTS, second, max_length=max_length)]
+        assert [encoding.ids for encoding in inputs] == expected["input_ids"]
         if "token_type_ids" in expected:
-            assert [each.type_ids for each in found] == expected["token_type_ids"]
+            assert [encoding.type_ids for encoding in inputs] == expected["token_type_ids"]
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
 def test_windows_start_every_step_tokens_and_reach_the_end(kind: str, kinds: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(kinds[kind])
-    whole = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=1000)[0][0]
-    context = [o for o, s in zip(whole.offsets, whole.sequence, strict=True) if s == 1]
+    complete = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=1000)[0][0]
+    context = [o for o, s in zip(complete.offsets, complete.sequence, strict=True) if s == 1]
     windows = tokenizer.encode([TEXTS[0]], [TEXTS[1]], max_length=24, max_first=4, step=3)[0]
     parts = [[o for o, s in zip(w.offsets, w.sequence, strict=True) if s == 1] for w in windows]
     size = len(parts[0])
@@ -115,7 +117,7 @@ def combined(word: str, subword: str) -> Tokenizer:
         pytest.importorskip("kiwipiepy", reason="extra ko is not installed")
     if word == "japanese":
         pytest.importorskip("fugashi", reason="extra ja is not installed")
-    return compose(words.get(word)(), subwords.get(subword)(vocab_size=300), corpus, 64)
+    return compose_tokenizer(word_tokenizers.get(word)(), subword_tokenizers.get(subword)(vocab_size=300), corpus, 64)
 
 
 @pytest.mark.parametrize(("word", "subword"), COMBINATIONS)
@@ -139,7 +141,7 @@ def test_saved_and_loaded_tokenizers_give_the_same_ids(word: str, subword: str, 
     tokenizer = combined(word, subword)
     tokenizer.save(tmp_path)
     again = load_tokenizer(tmp_path)
-    before, after = (each.encode(TEXTS, TEXTS[::-1], max_length=40) for each in (tokenizer, again))
+    before, after = (loaded.encode(TEXTS, TEXTS[::-1], max_length=40) for loaded in (tokenizer, again))
     assert before == after
     assert again.digest == load_tokenizer(tmp_path).digest
     plain = AutoTokenizer.from_pretrained(tmp_path)
@@ -150,10 +152,18 @@ def test_saved_and_loaded_tokenizers_give_the_same_ids(word: str, subword: str, 
 @pytest.mark.parametrize("subword", ["wordpiece", "bpe", "unigram", "character"])
 def test_a_vocabulary_is_learnt_alike_every_time(subword: str) -> None:
     digests = {
-        compose(words.get("bert_basic")(), subwords.get(subword)(vocab_size=200), corpus, 64).digest for _ in range(4)
+        compose_tokenizer(
+            word_tokenizers.get("bert_basic")(), subword_tokenizers.get(subword)(vocab_size=200), corpus, 64
+        ).digest
+        for _ in range(4)
     }
     assert len(digests) == 1
-    other = compose(words.get("bert_basic")(do_lower_case=True), subwords.get(subword)(vocab_size=200), corpus, 64)
+    other = compose_tokenizer(
+        word_tokenizers.get("bert_basic")(do_lower_case=True),
+        subword_tokenizers.get(subword)(vocab_size=200),
+        corpus,
+        64,
+    )
     assert other.digest not in digests
 
 
@@ -168,14 +178,14 @@ def test_any_text_keeps_its_offsets(text: str, kinds: dict[str, Path]) -> None:
 def test_alignment_equals_true_offsets(kinds: dict[str, Path]) -> None:
     """Pieces without offsets are found again where a fast tokenizer says that they were."""
     for kind in ("wordpiece", "unigram"):
-        theirs = AutoTokenizer.from_pretrained(kinds[kind])
-        # Of a row of unknown pieces without blanks nobody can say where each begins: the Japanese text for wordpiece.
+        reference = AutoTokenizer.from_pretrained(kinds[kind])
+        # A run of unknown pieces without spaces cannot be divided, so wordpiece is not tested on the Japanese text.
         for text in TEXTS[: 3 if kind == "wordpiece" else 4]:
-            encoded = theirs(text, add_special_tokens=False, return_offsets_mapping=True)
-            pieces = theirs.convert_ids_to_tokens(encoded["input_ids"])
-            found = align(text, pieces, str(theirs.unk_token))
+            encoded = reference(text, add_special_tokens=False, return_offsets_mapping=True)
+            pieces = reference.convert_ids_to_tokens(encoded["input_ids"])
+            spans = align(text, pieces, str(reference.unk_token))
             true = [(s + len(text[s:e]) - len(text[s:e].lstrip()), e) for s, e in encoded["offset_mapping"]]
-            assert [f for f, p in zip(found, pieces, strict=True) if p != "▁"] == [
+            assert [span for span, p in zip(spans, pieces, strict=True) if p != "▁"] == [
                 t for t, p in zip(true, pieces, strict=True) if p != "▁"
             ]
 
@@ -187,25 +197,128 @@ def test_alignment_follows_lower_casing_accents_and_full_width() -> None:
 
 
 def test_letters_taken_apart_draw_a_warning_with_an_example() -> None:
-    def made(lower: bool) -> Tokenizer:
-        texts = ["서울", "영화", "がぎ", "영화".encode().decode(), "\u1109\u1165\u110b\u116e\u11af", "か"]
-        return compose(
-            words.get("bert_basic")(do_lower_case=lower), subwords.get("character")(vocab_size=200), lambda: texts, 64
+    def build(lower: bool) -> Tokenizer:
+        texts = ["naive", "서울", "영화", "がぎ", "영화".encode().decode(), "\u1109\u1165\u110b\u116e\u11af", "か"]
+        return compose_tokenizer(
+            word_tokenizers.get("bert_basic")(do_lower_case=lower),
+            subword_tokenizers.get("character")(vocab_size=200),
+            lambda: texts,
+            64,
         )
 
-    warning = language_warning(made(True), "ko", ["서울"])
+    warning = measure_coverage(build(True), "ko", ["서울"]).problem
     assert warning is not None
     assert "서울 becomes" in warning
-    assert language_warning(made(True), "ja", ["がぎ"]) is not None
-    assert language_warning(made(False), "ko", ["서울"]) is None
-    assert language_warning(made(True), "en", ["naïve"]) is None
+    assert measure_coverage(build(True), "ja", ["がぎ"]).problem is not None
+    assert measure_coverage(build(False), "ko", ["서울"]).problem is None
+    assert measure_coverage(build(True), "en", ["naïve"]).problem is None
+
+
+def test_unknown_characters_draw_a_warning_or_are_refused(
+    tmp_path: Path, vocabulary: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The share is that of characters, by any kind of unknown token; a few symbols are no reason."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    lowering = load_tokenizer(tmp_path)  # it strips accents, and the vocabulary has no jamo
+    coverage = measure_coverage(lowering, "ko", ["영화 도시 좋다", "서울 !"])
+    assert coverage.unknown == 8 / 9
+    assert coverage.problem is not None
+    assert coverage.problem.startswith("89% of the characters of the first texts are unknown to the tokenizer")
+    assert "영화 becomes [UNK]; use" in coverage.problem
+    assert "do_lower_case: false" in coverage.problem
+    check_coverage(lowering, "ko", ["영화 도시 좋다"], tmp_path / "x.tsv")
+    assert "x.tsv: 100% of the characters" in caplog.text
+    with pytest.raises(ModelError, match=r"x\.tsv: 100% of the characters"):
+        check_coverage(lowering, "ko", ["영화 도시 좋다"], tmp_path / "x.tsv", max_unknown=0.8)
+
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    kept = load_tokenizer(tmp_path)
+    assert measure_coverage(kept, "ko", ["영화 도시 좋다"]).problem is None
+    few = measure_coverage(kept, "en", ["the film was very good and the dog ran to the house ☃"])
+    assert 0 < few.unknown < 0.05
+    assert few.problem is None
+    assert measure_coverage(kept, "en", ["☃ ☃ a"]).unknown == 2 / 3
+    assert measure_coverage(kept, "en", [" "]).unknown == 0
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
+def test_known_texts_draw_no_warning(kind: str, kinds: dict[str, Path]) -> None:
+    texts = ["the quick lazy dog"] if kind == "wordpiece" else TEXTS
+    assert measure_coverage(load_tokenizer(kinds[kind]), "en", texts).unknown == 0
+    if kind == "unigram":  # an unknown word is "▁" and an unknown token, or one token with both
+        assert measure_coverage(load_tokenizer(kinds[kind]), "en", ["ЖЖЖЖ ЖЖ"]).unknown == 1
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2", "albert", "xlm-roberta", "electra"])
+def test_a_model_without_its_tokenizer_is_refused(model_type: str, tmp_path: Path) -> None:
+    """`transformers` makes a tokenizer of special tokens instead."""
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+    for name in (None, "my-vocab.txt"):
+        if name is not None:
+            (tmp_path / name).write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n")
+        with pytest.raises(ModelError, match=r"no usable tokenizer there.*; add its files, or give a token section"):
+            load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+def test_a_damaged_tokenizer_file_is_named(name: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(model_folder(), folder)
+    if name == "vocab.txt":
+        (folder / "tokenizer.json").unlink()
+    for content, reason in (
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html></html>", "is an HTML page"),
+    ):
+        (folder / name).write_bytes(content)
+        with pytest.raises(ModelError, match=f"no usable tokenizer there: {name} {reason}"):
+            load_tokenizer(folder)
+    (folder / name).write_text("[]")
+    with pytest.raises(ModelError, match="no usable tokenizer there"):
+        load_tokenizer(folder)
+
+
+def test_a_sentencepiece_model_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"\x00none")
+    monkeypatch.setattr("transformers.utils.import_utils.is_sentencepiece_available", lambda: True)
+    with pytest.raises(ModelError, match="its SentencePiece model is damaged"):
+        load_tokenizer(tmp_path)
+    monkeypatch.setattr("transformers.utils.import_utils.is_sentencepiece_available", lambda: False)
+    with pytest.raises(ModelError, match=r"needs the package sentencepiece: pip install 'claf2\[sentencepiece\]'"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_sentencepiece_model_is_read(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "corpus.txt").write_text("\n".join(TEXTS * 20), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "corpus.txt"), model_prefix=str(tmp_path / "sentencepiece.bpe"), vocab_size=150,
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.bpe.model"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert [tokenizer.tokenize(text) for text in TEXTS[:3]] == [model.encode(text, out_type=str) for text in TEXTS[:3]]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no usable tokenizer there"):
+    with pytest.raises(ModelError, match="no usable tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.txt").write_text("[UNK]\nx\n")
-    with pytest.raises(ModelError, match=r"lacks \[PAD\], \[CLS\], \[SEP\]"):
-        compose(words.get("bert_basic")(), subwords.get("wordpiece")(vocab_path=str(tmp_path / "vocab.txt")), None, 64)
+    with pytest.raises(ModelError, match=r"add the special tokens \[PAD\], \[CLS\], \[SEP\]"):
+        compose_tokenizer(
+            word_tokenizers.get("bert_basic")(),
+            subword_tokenizers.get("wordpiece")(vocab_path=str(tmp_path / "vocab.txt")),
+            None,
+            64,
+        )
     with pytest.raises(ModelError, match=r"vocabulary .*vocab.tx: no such file; did you mean 'vocab.txt'"):
-        compose(words.get("bert_basic")(), subwords.get("wordpiece")(vocab_path=str(tmp_path / "vocab.tx")), None, 64)
+        compose_tokenizer(
+            word_tokenizers.get("bert_basic")(),
+            subword_tokenizers.get("wordpiece")(vocab_path=str(tmp_path / "vocab.tx")),
+            None,
+            64,
+        )

@@ -1,1 +1,0 @@
-"""What many models score on many tasks: measured, compared, and shown."""

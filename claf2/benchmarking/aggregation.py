@@ -1,0 +1,271 @@
+"""Aggregation of the cells of a bench: means over seeds, confidence intervals, marks of significance, averages."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from claf2.benchmarking.cells import Cell, CellResult, list_cells
+from claf2.benchmarking.runs import ScoredRuns, collapse_reason
+from claf2.benchmarking.statistics import (
+    Difference,
+    ScoreEstimate,
+    classify_difference,
+    compare_runs,
+    estimate_score,
+    holm_correction,
+)
+from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
+from claf2.config.source import parse_overrides
+from claf2.errors import Claf2Error, RunError
+from claf2.evaluation.predictions import predictions_path, read_predictions
+from claf2.evaluation.report import lower_is_better
+from claf2.metrics import Metric, Prediction, metrics
+from claf2.registry import load_plugin
+from claf2.task import Suite, suites, tasks
+
+__all__ = ["summarize_bench"]
+
+TABLE_RESAMPLES = 1000
+"""Bootstrap resamples per cell: fewer than in a comparison, since a table has many cells and shows two decimals."""
+
+PATH_OPTIONS = ("data_dir", "cache_dir")
+"""Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
+
+
+def summarize_bench(out: Path) -> Summary:
+    """Return the summary of a bench's folder.
+
+    Raises:
+        RunError: if it holds no cells, a damaged one, two runs of one cell, or cells of several suites.
+    """
+    results = list_cells(out)
+    for plugin in {plugin for result in results for plugin in result.cell.plugins}:
+        load_plugin(plugin)
+    names = sorted({result.cell.suite for result in results})
+    if len(names) > 1:
+        raise RunError(f"{out} holds cells of suites {', '.join(names)}: use one folder per suite")
+    suite = suites.get(names[0])
+    columns = _columns(suite, {result.cell.task for result in results})
+    groups = _group_by_row(results)
+    labels = [_row_label(group[0].cell) for group in groups]
+    rows = [
+        _make_row(suite, columns, group, ambiguous=labels.count(label) > 1)
+        for group, label in zip(groups, labels, strict=True)
+    ]
+    for position, column in enumerate(columns):
+        deltas = _test_column(column, [row.cells[position] for row in rows], groups)
+        for index, (mark, delta) in deltas.items():
+            rows[index] = _with_delta(rows[index], position, mark, delta)
+    return Summary(
+        suite=suite.name,
+        columns=columns,
+        rows=tuple(rows),
+        published=tuple(_published_rows(suite, columns)),
+        failures=tuple(_make_failure(result.cell, result.failure) for result in results if not result.scores),
+        notes=suite.notes,
+        when=datetime.now(UTC).isoformat(timespec="minutes"),
+        interval="95 % confidence interval over seeds and examples",
+        reference="the best row of the column (Holm's correction over the column's rows)",
+    )
+
+
+def _columns(suite: Suite, measured: set[str]) -> tuple[Column, ...]:
+    """Return the scores of the measured tasks, the deciding score of each task first."""
+    columns = []
+    for task in suite.columns:
+        if task in measured:
+            task_metrics = tasks.get(task).metrics
+            for key in dict.fromkeys([f"valid/{task_metrics[0].selects}", *suite.columns[task]]):
+                label = f"{task} ({_short_key(key)})"
+                columns.append(Column(task, key, label, lower_is_better(task_metrics, key)))
+    return tuple(columns)
+
+
+def _short_key(key: str) -> str:
+    split, _, name = key.partition("/")
+    return name if split == "valid" else f"{name} {split.removeprefix('valid_')}"
+
+
+def _group_by_row(results: Sequence[CellResult]) -> list[list[CellResult]]:
+    """Group cells that differ only in task and seed, sorted by model, step and training options."""
+
+    def order(result: CellResult) -> tuple[object, ...]:
+        cell = result.cell
+        return cell.model, cell.step or 0, cell.recipe, cell.overrides
+
+    groups: dict[tuple[object, ...], list[CellResult]] = {}
+    for result in sorted(results, key=order):
+        cell = result.cell
+        overrides = frozenset(_options(cell, hidden=("cache_dir",)).items())
+        groups.setdefault((cell.model, cell.step, cell.weights, cell.recipe, overrides), []).append(result)
+    return list(groups.values())
+
+
+def _row_label(cell: Cell) -> tuple[object, ...]:
+    """Return what a table shows of a cell's row."""
+    return cell.model, cell.step, cell.recipe, frozenset(_options(cell).items())
+
+
+def _make_row(suite: Suite, columns: Sequence[Column], group: Sequence[CellResult], *, ambiguous: bool) -> Row:
+    """Make a row of the cells that differ in task and seed only. One that looks like another one (``ambiguous``) shows
+    the weights and folders as well."""
+    first = group[0].cell
+    model = f"{first.model} ({first.weights})" if ambiguous and first.weights != first.model else first.model
+    options = _options(first, hidden=() if ambiguous else PATH_OPTIONS)
+    seeds = tuple(sorted({result.cell.seed for result in group}))
+    cells = tuple(_make_cell(column, _finished(group, column.task), seeds) for column in columns)
+    means = {
+        task: [
+            # A mean over fewer seeds than the row has is not the row's, so it does not count in the average.
+            cell.mean if cell and None not in cell.values else None
+            for column, cell in zip(columns, cells, strict=True)
+            if column.task == task and column.key in suite.columns[task]
+        ]
+        for task in suite.columns
+    }
+    return Row(model, seeds, cells, first.step, first.recipe, options, suite.average(means))
+
+
+def _make_failure(cell: Cell, reason: str) -> Failure:
+    return Failure(cell.model, cell.task, cell.seed, reason or "not finished", cell.step)
+
+
+def _options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str | None]:
+    overrides = {override.key: override.text for override in parse_overrides(cell.overrides)}
+    return {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
+
+
+def _finished(group: Sequence[CellResult], task: str) -> list[CellResult]:
+    return [result for result in group if result.cell.task == task and result.scores]
+
+
+def _make_cell(column: Column, finished: Sequence[CellResult], seeds: Sequence[int]) -> ScoreCell | None:
+    by_seed: dict[int, CellResult] = {}
+    for result in finished:
+        other = by_seed.setdefault(result.cell.seed, result)
+        if other is not result:  # a BaseConfig has changed since the first of them
+            raise RunError(f"{other.folder} and {result.folder} are runs of one cell: remove the one that is outdated")
+    if not by_seed:
+        return None
+    predictions = _read_predictions(column, list(by_seed.values()))
+    undefined = {folder for folder, run in predictions.items() if any(p.prediction is None for p in run)}
+    values = tuple(
+        by_seed[seed].scores.get(column.key) if seed in by_seed and by_seed[seed].folder not in undefined else None
+        for seed in seeds
+    )
+    defined = [value for value in values if value is not None]
+    runs, collapsed = _score_runs(column, predictions)
+    estimate: ScoreEstimate | None = None
+    if runs is not None and len(defined) == len(by_seed):
+        with suppress(Claf2Error):  # the score is undefined in many resamples
+            estimate = estimate_score(runs, resamples=TABLE_RESAMPLES)
+    return ScoreCell(
+        values,
+        statistics.mean(defined) if defined else None,
+        estimate.low if estimate else None,
+        estimate.high if estimate else None,
+        tuple(seed for seed, result in by_seed.items() if result.folder in collapsed),
+    )
+
+
+def _read_predictions(column: Column, finished: Sequence[CellResult]) -> dict[Path, list[Prediction]]:
+    """Return the predictions of each run for the split of a column."""
+    split = column.key.partition("/")[0]
+    return {result.folder: read_predictions(predictions_path(result.folder, column.task, split)) for result in finished}
+
+
+def _score_runs(
+    column: Column, predictions: Mapping[Path, Sequence[Prediction]]
+) -> tuple[ScoredRuns | None, set[Path]]:
+    """Return the runs of a row scored by one column, if all have a score, and the folders of the runs that
+    collapsed."""
+    metric, labels = _find_metric(column), tasks.get(column.task).labels
+    if metric is None:
+        return None, set()
+    collapsed = {folder for folder, run in predictions.items() if collapse_reason(metric, run, labels)}
+    try:
+        runs = ScoredRuns.from_predictions(metric, list(predictions.values()), labels)
+        _ = runs.scores
+        return runs, collapsed
+    except Claf2Error:  # the runs have other examples, too few, or no score: there is no interval
+        return None, collapsed
+
+
+def _find_metric(column: Column) -> Metric | None:
+    """Return a metric whose deciding score is that of a column, if there is one."""
+    name = column.key.partition("/")[2]
+    candidates: list[Metric] = [*tasks.get(column.task).metrics]
+    if name in metrics.names():  # the task may name a metric that reports this score beside its deciding one
+        candidates.append(metrics.get(name)())
+    return next((metric for metric in candidates if metric.selects == name), None)
+
+
+def _test_column(
+    column: Column, cells: Sequence[ScoreCell | None], groups: Sequence[Sequence[CellResult]]
+) -> dict[int, tuple[str, Delta]]:
+    """Compare each row of a column with the best row.
+
+    Returns:
+        Row → its mark of significance and its difference to the best row. Rows that cannot be compared are left out.
+    """
+    runs: dict[int, ScoredRuns] = {}
+    for index, (cell, group) in enumerate(zip(cells, groups, strict=True)):
+        if cell is not None and None not in cell.values:
+            scored, _ = _score_runs(column, _read_predictions(column, _finished(group, column.task)))
+            if scored is not None:
+                runs[index] = scored
+    if len(runs) < 2:
+        return {}
+    sign = -1 if column.lower_is_better else 1
+    best = max(runs, key=lambda index: sign * float(runs[index].scores.mean()))
+    differences: dict[int, Difference] = {}
+    for index, scored in runs.items():
+        if index != best:
+            try:
+                differences[index] = compare_runs(runs[best], scored, resamples=TABLE_RESAMPLES)
+            except Claf2Error:  # evaluated on other data
+                continue
+    # Every row is a test against the best one, so without a correction a long table would always have marks.
+    corrected = holm_correction({str(index): difference.p for index, difference in differences.items()})
+    deltas = {}
+    for index, difference in differences.items():
+        p = corrected[str(index)]
+        verdict: str = classify_difference(difference, p=p)
+        mark = "*" * ((p < 0.05) + (p < 0.01))
+        if difference.about == "runs":  # one seed each: nothing is known about the models, so nothing is marked
+            mark, verdict = "", f"{verdict}, of these runs only"
+        deltas[index] = mark, Delta(difference.value, p, verdict)
+    return deltas
+
+
+def _with_delta(row: Row, position: int, mark: str, delta: Delta) -> Row:
+    cell = row.cells[position]
+    assert cell is not None  # rows without a score are not tested
+    cells = list(row.cells)
+    cells[position] = dataclasses.replace(cell, mark=mark, delta=delta)
+    return dataclasses.replace(row, cells=tuple(cells))
+
+
+def _published_rows(suite: Suite, columns: Sequence[Column]) -> list[PublishedRow]:
+    rows = []
+    for published in suite.published:
+        scores = {
+            (task, key): score
+            for task, task_scores in published.scores.items()
+            for key, score in zip(suite.columns[task], task_scores, strict=True)
+        }
+        row = PublishedRow(
+            model=published.model,
+            source=published.source.replace("†", "").strip(" ,"),
+            scores=tuple(scores.get((column.task, column.key)) for column in columns),
+            split=published.split,
+            verified="†" not in published.source,
+            average=suite.average(published.scores),
+        )
+        rows.append(row)
+    return rows

@@ -1,0 +1,166 @@
+"""The cells of a bench: what a cell is, its folder, and what the folder holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from claf2 import config
+from claf2.benchmarking.runs import METRICS
+from claf2.config import Experiment
+from claf2.errors import RunError
+from claf2.registry import digest
+from claf2.runtime.files import read_json
+
+__all__ = ["CELL_FILE", "Cell", "CellResult", "cell_dir", "list_cells", "list_unfinished", "read_cell", "run_name"]
+
+CELL_FILE = "cell.json"
+"""The file of a cell's folder that says which cell it is."""
+
+LONGEST_NAME = 80
+"""The most characters of a model's name in the name of its folder."""
+
+NOT_MEASURED = ("precision", "cache_dir", "callbacks")
+"""The fields of `runtime` that make no other cell: the digest of an experiment contains the precision, and the others
+change no score."""
+
+SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
+"""The entries of ``run.json`` that determine the scores."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, task and seed."""
+
+    suite: str
+    model: str
+    weights: str
+    task: str
+    seed: int
+    recipe: str
+    """The suffix of the BaseConfig's name."""
+    base_config: str
+    overrides: tuple[str, ...] = ()
+    step: int | None = None
+    plugins: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """Return the command-line arguments that follow the BaseConfig, without the folder."""
+        return ["--pretrained_model_name", self.weights, "--seed_num", str(self.seed), *self.overrides]
+
+
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """A cell and what its folder holds."""
+
+    cell: Cell
+    folder: Path
+    scores: Mapping[str, float | None]
+    """The scores of the best evaluation by key (``valid/accuracy``); empty if the run is not finished."""
+    failure: str = ""
+    provenance: Mapping[str, object] | None = None
+    """The content of ``run.json``; ``None`` if the run is not finished."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything that determines the scores: filled config, data, tokenizer and weights."""
+        return digest([self.provenance and self.provenance.get(name) for name in SCORE_INPUTS])
+
+
+def cell_dir(out: Path, cell: Cell) -> Path:
+    """Return the folder of a cell. Its name distinguishes everything that has a row or a place in a row of its own.
+
+    Raises:
+        ConfigError: if the BaseConfig or an override is wrong.
+    """
+    name = run_name(cell.task, _load_cell(cell))
+    folder = out / _model_name(cell.weights) / name
+    # Earlier versions named the folder of a model without a digest, so that two models could share it.
+    earlier = out / re.sub(r"[^\w.-]+", "_", cell.weights.strip("/")) / name
+    if not folder.exists() and os.path.isfile(earlier / CELL_FILE):  # false for a name that is too long
+        other = read_cell(earlier).cell
+        if other.weights == cell.weights and run_name(other.task, _load_cell(other)) == name:
+            return earlier
+    return folder
+
+
+def _load_cell(cell: Cell) -> Experiment:
+    return config.load(cell.base_config, cell.arguments(), cell.plugins)
+
+
+def _model_name(weights: str) -> str:
+    """Return the name of a model's folder: that of its weights, with a digest where it cannot be used as it is."""
+    weights = weights.rstrip("/")
+    name = re.sub(r"[^\w.-]+", "_", weights).strip("._-")[-LONGEST_NAME:]
+    return name if name and name == weights else f"{name or 'model'}-{digest(weights)[:8]}"
+
+
+def run_name(task: str, experiment: Experiment) -> str:
+    """Return the name of the folder of a task's run. It contains the seed, and the digest of what is computed and how:
+    of the experiment, and of the fields of `runtime` that are set."""
+    fields = type(experiment.runtime).model_fields
+    values = experiment.runtime.model_dump(mode="json")
+    changed = {
+        name: value
+        for name, value in values.items()
+        if name not in NOT_MEASURED and value != fields[name].get_default(call_default_factory=True)
+    }
+    key = digest([experiment.digest(), changed]) if changed else experiment.digest()
+    return f"{task}-{experiment.seed}-{key[:12]}"
+
+
+def list_cells(out: Path) -> list[CellResult]:
+    """Read all cells in the folder of a bench.
+
+    Raises:
+        RunError: if there are none, or one is damaged.
+    """
+    paths = sorted(out.glob(f"*/*/{CELL_FILE}"))
+    if not paths:
+        raise RunError(f"{out} contains no bench; create one with claf2 bench run")
+    return [read_cell(path.parent) for path in paths]
+
+
+def list_unfinished(folder: Path) -> dict[str, list[str]]:
+    """Return why the runs below a folder that were begun and have no scores have none, by task.
+
+    Raises:
+        RunError: if a cell is damaged.
+    """
+    reasons: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob(CELL_FILE)):
+        result = read_cell(path.parent)
+        if not result.scores:
+            reason = f"seed {result.cell.seed}: {result.failure or 'not finished'}"
+            reasons.setdefault(result.cell.task, []).append(reason)
+    for path in sorted(folder.rglob("run.json")):  # of a run that is not a cell
+        inner = "stages" in path.relative_to(folder).parts
+        if inner or (path.parent / CELL_FILE).is_file() or (path.parent / METRICS).is_file():
+            continue
+        experiment = config.load(str(path.with_name("config.json")))
+        for task in experiment.tasks:
+            reasons.setdefault(task, []).append(f"seed {experiment.seed}: not finished")
+    return reasons
+
+
+def read_cell(folder: Path) -> CellResult:
+    """Read the cell in a folder.
+
+    Raises:
+        RunError: if it is damaged.
+    """
+    record = read_json(folder / CELL_FILE)
+    try:
+        failure = record.pop("failure")
+        cell = Cell(**{**record, **{name: tuple(record[name]) for name in ("overrides", "plugins")}})
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / CELL_FILE}: damaged: {error!r}") from error
+    if not (folder / METRICS).is_file():
+        return CellResult(cell, folder, {}, failure)
+    scores = read_json(folder / METRICS).get("best")
+    if not isinstance(scores, dict) or any(not isinstance(score, float | int | None) for score in scores.values()):
+        raise RunError(f"{folder / METRICS}: damaged: it has no best evaluation")
+    return CellResult(cell, folder, scores, "", read_json(folder / "run.json"))

@@ -1,0 +1,260 @@
+"""The matrix of a bench: each model, task and seed is a cell, trained in its own folder, which says what it is.
+
+There is no central record: a bench is what the folders of its cells hold. Two benches in one folder therefore cannot
+disagree, and a process that dies loses only the cells that it was training.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from claf2 import config
+from claf2.benchmarking.backends import Backend
+from claf2.benchmarking.cells import CELL_FILE, Cell, CellResult, cell_dir, read_cell
+from claf2.benchmarking.runs import METRICS
+from claf2.config.source import parse_overrides
+from claf2.errors import ChangedError, Interrupted, RunError, RunInUseError
+from claf2.runtime.files import write_json
+from claf2.task import Suite
+
+__all__ = [
+    "BenchModel", "CellJob", "CellOutcome", "Progress", "find_checkpoints", "plan_cells", "run_bench", "run_cell",
+]  # fmt: skip
+
+BENCH_FIELDS = {"seed_num": "--seeds", "pretrained_model_name": "--models", "log_dir": "--out"}
+"""The fields that a bench sets for each cell → the option to use instead."""
+
+
+logger = logging.getLogger("claf2")
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A model of a bench, or one checkpoint of its pre-training."""
+
+    name: str
+    weights: str
+    """A hub id, folder, archive or URL."""
+    step: int | None = None
+    """The pre-training step of a checkpoint."""
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """A request to train a cell."""
+
+    cell: Cell
+    folder: str
+    cpus: int | None = None
+    """The number of threads; by default, that of the process."""
+    keep: bool = True
+    """Whether to keep the best checkpoint. The state for a resume is deleted in any case."""
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """How a job ended."""
+
+    failure: str = ""
+    """Why there are no scores."""
+    busy: bool = False
+    """Another process is training the cell."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a bench."""
+
+    total: int
+    done: int
+    failed: int
+    running: int
+    eta: float | None
+    """The estimated seconds left, from the cells trained so far."""
+    last: str = ""
+    """The cell that ended last."""
+
+    def format_line(self) -> str:
+        """Return the progress as one line of a log."""
+        minutes, seconds = divmod(round(self.eta or 0), 60)
+        eta = "" if self.eta is None else f", {minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d} left"
+        return f"[{self.done}/{self.total}] {self.running} running, {self.failed} failed{eta}  {self.last}".rstrip()
+
+
+def find_checkpoints(pattern: str) -> list[BenchModel]:
+    """Return the checkpoints that match a pattern such as ``dir/step-*``, sorted by the last number in their names.
+
+    Raises:
+        RunError: if nothing matches, or a name has no number.
+    """
+    models = []
+    for path in sorted(glob.glob(pattern)):
+        numbers = re.findall(r"\d+", Path(path).name)
+        if not numbers:
+            raise RunError(f"--checkpoints {pattern}: {path} has no step number in its name, such as step-100000")
+        models.append(BenchModel(str(Path(path).parent), path, int(numbers[-1])))
+    if not models:
+        raise RunError(f"--checkpoints {pattern}: no such files or folders")
+    return sorted(models, key=lambda model: (model.name, model.step or 0))
+
+
+def plan_cells(
+    suite: Suite, models: Sequence[BenchModel], *, tasks: Sequence[str] = (), seeds: Sequence[int], recipe: str,
+    overrides: Sequence[str] = (), plugins: Sequence[str] = (),
+) -> list[Cell]:  # fmt: skip
+    """Return the cells of a matrix, seed by seed, so that every model has a score in every task early.
+
+    Args:
+        suite: the suite.
+        models: the models or checkpoints.
+        tasks: tasks of the suite; all of them by default.
+        seeds: the seeds.
+        recipe: the suffix of the BaseConfigs' names.
+        overrides: command-line arguments for every cell.
+        plugins: files or modules to load before a cell is configured.
+
+    Raises:
+        RunError: if the suite has no such task or recipe, there is no seed, or an override sets a field that the bench
+            sets.
+    """
+    if isinstance(seeds, int) or not seeds:
+        raise RunError(f"seeds {seeds!r}: expected a list of seeds, such as [1, 2, 3]")
+    selected = list(dict.fromkeys(tasks or suite.columns))
+    unknown = [task for task in selected if task not in suite.columns]
+    if unknown or recipe not in suite.recipes:
+        known = list(suite.columns) if unknown else list(suite.recipes)
+        raise RunError(f"suite {suite.name!r} has no {(unknown or [recipe])[0]!r}; it has {', '.join(known)}")
+    for override in parse_overrides(overrides):
+        field = override.key.rsplit(".", 1)[-1]
+        if field in BENCH_FIELDS:
+            raise RunError(f"--{override.key} is set for each cell: use {BENCH_FIELDS[field]}")
+    return [
+        Cell(
+            suite.name, model.name, model.weights, task, seed, recipe, f"{suite.configs[task]}_{recipe}",
+            tuple(overrides), model.step, tuple(plugins),
+        )
+        for seed in dict.fromkeys(seeds)
+        for model in dict.fromkeys(models)
+        for task in selected
+    ]  # fmt: skip
+
+
+def run_bench(
+    cells: Sequence[Cell], out: Path, *, backend: Backend, cpus: int | None = None, keep: bool = True,
+    retries: int = 1, on_progress: Callable[[Progress], None] = lambda _: None,
+) -> list[CellResult]:  # fmt: skip
+    """Train the cells that are not finished, and return the results of all of them, in their order.
+
+    Args:
+        cells: the cells.
+        out: the folder of the bench.
+        backend: trains the cells.
+        cpus: threads per cell; the last digits of scores can depend on them.
+        keep: keep the best checkpoint of each cell, not only its scores and predictions.
+        retries: how often a cell is trained again after it failed or its process died.
+        on_progress: called whenever a cell has ended.
+
+    Raises:
+        ConfigError: if a cell cannot be configured; nothing is trained then.
+        Interrupted: after Ctrl-C; the runs in progress have saved their state.
+    """
+    jobs = [CellJob(cell, str(cell_dir(out, cell)), cpus, keep) for cell in cells]
+    pending = list({job.folder: job for job in jobs}.values())
+    total, done, trained, seconds = len(pending), 0, 0, 0.0
+    finished = {job.folder: _finished_at(job) for job in pending}
+    untrained = {folder for folder, when in finished.items() if when is None}
+    for attempt in range(retries + 1):
+        failed: list[CellJob] = []
+        for job, outcome in backend.map(run_cell, pending):
+            failure = "its process died" if outcome is None else outcome.failure
+            if outcome is None:
+                _write_cell(Path(job.folder), job.cell, failure)
+            elif not failure and not outcome.busy and _finished_at(job) != finished[job.folder]:
+                trained, seconds = trained + 1, seconds + outcome.seconds
+            if failure:
+                logger.warning("%s, %s, seed %d: %s", job.cell.model, job.cell.task, job.cell.seed, failure)
+                failed.append(job)
+            if not failure or attempt == retries:
+                done += 1
+                untrained.discard(job.folder)
+            on_progress(
+                Progress(
+                    total, done, len(failed), min(total - done, backend.workers),
+                    len(untrained) * seconds / trained / backend.workers if trained else None,
+                    f"{job.cell.model} {job.cell.task} seed {job.cell.seed}{': failed' if failure else ''}",
+                )
+            )  # fmt: skip
+        pending = failed
+        if not pending:
+            break
+    return [read_cell(Path(job.folder)) for job in jobs]
+
+
+def _finished_at(job: CellJob) -> int | None:
+    """Return when the run of a cell was finished, in nanoseconds; ``None`` if it is not."""
+    path = Path(job.folder) / METRICS
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def run_cell(job: CellJob) -> CellOutcome:
+    """Train one cell in its folder.
+
+    A finished run is used as it is, an interrupted one is resumed, and one with other data or weights is trained again.
+    """
+    started = time.monotonic()
+    try:
+        failure = _train_cell(job)
+    except RunInUseError:  # a killed process blocks no cell: its lock ends with it
+        return CellOutcome(busy=True)
+    return CellOutcome(failure, seconds=time.monotonic() - started)
+
+
+def _train_cell(job: CellJob) -> str:
+    """Train a cell, and return why it failed, or an empty text.
+
+    Raises:
+        RunInUseError: when another process is training it.
+        Interrupted: after Ctrl-C or a signal.
+    """
+    import torch
+
+    from claf2.runs import train as training
+
+    folder, threads = Path(job.folder), torch.get_num_threads()
+    _write_cell(folder, job.cell, "")
+    try:
+        if job.cpus:
+            torch.set_num_threads(job.cpus)
+        arguments = [*job.cell.arguments(), "--log_dir", str(folder)]
+        experiment = config.load(job.cell.base_config, arguments, job.cell.plugins)
+        try:
+            training.train(experiment, resume=True, needs_best=False)  # an earlier bench may have deleted it
+        except ChangedError as error:
+            logger.warning("%s is trained again: %s", folder, error)
+            training.train(experiment, overwrite=True)
+        for name in ("last",) if job.keep else ("last", "best"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    except (Interrupted, RunInUseError):
+        raise
+    except Exception as error:  # noqa: BLE001 whatever went wrong, the other cells can still be trained
+        failure = str(error) or type(error).__name__
+        _write_cell(folder, job.cell, failure)
+        return failure
+    finally:
+        torch.set_num_threads(threads)
+    return ""
+
+
+def _write_cell(folder: Path, cell: Cell, failure: str) -> None:
+    try:
+        write_json(folder / CELL_FILE, {**asdict(cell), "failure": failure})
+    except OSError as error:  # a full disk fails this cell, not the bench
+        logger.warning("%s: %s", folder, error)

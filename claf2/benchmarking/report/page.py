@@ -1,0 +1,356 @@
+"""The content of a report as plain data and text: comparisons, legend, chart. Only the template writes HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+from typing import TypeAlias
+
+import claf2
+from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
+
+__all__ = [
+    "AVERAGE", "FILTERS", "MeanTable", "OptionTable", "Page", "best_indices", "checkpoint_series", "compare_options",
+    "make_page",
+]  # fmt: skip
+
+AVERAGE = Column("average", "", "average")
+"""The column of averages, which comes before the columns of the summary."""
+
+AS_IN_RECIPE = "as in the recipe"
+"""The value of an option that a row does not override."""
+
+NO_SCORE = "–"
+"""Shown where there is no score."""
+
+ChartData: TypeAlias = dict[str, list[dict[str, object]]]
+"""``scores``: label and direction of each score; ``series``: label and points of each line."""
+
+Means: TypeAlias = Sequence[float | None]
+"""A mean per column, that of the average first."""
+
+
+@dataclass(frozen=True)
+class MeanTable:
+    """Means that are compared with each other."""
+
+    title: str
+    rows: Mapping[str, Means]
+    best: tuple[frozenset[int], ...]
+    """For each column, the indices of the best rows."""
+
+
+@dataclass(frozen=True)
+class OptionTable:
+    """The values of one training option, compared in all settings in which at least two of them were tried."""
+
+    option: str
+    """``recipe``, or as on the command line: ``--learning_rate``."""
+    overall: MeanTable
+    """The only setting, or the means over the settings that have every value."""
+    settings: tuple[MeanTable, ...]
+    """A table per setting, a row per value. A setting is a model, step and the other options."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A run that failed or collapsed."""
+
+    model: str
+    kind: str
+    """``failed`` or ``collapsed``."""
+    training: str
+    """The step and training options."""
+    task: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A sign of the score table and its meaning."""
+
+    sign: str
+    meaning: str
+    style: str = ""
+    """``bold``, ``italic``, or empty."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template shows."""
+
+    summary: Summary
+    columns: tuple[Column, ...]
+    """The average and the columns of the summary."""
+    best: tuple[frozenset[int], ...]
+    """For each column, the indices of the best rows. Published rows do not compete."""
+    facts: str
+    notes: tuple[str, ...]
+    """Paragraphs."""
+    details: Mapping[str, str]
+    """The lines that can be shown below a score: name → text of the menu."""
+    legend: tuple[LegendEntry, ...]
+    chart: ChartData
+    options: tuple[OptionTable, ...]
+    problems: tuple[Problem, ...]
+    version: str = claf2.__version__
+
+    @property
+    def several_variants(self) -> bool:
+        """Whether rows were trained in different ways, so that each must say how."""
+        return len({row.variant() for row in self.summary.rows}) > 1
+
+
+def make_page(summary: Summary) -> Page:
+    """Return the content of the report of a summary."""
+    columns = (AVERAGE, *summary.columns)
+    cells = [cell for row in summary.rows for cell in row.cells]
+    details = {"interval": summary.interval, "seeds": "each seed"}
+    if any(cell and cell.delta for cell in cells):
+        details["delta"] = "difference, with p"
+    return Page(
+        summary=summary,
+        columns=columns,
+        best=_best_rows([_means(row) for row in summary.rows], columns),
+        facts=_facts(summary),
+        notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
+        details=details,
+        legend=tuple(_legend(summary, cells)),
+        chart=_chart_data(summary, columns),
+        options=tuple(compare_options(summary.rows, columns)),
+        problems=tuple(_problems(summary)),
+    )
+
+
+def best_indices(values: Sequence[float | None], *, lower_is_better: bool = False) -> frozenset[int]:
+    """Return the indices of the best values, ties at two decimals included; none if there are less than two values."""
+    rounded = {
+        index: round(known, 2) for index, value in enumerate(values) if (known := finite_or_none(value)) is not None
+    }
+    if len(rounded) < 2:
+        return frozenset()
+    best = min(rounded.values()) if lower_is_better else max(rounded.values())
+    return frozenset(index for index, value in rounded.items() if value == best)
+
+
+def _best_rows(rows: Sequence[Means], columns: Sequence[Column]) -> tuple[frozenset[int], ...]:
+    return tuple(
+        best_indices([means[index] for means in rows], lower_is_better=column.lower_is_better)
+        for index, column in enumerate(columns)
+    )
+
+
+def _means(row: Row) -> Means:
+    return [finite_or_none(row.average), *(finite_or_none(cell.mean) if cell else None for cell in row.cells)]
+
+
+def _facts(summary: Summary) -> str:
+    """Return in one line what was measured."""
+    rows = summary.rows
+    if not rows:
+        return "Nothing was measured yet."
+    checkpoints = {(row.model, row.step) for row in rows if row.step is not None}
+    seeds = sorted({len(row.seeds) for row in rows})
+    variants = {row.variant() for row in rows}
+    facts = [
+        format_count(len({row.model for row in rows}), "model"),
+        format_count(len(checkpoints), "checkpoint") if checkpoints else "",
+        format_count(len({column.task for column in summary.columns}), "task"),
+        format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds",
+        min(variants) if len(variants) == 1 else f"{len(variants)} training variants",
+    ]
+    return " · ".join(filter(None, facts)) + ". A score is the mean over seeds."
+
+
+def _legend(summary: Summary, cells: Sequence[ScoreCell | None]) -> Iterator[LegendEntry]:
+    """Yield the meaning of the signs that occur."""
+    measured = [cell for cell in cells if cell]
+    if len(summary.rows) > 1:
+        yield LegendEntry("bold", "best measured score of the column, ties included", "bold")
+    if any(cell.low is not None for cell in measured):
+        yield LegendEntry("±", summary.interval)
+    for mark, meaning in summary.marks.items():
+        if any(cell.mark == mark for cell in measured):
+            yield LegendEntry(mark, meaning)
+    if summary.reference and any(cell.mark or cell.delta for cell in measured):
+        yield LegendEntry("", f"marks and differences compare with {summary.reference}")
+    if any(column.lower_is_better for column in summary.columns):
+        yield LegendEntry("↓", "lower is better")
+    if any(cell.collapsed for cell in measured):
+        yield LegendEntry("collapsed", "the run learned nothing; see the list below")
+    if summary.published:
+        yield LegendEntry("italics", "published by others, not measured here", "italic")
+    if any(not row.verified for row in summary.published):
+        yield LegendEntry("†", "not checked against its source")
+    if any(cell is None or cell.mean is None for cell in cells):
+        yield LegendEntry(NO_SCORE, "not measured, or undefined")
+
+
+def checkpoint_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Return the rows of each model and training variant by step, for those that have at least two steps."""
+    series: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row.step is not None:
+            series.setdefault((row.model, row.variant()), {})[row.step] = row
+    return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in series.items() if len(by_step) > 1}
+
+
+def _chart_data(summary: Summary, columns: Sequence[Column]) -> ChartData:
+    """Return the data of the chart: the scores of each model and training variant at each step."""
+    series = checkpoint_series(summary.rows)
+    several_variants = len({variant for _, variant in series}) > 1
+    return {
+        "scores": [{"label": column.label, "lower": column.lower_is_better} for column in columns],
+        "series": [
+            {"label": f"{model} · {variant}" if several_variants else model, "points": list(map(_point, rows))}
+            for (model, variant), rows in series.items()
+        ],
+    }
+
+
+def _point(row: Row) -> dict[str, object]:
+    scores: list[dict[str, object]] = [{"mean": finite_or_none(row.average)}]
+    for cell in row.cells:
+        score: dict[str, object] = {}
+        if cell is not None:
+            score = {
+                "mean": finite_or_none(cell.mean),
+                "low": finite_or_none(cell.low),
+                "high": finite_or_none(cell.high),
+            }
+            if cell.collapsed:
+                score["collapsed"] = len(cell.collapsed)
+        scores.append(score)
+    return {"step": row.step, "scores": scores}
+
+
+def compare_options(rows: Sequence[Row], columns: Sequence[Column]) -> list[OptionTable]:
+    """Return a table for each option in which rows differ while everything else is the same.
+
+    The recipe counts as an option; the pre-training step does not.
+    """
+    options = dict.fromkeys(name for row in rows for name in row.training_options())
+    return [table for option in options if (table := _compare_option(option, rows, columns)) is not None]
+
+
+def _compare_option(option: str, rows: Sequence[Row], columns: Sequence[Column]) -> OptionTable | None:
+    settings: dict[tuple[str, int | None, frozenset[tuple[str, str]]], dict[str, Row]] = {}
+    for row in rows:
+        others = row.training_options()
+        value = others.pop(option, AS_IN_RECIPE)
+        # A set, since rows that give the same options in another order belong to the same setting.
+        settings.setdefault((row.model, row.step, frozenset(others.items())), {}).setdefault(value, row)
+    compared = [by_value for by_value in settings.values() if len(by_value) > 1]
+    if not compared:
+        return None
+    values = sorted(dict.fromkeys(value for by_value in compared for value in by_value), key=_value_order)
+    tables = []
+    for by_value in compared:
+        first = next(iter(by_value.values()))
+        others = {name: value for name, value in first.training_options().items() if name != option}
+        title = " · ".join(filter(None, (first.model, format_step(first.step), format_options(others))))
+        means = {value: _means(by_value[value]) for value in values if value in by_value}
+        tables.append(MeanTable(title, means, _best_rows(list(means.values()), columns)))
+    overall = tables[0] if len(tables) == 1 else _average_settings(tables, values, columns)
+    return OptionTable(option, overall, tuple(tables))
+
+
+def _average_settings(settings: Sequence[MeanTable], values: Sequence[str], columns: Sequence[Column]) -> MeanTable:
+    """Return the means over the settings that have every value, so that all rows average the same settings.
+
+    A column in which one of these settings has no score has no mean.
+    """
+    complete = [setting for setting in settings if len(setting.rows) == len(values)]
+    means: dict[str, list[float | None]] = {value: [] for value in values}
+    for index in range(len(columns)):
+        scores = {value: [setting.rows[value][index] for setting in complete] for value in values}
+        defined = bool(complete) and not any(None in column_scores for column_scores in scores.values())
+        for value, column_scores in scores.items():
+            known = [score for score in column_scores if score is not None]
+            means[value].append(fmean(known) if defined else None)
+    title = f"mean of the {format_count(len(complete), 'setting')} with every value"
+    return MeanTable(title, means, _best_rows(list(means.values()), columns))
+
+
+def _value_order(value: str) -> tuple[int, float]:
+    """Sort the recipe's own value first, then numbers by size, then other values in the order of their rows."""
+    try:
+        return (0, 0.0) if value == AS_IN_RECIPE else (1, float(value))
+    except ValueError:
+        return (2, 0.0)
+
+
+def _problems(summary: Summary) -> Iterator[Problem]:
+    """Yield the runs that failed, then those that collapsed."""
+    for run in summary.failures:
+        yield Problem(run.model, "failed", _training(run.step, run.variant), run.task, run.seed, run.reason)
+    for row in summary.rows:
+        for column, cell in zip(summary.columns, row.cells, strict=True):
+            if cell is not None:
+                values = dict(zip(row.seeds, cell.values, strict=False))
+                for seed in cell.collapsed:
+                    reason = f"{column.key} {format_score(values.get(seed))}"
+                    training = _training(row.step, row.variant())
+                    yield Problem(row.model, "collapsed", training, column.label, seed, reason)
+
+
+def _training(step: int | None, variant: str) -> str:
+    return " · ".join(filter(None, (format_step(step), variant))) or NO_SCORE
+
+
+# How the report writes numbers. The template uses these functions as filters.
+
+
+def format_score(value: float | None) -> str:
+    """Return a score with two decimals, or a dash if it is undefined."""
+    known = finite_or_none(value)
+    # Adding 0.0 turns a negative zero into a positive one.
+    return NO_SCORE if known is None else f"{round(known, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def format_delta(value: float) -> str:
+    """Return a difference with two decimals and its sign."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def format_interval(cell: ScoreCell) -> str:
+    """Return the distances from the mean to the ends of its interval: ``±0.50``, or ``+0.50 −0.75`` if they differ."""
+    mean, low, high = finite_or_none(cell.mean), finite_or_none(cell.low), finite_or_none(cell.high)
+    if mean is None or low is None or high is None:
+        return ""
+    below, above = f"{mean - low:.2f}", f"{high - mean:.2f}"
+    return f"±{above}" if below == above else f"+{above} −{below}"
+
+
+def format_p(p: float) -> str:
+    """Return a p value as papers write it, without the leading zero: ``p .012``."""
+    return "p < .001" if p < 0.001 else f"p {p:.3f}".replace("0.", ".", 1)
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where needed: ``3 seeds``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_step(step: int | None) -> str:
+    """Return a pre-training step as ``step 10,000``, or an empty text for none."""
+    return "" if step is None else f"step {step:,}"
+
+
+def format_time(when: str) -> str:
+    """Return an ISO 8601 time as ``2025-11-21 14:53 UTC``, and any other text unchanged."""
+    try:
+        return f"{datetime.fromisoformat(when):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return when
+
+
+FILTERS: Mapping[str, Callable[..., object]] = {
+    "finite_or_none": finite_or_none, "score": format_score, "delta": format_delta, "interval": format_interval,
+    "p": format_p, "counted": format_count, "step": format_step, "time": format_time,
+}  # fmt: skip
+"""The filters of the template."""

@@ -1,0 +1,197 @@
+"""The summary of a bench: the scores of its models, as data that reports are made from, and as a Markdown table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+__all__ = [
+    "Column", "Delta", "Failure", "PublishedRow", "Row", "ScoreCell", "Summary", "finite_or_none", "format_options",
+    "format_summary", "read_summary",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score of one task."""
+
+    task: str
+    key: str
+    """The score's key, such as ``valid/accuracy``."""
+    label: str
+    """The column's head, such as ``rte (accuracy)``."""
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The difference between a cell and its reference, which ``Summary.reference`` describes."""
+
+    value: float | None
+    """In points: the mean of the cell minus that of the reference."""
+    p: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreCell:
+    """The score of one row in one column. Scores are on 0–100, except where a metric has no upper bound."""
+
+    values: tuple[float | None, ...] = ()
+    """One per seed of the row, in their order; ``None``: the run failed, or the score is undefined."""
+    mean: float | None = None
+    low: float | None = None
+    """The lower end of the interval around the mean, which ``Summary.interval`` describes."""
+    high: float | None = None
+    collapsed: tuple[int, ...] = ()
+    """The seeds whose runs learned nothing."""
+    mark: str = ""
+    """A mark of significance; ``Summary.marks`` explains it."""
+    delta: Delta | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, at one step of its pre-training, fine-tuned in one way."""
+
+    model: str
+    seeds: tuple[int, ...]
+    cells: tuple[ScoreCell | None, ...]
+    """One per column, in their order; ``None``: not measured."""
+    step: int | None = None
+    """The pre-training step. Rows that differ only in it are one line of the chart."""
+    recipe: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """The overridden fields, such as ``learning_rate`` → ``3e-5``."""
+    average: float | None = None
+
+    def training_options(self) -> dict[str, str]:
+        """Return the recipe, and each override as on the command line: ``--learning_rate`` → ``3e-5``."""
+        return {"recipe": self.recipe, **{f"--{name}": str(value) for name, value in self.options.items()}}
+
+    def variant(self) -> str:
+        """Return the recipe and the overrides as one line."""
+        return format_options(self.training_options())
+
+
+def format_options(options: Mapping[str, str]) -> str:
+    """Return training options as one line: the recipe by its value, the others by name and value."""
+    texts = (value if name == "recipe" else f"{name} {value}" for name, value in options.items())
+    return " ".join(filter(None, texts))
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A row of published scores."""
+
+    model: str
+    source: str
+    scores: tuple[float | None, ...]
+    """One per column, in their order."""
+    split: str = ""
+    verified: bool = False
+    """Whether the scores were checked against their source."""
+    average: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run without scores, and the reason."""
+
+    model: str
+    task: str
+    seed: int
+    reason: str
+    step: int | None = None
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that a report shows.
+
+    Raises:
+        ValueError: if a row does not have one entry per column.
+    """
+
+    suite: str
+    columns: tuple[Column, ...] = ()
+    rows: tuple[Row, ...] = ()
+    published: tuple[PublishedRow, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    title: str = ""
+    notes: str = ""
+    when: str = ""
+    """An ISO 8601 time."""
+    interval: str = "95 % confidence interval of the mean"
+    """What ``low`` and ``high`` of the cells are."""
+    reference: str = ""
+    """What cells are compared with, such as ``the best row of the column``."""
+    marks: Mapping[str, str] = field(default_factory=lambda: {"*": "p < 0.05", "**": "p < 0.01"})
+    """Mark of significance → its meaning."""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"row {row.model!r}: expected {len(self.columns)} cells, got {len(row.cells)}")
+        for published in self.published:
+            if len(published.scores) != len(self.columns):
+                raise ValueError(
+                    f"published row {published.model!r}: expected {len(self.columns)} scores, "
+                    f"got {len(published.scores)}"
+                )
+
+
+def read_summary(record: Summary | Mapping[str, object]) -> Summary:
+    """Return a mapping, such as the content of ``bench.json``, as a summary.
+
+    Raises:
+        ValueError: if an entry is missing or has the wrong type; the message says which.
+    """
+    return TypeAdapter(Summary).validate_python(record)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """Return the value if it is a finite number, else ``None``."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def format_summary(summary: Summary) -> str:
+    """Return a summary as a Markdown table. Published rows are in italics."""
+    header = ["model", *(column.label for column in summary.columns), "average"]
+    lines = [header, ["---"] * len(header)]
+    for row in summary.rows:
+        name = row.model if row.step is None else f"{row.model} step {row.step}"
+        seeds = f"{len(row.seeds)} seed{'s' * (len(row.seeds) > 1)}"
+        lines.append([f"{name}, {row.variant()} ({seeds})", *map(_format_cell, row.cells), _format_score(row.average)])
+    for published in summary.published:
+        source = f"{published.source}{'' if published.verified else ' †'}, {published.split}"
+        scores = [_format_score(score) for score in (*published.scores, published.average)]
+        lines.append([f"*{published.model}* ({source})", *scores])
+    parts = [f"# {summary.suite}", "\n".join("| " + " | ".join(line) + " |" for line in lines), summary.notes]
+    if summary.failures:
+        failures = [f"- {run.model}, {run.task}, seed {run.seed}: {run.reason}" for run in summary.failures]
+        parts.append("Failed:\n\n" + "\n".join(failures))
+    marks = "; ".join(f"{mark} {meaning}" for mark, meaning in summary.marks.items())
+    parts.append(
+        f"Mean over seeds, with the {summary.interval} in parentheses. {marks}, compared with {summary.reference}. "
+        "Rows in italics are published scores; †: not checked against the source."
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _format_cell(cell: ScoreCell | None) -> str:
+    if cell is None:
+        return ""
+    missing = sum(value is None for value in cell.values)
+    interval = "" if cell.low is None or cell.high is None else f" ({cell.low:.2f} to {cell.high:.2f})"
+    notes = f" ({missing} missing)" if missing else ""
+    notes += f" ({len(cell.collapsed)} collapsed)" if cell.collapsed else ""
+    return f"{_format_score(cell.mean)}{cell.mark}{interval}{notes}"
+
+
+def _format_score(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""The command line. Each command is a few lines around a function of the Python API."""

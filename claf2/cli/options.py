@@ -1,0 +1,55 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "overrides_argument", "plugin_option"]
+
+WITH_OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""The settings of a command that takes overrides: all options that it does not know."""
+
+PATH = click.Path(path_type=Path)
+
+
+class NumberRange(click.FloatRange):
+    """A finite number in a range. ``click.FloatRange`` accepts NaN, since no comparison excludes it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: if the text is no finite number in the range.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="A file or module with components of your own."
+)
+"""The option that loads plug-ins."""
+
+overrides_argument = click.argument("overrides", metavar="[--FIELD VALUE]...", nargs=-1, type=click.UNPROCESSED)
+"""Fields of a BaseConfig and their values."""
+
+
+def experiment_options(command: Any) -> Any:
+    """Give a command the options that say what is trained, and where."""
+    for option in (
+        overrides_argument,
+        click.option("--overwrite", is_flag=True, help="Replace the run in the folder, if there is one."),
+        click.option("--resume", is_flag=True, help="Continue the run in the folder, if there is one."),
+        click.option("--sample", is_flag=True, help="Use a small generated sample of the task instead of its data."),
+        plugin_option,
+        click.option("--tasks", default="", metavar="A,B,…", help="BaseConfigs to train together in one run."),
+        click.option("--base_config", metavar="NAME", help="A BaseConfig, by name (klue/korquad_bert) or path."),
+    ):
+        command = option(command)
+    return command

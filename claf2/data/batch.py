@@ -1,0 +1,267 @@
+"""Features → batches, and the seeded stream of (task, batch). The order depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count
+from typing import TYPE_CHECKING
+
+from claf2.data.features import FeatureList, FeatureSet
+from claf2.data.microbatch import CostModel, pack_microbatches, partition_by_length
+from claf2.data.samplers import MtDnnSampler, Sampler
+from claf2.runtime.seed import generator
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["Batch", "BatchStream", "TaskDataset", "batches_by_length"]
+
+MAX_GROWTH = 4
+"""How many times the rows of the first evaluation batch a later batch may have."""
+
+NO_ID = -1
+"""An id that no tokenizer produces."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B features as rectangular arrays: ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape (B, L), with L
+    the longest of them (with C texts per feature: (B, C, L)), and the inputs and targets of the head, (B,) or
+    (B, …)."""
+
+    arrays: Mapping[str, np.ndarray]
+    has_loss: bool = True
+    """Whether its loss counts. It does not where a process has no row of a batch and only joins the passes of the
+    others."""
+
+    def __len__(self) -> int:
+        return len(self.arrays["input_ids"])
+
+    def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """Return the arrays as tensors on ``device``, integers as int64, others as float32, without waiting for the
+        device; and the ``lengths`` of the rows in tokens, (B,), on the host."""
+        import torch
+
+        tensors = {"lengths": torch.from_numpy(self.arrays["attention_mask"].sum(-1))}
+        for name, array in self.arrays.items():
+            tensor = torch.from_numpy(array).to(torch.int64 if array.dtype.kind == "i" else torch.float32)
+            if device.type == "cuda":
+                tensor = tensor.pin_memory()
+            tensors[name] = tensor.to(device, non_blocking=True)
+        return tensors
+
+    def dummy_batch(self) -> Batch:
+        """Return its first row as a batch without loss, for passes that all processes make together."""
+        return Batch({name: array[:1] for name, array in self.arrays.items()}, has_loss=False)
+
+    def halves(self) -> list[Batch]:
+        """Return two batches with half of the rows each, or the batch itself where it has one row."""
+        middle = len(self) // 2
+        if not middle:
+            return [self]
+        halves = (slice(0, middle), slice(middle, None))
+        return [Batch({name: array[rows] for name, array in self.arrays.items()}, self.has_loss) for rows in halves]
+
+
+@dataclass(frozen=True)
+class TaskDataset:
+    """The features of one task, and how they are padded to batches."""
+
+    features: FeatureSet | FeatureList
+    pad_id: int
+    fields: Mapping[str, int]
+    """The features that the head reads and learns from besides the ids → the padding value."""
+    multiple: int = 1
+    """Rows are padded to a multiple of this many tokens, so that few shapes occur."""
+    extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further fields, with a value for each feature, (M, …)."""
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """The number of tokens of each feature, (M,)."""
+        return self.features.lengths()
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Return the features at ``rows``, (B,), as one batch; with targets only where the data has them."""
+        import numpy as np
+
+        padding = {"input_ids": NO_ID, "token_type_ids": 0}
+        padding |= {name: fill for name, fill in self.fields.items() if name in self.features.names}
+        arrays = self.features.arrays(rows, padding)
+        is_token = arrays["input_ids"] != NO_ID
+        arrays["input_ids"] = np.where(is_token, arrays["input_ids"], self.pad_id)
+        arrays["attention_mask"] = is_token.astype(np.int64)
+        length = arrays["input_ids"].shape[-1]
+        if length % self.multiple:
+            fills = {**padding, "input_ids": self.pad_id, "attention_mask": 0}
+            arrays = {
+                name: _pad_tokens(array, length, -length % self.multiple, fills[name]) for name, array in arrays.items()
+            }
+        return Batch({**arrays, **{name: np.array(column[rows]) for name, column in self.extra_columns.items()}})
+
+
+class BatchStream:
+    """The training data of one or more tasks as an endless, seeded sequence of (task, micro-batches of one batch).
+
+    Every epoch shuffles each task's rows by (seed, task, epoch) and cuts them into batches, of which the last one may
+    be smaller. With several tasks, a sampler chooses the task of each step by (seed, epoch). No other random number is
+    drawn, so the position in the stream is two numbers: the epoch and the step within it.
+
+    Args:
+        datasets: the data of each task.
+        batch_sizes: the rows of a micro-batch, for each task.
+        accumulation_steps: micro-batches per optimizer step: a step has ``batch_size * accumulation_steps`` rows.
+        seed: the run's seed.
+        workers: threads that prepare batches ahead; with 0 a batch is prepared when it is needed.
+        costs: how the rows of a step are divided into micro-batches by length; ``None``: into ``accumulation_steps``
+            parts in the order of the rows.
+        sampler: how tasks are mixed.
+        epochs: how many epochs are planned, for samplers that change from the first epoch to the last.
+        rank: which of several processes this is; each gets its share of every batch.
+        world_size: the number of processes.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, TaskDataset],
+        *,
+        batch_sizes: Mapping[str, int],
+        accumulation_steps: int = 1,
+        seed: int,
+        workers: int = 1,
+        costs: CostModel | None = None,
+        sampler: Sampler | None = None,
+        epochs: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._rank = rank
+        self._world_size = world_size
+        self._datasets = dict(datasets)
+        self._batch_sizes = batch_sizes
+        self._accumulation_steps = accumulation_steps
+        self._seed = seed
+        self._workers = workers
+        self._costs = costs
+        self._sampler = sampler or MtDnnSampler()
+        self.epochs = epochs
+        self._sizes = {
+            task: -(-len(dataset.features) // (batch_sizes[task] * accumulation_steps))
+            for task, dataset in self._datasets.items()
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of optimizer steps of an epoch: as many as all tasks have batches."""
+        return sum(self._sizes.values())
+
+    def imbalance(self) -> tuple[float, float]:
+        """Return by how much the longest share of a batch exceeds the mean share in tokens, in percent: over the first
+        epoch, and in its worst batch."""
+        import numpy as np
+
+        sums = []
+        for task, rows in self._order(0, ()):
+            lengths = self._datasets[task].lengths[rows]
+            shares = (partition_by_length(lengths, rank, self._world_size) for rank in range(self._world_size))
+            sums.append([int(lengths[share].sum()) for share in shares])
+        longest, mean = np.max(sums, 1), np.mean(sums, 1)
+        return 100.0 * float(longest.sum() / mean.sum() - 1), 100.0 * float((longest / mean).max() - 1)
+
+    def epoch(self, epoch: int, start: int = 0, paused: Collection[str] = ()) -> Iterator[tuple[str, list[Batch]]]:
+        """Yield (task, micro-batches) for the steps of an epoch.
+
+        Args:
+            epoch: the number of the epoch, from 0.
+            start: the first step to yield.
+            paused: tasks that are left out; their steps go to the other tasks.
+        """
+        steps = self._order(epoch, paused)[start:]
+        if self._workers == 0:
+            yield from ((task, self._load(task, rows)) for task, rows in steps)
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="claf2-batch") as pool:
+            pending: deque[tuple[str, Future[list[Batch]]]] = deque()
+            try:
+                for task, rows in steps:
+                    pending.append((task, pool.submit(self._load, task, rows)))
+                    if len(pending) > 2 * self._workers:
+                        yield _next_result(pending)
+                while pending:
+                    yield _next_result(pending)
+            finally:
+                for _, future in pending:
+                    future.cancel()
+
+    def _order(self, epoch: int, paused: Collection[str]) -> list[tuple[str, np.ndarray]]:
+        """Return the task and the rows of each step of an epoch."""
+        sizes = {task: size for task, size in self._sizes.items() if task not in paused} or self._sizes
+        batches = {task: self._batches(task, epoch) for task in sizes}
+        names = list(sizes) * self.steps_per_epoch
+        if len(sizes) > 1:
+            progress = min(1.0, epoch / (self.epochs - 1)) if self.epochs > 1 else 0.0
+            names = self._sampler.order(sizes, self.steps_per_epoch, progress, generator(self._seed, "mix", epoch))
+        return [(task, next(batches[task])) for task in names]
+
+    def _batches(self, task: str, epoch: int) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after another, shuffled again after each pass over the task."""
+        step_rows = self._batch_sizes[task] * self._accumulation_steps
+        for repeat in count():
+            names = (task, epoch, repeat) if repeat else (task, epoch)
+            rows = generator(self._seed, "order", *names).permutation(len(self._datasets[task].features))
+            yield from (rows[start : start + step_rows] for start in range(0, len(rows), step_rows))
+
+    def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
+        """Return this process's micro-batches of a step."""
+        dataset, size = self._datasets[task], -(-self._batch_sizes[task] // self._world_size)
+        if self._world_size > 1:
+            share = partition_by_length(dataset.lengths[rows], self._rank, self._world_size)
+            if not len(share):
+                return [dataset.batch(rows[:1]).dummy_batch()]
+            rows = rows[share]
+        if self._costs is None:
+            return [dataset.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+        microbatches = pack_microbatches(dataset.lengths[rows], replace(self._costs, max_rows=size))
+        return [dataset.batch(rows[microbatch]) for microbatch in microbatches]
+
+
+def _next_result(pending: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Batch]]:
+    task, future = pending.popleft()
+    return task, future.result()
+
+
+def batches_by_length(lengths: np.ndarray, size: int) -> Sequence[np.ndarray]:
+    """Divide all rows into evaluation batches, the longest first, so that little of a batch is padding.
+
+    The first batch has ``size`` rows. Later ones have as many rows as fit into its number of tokens, but at most
+    ``MAX_GROWTH`` times its rows, because some outputs grow with the rows and not with the tokens.
+
+    Args:
+        lengths: the number of tokens of each row, (n,).
+        size: the rows of the first batch.
+    """
+    import numpy as np
+
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    budget = size * int(lengths.max(initial=1))
+    while start < len(order):
+        rows = min(MAX_GROWTH * size, max(size, budget // max(1, int(lengths[order[start]]))))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def _pad_tokens(array: np.ndarray, length: int, missing: int, fill: int) -> np.ndarray:
+    """Pad the last axis where it is the axis of tokens."""
+    import numpy as np
+
+    if array.ndim < 2 or array.shape[-1] != length:
+        return array
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)], constant_values=fill)

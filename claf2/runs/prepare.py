@@ -1,0 +1,220 @@
+"""From a Run to the first step: features, model, batches and plan are made and checked. Nothing is written but caches.
+
+``train`` trains what is prepared here and ``explain`` describes it, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from claf2.config import Experiment
+from claf2.config.schema import MultiTaskTrainerSection
+from claf2.data.batch import BatchStream
+from claf2.data.features import FeatureSet
+from claf2.errors import ConfigError, nearest
+from claf2.evaluation.report import Report, lower_is_better
+from claf2.models.encoder import EncoderWithHeads
+from claf2.readers import Example
+from claf2.runs.distillation import soft_labels
+from claf2.runs.resolve import EvaluationSets, Run, TaskSplits, split_name
+from claf2.runtime import distributed
+from claf2.runtime.precision import Precision
+from claf2.training.callbacks import Callback
+from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingContext
+from claf2.training.state import State
+
+__all__ = [
+    "PreparedRun",
+    "build_plan",
+    "build_stream",
+    "check_metric_key",
+    "describe_padding",
+    "first_examples",
+    "prepare",
+]
+
+logger = logging.getLogger("claf2")
+
+SAMPLE_SIZE = 8
+"""The examples that are evaluated to learn which scores there are."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run with everything that the first step needs."""
+
+    run: Run
+    train: Mapping[str, FeatureSet]
+    valid: EvaluationSets
+    counts: Mapping[str, Mapping[str, int]]
+    """What was counted in each split, and how many of its rows also occur in ``train``."""
+    model: EncoderWithHeads
+    precision: Precision
+    stream: BatchStream
+    plan: Plan
+
+    def training_context(
+        self,
+        *,
+        optimizer: torch.optim.Optimizer,
+        state: State,
+        evaluate: Callable[[], Report],
+        checkpointer: Checkpointer,
+        callback: Callback,
+        interrupted: Callable[[], bool],
+    ) -> TrainingContext:
+        """Return the context of the loop; the arguments are what does not exist before the run begins."""
+        experiment = self.run.experiment
+        return TrainingContext(
+            model=self.model,
+            heads={task: task_config.head for task, task_config in experiment.tasks.items()},
+            stream=self.stream,
+            optimizer=optimizer,
+            schedule=experiment.schedule,
+            plan=self.plan,
+            state=state,
+            evaluate=evaluate,
+            checkpointer=checkpointer,
+            callback=callback,
+            interrupted=interrupted,
+            precision=self.precision,
+            loss_weights={task: task_config.mix.loss_weight for task, task_config in experiment.tasks.items()},
+            objectives=list(experiment.objectives.values()),
+        )
+
+
+def prepare(run: Run, data: TaskSplits) -> PreparedRun:
+    """Make features, model and plan.
+
+    Raises:
+        Claf2Error: when the run cannot be trained, and why.
+    """
+    train = {task: run.features(task, splits["train"]) for task, splits in data.items()}
+    model = run.model()
+    stream = build_stream(run, train, model)
+    plan = build_plan(run.experiment, stream.steps_per_epoch)
+    stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
+    logger.info("padding: %s", describe_padding(run, model))
+    if distributed.world_size() > 1:
+        mean, worst = stream.imbalance()
+        logger.info(
+            "%d processes: the largest share of a batch has %.1f %% more tokens than the mean, at worst %.0f %% more",
+            distributed.world_size(), mean, worst,
+        )  # fmt: skip
+    valid = run.evaluation_sets(data)
+    checked = {split: {task: features for task, (features, _) in sets.items()} for split, sets in valid.items()}
+    for split, features_by_task in {"train": train, **checked}.items():
+        for task, features in features_by_task.items():
+            features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
+    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan)
+
+
+def check_metric_key(prepared: PreparedRun) -> None:
+    """Evaluate a few examples, to learn before the first step whether there is the score that selects the best
+    checkpoint.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    run = prepared.run
+    split = next(iter(prepared.valid))
+    sample = first_examples(prepared.valid[split], dict.fromkeys(run.experiment.tasks, SAMPLE_SIZE))
+    run.evaluate_sets(prepared.model, {split: sample}).value(prepared.plan.metric_key)
+
+
+def first_examples(
+    sets: Mapping[str, tuple[FeatureSet, list[Example]]], sizes: Mapping[str, int]
+) -> dict[str, tuple[FeatureSet, list[Example]]]:
+    """Return the first ``sizes[task]`` examples of each task, with their features."""
+    first = {}
+    for task, (features, examples) in sets.items():
+        rows = np.arange(np.searchsorted(features.table["example"].to_numpy(), sizes[task]))
+        first[task] = (replace(features, table=features.table.take(rows)), examples[: sizes[task]])
+    return first
+
+
+def describe_padding(run: Run, model: EncoderWithHeads) -> str:
+    """Say how padding is treated."""
+    if model.packing is not None:
+        return "none; the layers process the real tokens of a batch as one row"
+    return "kept" if run.experiment.runtime.padding == "keep" else "little; batches are divided by length"
+
+
+def build_stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> BatchStream:
+    """Return the batches of a run. A task with loss weight 0 is only evaluated and takes no steps from the others."""
+    experiment = run.experiment
+    trained = {task: config for task, config in experiment.tasks.items() if config.mix.loss_weight}
+    return BatchStream(
+        {
+            task: replace(run.dataset(task, features[task]), extra_columns=soft_labels(run, task, features[task]))
+            for task in trained
+        },
+        batch_sizes={task: task_config.iterator.batch_size for task, task_config in trained.items()},
+        accumulation_steps=experiment.trainer_config.gradient_accumulation_steps,
+        seed=experiment.seed,
+        workers=experiment.runtime.workers,
+        costs=run.cost_model(model),
+        sampler=experiment.sampler,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
+    """Return how long to train, when to evaluate, and which score selects the best checkpoint.
+
+    Raises:
+        ConfigError: when the warm-up is as long as the run, or ``metric_key`` names an unknown task.
+    """
+    trainer, several = experiment.trainer_config, len(experiment.tasks) > 1
+    selection = {
+        task: SelectionMetric(config.selection_key, lower_is_better(config.task.metrics, config.selection_key))
+        for task, config in experiment.tasks.items()
+    }
+    total_steps = trainer.num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
+    experiment.schedule.warmup(total_steps)  # raises where the warm-up is too long
+    every = trainer.eval_and_save_step_count
+    if isinstance(every, int):
+        interval, per_epoch = every, False
+    else:
+        interval, per_epoch = max(1, int(steps_per_epoch * (1.0 if every == "epoch" else float(every)))), True
+    metric_key = trainer.metric_key or ("average" if several else next(iter(selection.values())).metric_key)
+    first, _, rest = metric_key.partition("/")
+    if rest and first not in experiment.tasks:
+        problem = f"{first!r} is not a task of this run"
+        raise ConfigError("trainer.metric_key", problem, hint=nearest(first, experiment.tasks))
+    selecting_task = experiment.tasks.get(first if rest else next(iter(experiment.tasks)))
+    metrics = selecting_task.task.metrics if selecting_task is not None and metric_key != "average" else ()
+    multi_task = trainer if several and isinstance(trainer, MultiTaskTrainerSection) else None
+    return Plan(
+        total_steps=total_steps,
+        interval=interval,
+        per_epoch=per_epoch,
+        metric_key=metric_key,
+        lower_is_better=lower_is_better(metrics, metric_key),
+        patience=trainer.early_stopping_threshold,
+        max_norm=trainer.grad_max_norm,
+        learning_rate=experiment.optimizer_config.learning_rate,
+        read_loss_every=trainer.verbose_step_count,
+        tasks=selection if several else {},
+        task_patience=multi_task.task_early_stopping_threshold if multi_task else None,
+        keep_best_per_task=multi_task is not None and multi_task.keep == "each",
+    )
+
+
+def _counts(train: Mapping[str, FeatureSet], valid: EvaluationSets) -> dict[str, dict[str, int]]:
+    """Return what was counted in each split, and how many of its rows also occur in ``train``."""
+    counts = {split_name(train, task, "train"): dict(features.counts) for task, features in train.items()}
+    for split, sets in valid.items():
+        for task, (features, _) in sets.items():
+            shared, name = features.shared_rows(train[task]), split_name(train, task, split)
+            counts[name] = {**features.counts, "in_train": shared}
+            if shared:
+                logger.warning("%d of %d rows of %s also occur in train", shared, counts[name]["examples"], name)
+    return counts

@@ -1,0 +1,375 @@
+"""The third pass, resolve: an Experiment → a Run, with everything that it names found: data, weights, tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from claf2 import config
+from claf2.config import Experiment
+from claf2.config.schema import DataReaderSection
+from claf2.data.batch import TaskDataset
+from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
+from claf2.data.microbatch import CostModel
+from claf2.data.splits import SplitData, locate_split
+from claf2.errors import Claf2Error, ConfigError, DataError
+from claf2.evaluation.evaluate import EvaluationData, evaluate_model
+from claf2.evaluation.report import Report, merge_reports
+from claf2.models import SCRATCH
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
+from claf2.models.source import resolve_model
+from claf2.readers import Example
+from claf2.runs.folder import check_openable, check_readable
+from claf2.runtime import distributed
+from claf2.runtime.device import configure_backends, select_device
+from claf2.runtime.files import default_cache_dir
+from claf2.runtime.precision import Precision
+from claf2.tokenizers import Tokenizer
+from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.tokenizers.coverage import MAX_UNKNOWN, check_coverage
+from claf2.tokenizers.subword import WordPiece
+from claf2.tokenizers.word import BertBasic
+from claf2.training.checkpoint import best_dir
+
+__all__ = [
+    "EvaluationSets",
+    "Run",
+    "TaskSplits",
+    "cache_dir",
+    "data_dir",
+    "locate_splits",
+    "merge_evaluations",
+    "open_run",
+    "resolve",
+    "resolve_weights",
+    "split_name",
+]
+
+logger = logging.getLogger("claf2")
+
+MICROBATCH_OVERHEAD = {"cpu": 256, "cuda": 8192}
+"""The cost of a micro-batch besides its tokens, in tokens, by device: a GPU waits for the launch of its kernels,
+however little they compute."""
+
+NEVER_SPLIT = 1e12
+"""An overhead with which no batch is divided."""
+
+COMPILED_MULTIPLE = 32
+"""Compiled models see lengths that are multiples of this many tokens, since each new shape may compile again."""
+
+DEFAULT_WIDTH = 768
+"""The hidden size of architectures whose configuration does not name it."""
+
+TaskSplits: TypeAlias = Mapping[str, Mapping[str, SplitData]]
+"""Task → split → where its examples come from."""
+
+EvaluationSets: TypeAlias = Mapping[str, Mapping[str, tuple[FeatureSet, list[Example]]]]
+"""Split → task → the features and examples to evaluate."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with everything that it names: weights and tokenizer."""
+
+    experiment: Experiment
+    source: Path | str
+    """The weights: a folder, a hub id, or ``scratch``."""
+    tokenizer: Tokenizer
+    added_tokens: int = 0
+    """How many tokens the tasks have added to the tokenizer."""
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The labels of each task, in its published order: a label's position is its id."""
+        return {task: list(task_config.task.labels) for task, task_config in self.experiment.tasks.items()}
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.experiment.trainer_config.log_dir)
+
+    def features(self, task: str, data: SplitData) -> FeatureSet:
+        """Return the features of a split of a task, from the cache where they are there.
+
+        Raises:
+            DataError: naming the file that cannot be used.
+        """
+        featurizer, labels = self.experiment.tasks[task].featurizer, self.labels[task]
+        key = feature_key(data.identity(), featurizer, self.tokenizer, labels)
+        try:
+            with distributed.main_process_first():
+                folder = cache_dir(self.experiment) / "features" / key
+                features = featurize(data.examples(), featurizer, self.tokenizer, labels, folder)
+        except Claf2Error as error:
+            raise error if isinstance(error, DataError) else DataError(data.path, str(error)) from error
+        lost = {name: n for name, n in features.counts.items() if name not in ("examples", "features") and n}
+        logger.info(
+            "%s: %d examples, %d features%s",
+            data.path, features.counts["examples"], len(features), f", {lost}" if lost else "",
+        )  # fmt: skip
+        return features
+
+    def evaluation_sets(self, data: TaskSplits) -> EvaluationSets:
+        """Return the features and examples of all splits but ``train``."""
+        sets: dict[str, dict[str, tuple[FeatureSet, list[Example]]]] = {}
+        for task, splits in data.items():
+            for split, split_data in splits.items():
+                if split != "train":
+                    check_coverage(self.tokenizer, split_data.task.language, split_data.texts(), split_data.path)
+                    sets.setdefault(split, {})[task] = (self.features(task, split_data), list(split_data.examples()))
+        return sets
+
+    def dataset(self, task: str, features: FeatureSet | FeatureList) -> TaskDataset:
+        """Return a task's features with the rules by which they become batches."""
+        head = self.experiment.tasks[task].head
+        multiple = COMPILED_MULTIPLE if self.experiment.runtime.compile else 1
+        fields = {**head.inputs, **head.targets}
+        return TaskDataset(features, pad_id=self.tokenizer.pad_id, fields=fields, multiple=multiple)
+
+    def evaluation_data(
+        self, task: str, features: FeatureSet | FeatureList, examples: Sequence[Example]
+    ) -> EvaluationData:
+        """Return a task's features and examples with what is needed to evaluate them."""
+        task_config = self.experiment.tasks[task]
+        return EvaluationData(
+            dataset=self.dataset(task, features),
+            examples=examples,
+            head=task_config.head,
+            labels=self.labels[task],
+            metrics=task_config.task.metrics,
+            tokenizer=self.tokenizer,
+            batch_size=task_config.iterator.eval_batch_size,
+        )
+
+    def cost_model(self, model: EncoderWithHeads) -> CostModel | None:
+        """Return the costs by which batches are divided into micro-batches; ``None``: they are not divided."""
+        runtime = self.experiment.runtime
+        # A packed encoder computes nothing for padding, so only a limit of memory is a reason to divide a batch.
+        undivided = model.packing is not None or runtime.padding == "keep"
+        if undivided and runtime.max_tokens_per_micro_batch is None:
+            return None
+        default = MICROBATCH_OVERHEAD.get(model.device.type, MICROBATCH_OVERHEAD["cuda"])
+        overhead: float = default if runtime.micro_batch_overhead is None else runtime.micro_batch_overhead
+        if undivided:
+            overhead = NEVER_SPLIT
+        settings: Any = getattr(model.head(model.names[0]), "config", None)
+        width = getattr(settings, "hidden_size", None) or DEFAULT_WIDTH
+        # A layer multiplies each token by about 12 H² weights, and attention adds 2 L H products per token: their
+        # ratio is L / (6 H).
+        return CostModel(overhead, 1 / (6 * width), runtime.max_tokens_per_micro_batch)
+
+    def model(self) -> EncoderWithHeads:
+        """Load or make the model, and move it to its device.
+
+        Raises:
+            ModelError: when the weights cannot be used.
+            ConfigError: when the settings of ``runtime`` contradict each other or the architecture.
+        """
+        experiment, runtime = self.experiment, self.experiment.runtime
+        model = build_model(
+            experiment.model,
+            self.source,
+            {
+                task: TaskHead(task_config.head, self.labels[task], task_config.dropout)
+                for task, task_config in experiment.tasks.items()
+            },
+            vocab_size=self.tokenizer.vocab_size,
+            pad_id=self.tokenizer.pad_id,
+            seed=experiment.seed,
+            added_tokens=self.added_tokens,
+            has_token_section=experiment.token is not None,
+        )
+        for wrapper in experiment.wrappers.values():
+            wrapper.wrap(model)
+        for name, objective in experiment.objectives.items():
+            learned = objective.learned(experiment.tasks)
+            if learned is not None:
+                model.learned[name] = learned
+        self._pack(model)
+        for name in model.names:
+            module: Any = model.head(name)
+            if runtime.activation_checkpointing:
+                module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            if runtime.compile:
+                module.compile(dynamic=True)
+        model.place(select_device(runtime.device), runtime.engine, offload=runtime.cpu_offload)
+        return model
+
+    def _pack(self, model: EncoderWithHeads) -> None:
+        """Pack the encoder where that is wanted and possible."""
+        runtime = self.experiment.runtime
+        padding = runtime.padding
+        if padding == "pack" and runtime.compile:
+            raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="use split")
+        if runtime.engine == "fsdp" and runtime.compile:
+            raise ConfigError("runtime.engine", "a compiled model cannot be sharded", hint="use --compile false")
+        if runtime.engine == "ddp" and runtime.cpu_offload:
+            raise ConfigError("runtime.cpu_offload", "ddp has no shards to offload", hint="use --engine fsdp")
+        packed = padding in ("auto", "pack") and not runtime.compile and model.pack()
+        if padding == "pack" and not packed:
+            raise ConfigError("runtime.padding", "this architecture cannot be packed", hint="use split")
+
+    def precision(self) -> Precision:
+        """Return the number format of the passes."""
+        return Precision(self.experiment.runtime.precision, select_device(self.experiment.runtime.device))
+
+    def evaluate_sets(self, model: EncoderWithHeads, sets: EvaluationSets) -> Report:
+        """Evaluate a model on one split or more; the report is that of the first one, with the others beside it."""
+        reports = []
+        for split, tasks in sets.items():
+            data = {
+                task: self.evaluation_data(task, *features_and_examples)
+                for task, features_and_examples in tasks.items()
+            }
+            reports.append(evaluate_model(model, data, split=split, precision=self.precision()))
+        return merge_evaluations(self.experiment, reports)
+
+
+def merge_evaluations(experiment: Experiment, reports: Sequence[Report]) -> Report:
+    """Merge reports on splits and tasks of an experiment into one, with the average of the tasks."""
+    weights = {task: task_config.mix.average_weight for task, task_config in experiment.tasks.items()}
+    keys = {task: task_config.selection_key for task, task_config in experiment.tasks.items()}
+    return merge_reports(reports, weights, keys)
+
+
+def split_name(tasks: Collection[str], task: str, split: str) -> str:
+    """Return the name of a split: of one of several tasks with the task's name."""
+    return f"{task}/{split}" if len(tasks) > 1 else split
+
+
+def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
+    """Find the data, the weights and the tokenizer that an experiment names.
+
+    Raises:
+        ConfigError: when the experiment names no such file, or inputs longer than the model's.
+        DataError: when a data file is missing.
+        ModelError: when the weights are missing, or the tokenizer does not know the training texts.
+    """
+    configure_backends(deterministic=experiment.runtime.deterministic)
+    with distributed.main_process_first():  # what is downloaded or generated is cached for the others
+        data = locate_splits(experiment)
+        run = resolve_weights(
+            experiment, lambda: chain.from_iterable(splits["train"].texts() for splits in data.values())
+        )
+    for splits in data.values():
+        train = splits["train"]
+        check_coverage(run.tokenizer, train.task.language, train.texts(), train.path, MAX_UNKNOWN)
+    return run, data
+
+
+def resolve_weights(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
+    """Find the weights and the tokenizer that an experiment names.
+
+    Args:
+        experiment: what names them.
+        texts: returns the training texts, which are read where a vocabulary has to be learned.
+
+    Raises:
+        ConfigError: when inputs are longer than the model allows.
+        ModelError: when the weights or the tokenizer are missing.
+    """
+    name = experiment.model.pretrained_model_name
+    source: Path | str = SCRATCH if name == SCRATCH else resolve_model(name, cache=cache_dir(experiment))
+    limit = position_limit(experiment.model, source)
+    for task, task_config in experiment.tasks.items():
+        length = task_config.featurizer.max_seq_length
+        if limit is not None and length > limit:
+            path = f"data_reader.{task_config.data.dataset}.max_seq_length"
+            path = path if task_config.single_task is None else f"tasks.{task}.{path}"
+            origin = experiment.origins.get(path)
+            problem = f"{length} exceeds the {limit} positions of {name}"
+            raise ConfigError(path, problem, origin=origin, hint=f"set it to {limit} or less")
+    if experiment.token is None and source != SCRATCH:
+        tokenizer = load_tokenizer(source, revision=experiment.model.revision)
+    else:
+        word, subword = experiment.token or (BertBasic(), WordPiece())
+        longest = max(task_config.featurizer.max_seq_length for task_config in experiment.tasks.values())
+        tokenizer = compose_tokenizer(word, subword, texts, longest)
+    return _make_run(experiment, source, tokenizer)
+
+
+def _make_run(experiment: Experiment, source: Path | str, tokenizer: Tokenizer) -> Run:
+    pairs = dict.fromkeys(pair for task_config in experiment.tasks.values() for pair in task_config.task.markers)
+    return Run(experiment, source, tokenizer, tokenizer.add_markers(tuple(pairs)))
+
+
+def open_run(folder: Path, task: str | None = None) -> Run:
+    """Return the run of a folder, with its best checkpoint as the weights.
+
+    Args:
+        folder: the folder of a run.
+        task: one of the run's tasks; ``None`` where it has only one.
+
+    Raises:
+        RunError: when the folder holds no complete run, or the run has no such task.
+    """
+    check_openable(folder)
+    experiment = config.load(str(folder / "config.json"))
+    several = len(experiment.tasks) > 1
+    experiment = experiment if task is None else experiment.select_task(task)
+    only_task = experiment.only_task
+    name = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
+    best = best_dir(folder, name if several else None)
+    check_readable(folder, best)
+    # The folder may have been moved since the config was written.
+    moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
+    experiment = dataclasses.replace(experiment, trainer_config=moved)
+    configure_backends(deterministic=experiment.runtime.deterministic)
+    return _make_run(experiment, best, load_tokenizer(best))
+
+
+def locate_splits(experiment: Experiment) -> dict[str, dict[str, SplitData]]:
+    """Return where the training and validation examples of each task come from.
+
+    Raises:
+        ConfigError: when a task has no training file, or no validation file.
+    """
+    return {task: _locate_task_splits(experiment, task) for task in experiment.tasks}
+
+
+def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, SplitData]:
+    reader, task = experiment.tasks[name].data, experiment.tasks[name].task
+
+    def locate(split: str, given: str | None) -> Path | None:
+        cache = cache_dir(experiment)
+        return locate_split(task, split, source=reader.source, given=given, data_dir=data_dir(reader), cache=cache)
+
+    train_path = locate("train", reader.train_file_path)
+    if train_path is None:
+        problem = f"task {task.name!r} has no training file"
+        raise ConfigError("data_reader.train_file_path", problem, hint="set it to a file")
+    if reader.valid_fraction is not None:
+        return {
+            "train": SplitData(task, train_path, "train", reader.valid_fraction),
+            "valid": SplitData(task, train_path, "valid", reader.valid_fraction),
+        }
+    valid_path = locate("valid", reader.valid_file_path)
+    if valid_path is None:
+        problem = f"task {task.name!r} has no validation file"
+        hint = "set it to a file, or use part of the training file: --data_reader.valid_fraction 0.1"
+        raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
+    splits = {"train": SplitData(task, train_path), "valid": SplitData(task, valid_path)}
+    # A validation file of the user's own replaces all of the task's.
+    for split in task.files if reader.valid_file_path is None else ():
+        path = locate(split, None) if split.startswith("valid_") else None
+        if path is not None and path.is_file():
+            splits[split] = SplitData(task, path)
+        elif path is not None:
+            logger.warning("%s: no such file; %s of %s is not evaluated", path, split, task.name)
+    return splits
+
+
+def data_dir(reader: DataReaderSection) -> Path:
+    """Return the folder of relative data files."""
+    return Path(reader.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".").expanduser()
+
+
+def cache_dir(experiment: Experiment) -> Path:
+    """Return the folder of what is kept between runs."""
+    return Path(experiment.runtime.cache_dir) if experiment.runtime.cache_dir else default_cache_dir()

@@ -1,0 +1,1 @@
+"""Where finished runs and models are kept, besides the folder in which they were made."""

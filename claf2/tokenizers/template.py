@@ -1,0 +1,154 @@
+"""The special tokens around one or two texts, and how texts that are too long are truncated or split into windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from claf2.errors import Claf2Error
+from claf2.tokenizers import Encoding
+
+
+@dataclass(frozen=True)
+class InputTemplate:
+    """The special tokens of a model input, as pieces between which one text, or two, are inserted.
+
+    The pieces are read off encoded probes instead of being built from ``cls_token`` and ``sep_token``, because models
+    differ: BERT writes ``[CLS] A [SEP] B [SEP]``, RoBERTa ``<s> A </s></s> B </s>``.
+    """
+
+    single: tuple[Encoding, Encoding]
+    """What comes before and after a single text."""
+    pair: tuple[Encoding, Encoding, Encoding]
+    """What comes before, between and after a pair of texts."""
+    type_ids: tuple[int, int]
+    """The type ids (segments) of the first and of the second text."""
+
+    @classmethod
+    def from_probes(cls, single: Encoding, pair: Encoding) -> InputTemplate:
+        """Read the template off an encoded text and an encoded pair, each text of at least one token."""
+        return cls(
+            single=(_before(single, 0), _after(single, 0)),
+            pair=(_before(pair, 0), _between(pair), _after(pair, 1)),
+            type_ids=(pair.type_ids[pair.sequence.index(0)], pair.type_ids[pair.sequence.index(1)]),
+        )
+
+    def assemble(self, first: Encoding, second: Encoding | None) -> Encoding:
+        """Return the model input for one text or a pair, given their bare encodings."""
+        parts = [self.single[0], _place(first, 0, self.type_ids[0]), self.single[1]]
+        if second is not None:
+            parts = [self.pair[0], parts[1], self.pair[1], _place(second, 1, self.type_ids[1]), self.pair[2]]
+        return Encoding(
+            ids=[token for part in parts for token in part.ids],
+            type_ids=[type_id for part in parts for type_id in part.type_ids],
+            offsets=[span for part in parts for span in part.offsets],
+            sequence=[number for part in parts for number in part.sequence],
+        )
+
+    def num_special_tokens(self, *, pair: bool) -> int:
+        """Return the number of special tokens in an input."""
+        return sum(len(part.ids) for part in (self.pair if pair else self.single))
+
+
+def build_inputs(
+    template: InputTemplate,
+    first: Sequence[Encoding],
+    second: Sequence[Encoding] | None,
+    *,
+    max_length: int,
+    max_first: int | None,
+    step: int | None,
+    keep: Literal["start", "end"] = "start",
+) -> list[list[Encoding]]:
+    """Insert N bare encodings, or N pairs, into their template, truncated or in windows.
+
+    See ``Tokenizer.encode`` for the arguments and the result.
+
+    Raises:
+        Claf2Error: if a first text is so long that a window has no room for the second.
+    """
+    room = max_length - template.num_special_tokens(pair=second is not None)
+    inputs = []
+    for index, bare in enumerate(first):
+        head = bare if max_first is None else _slice(bare, 0, max_first)
+        tail = None if second is None else second[index]
+        if step is None:
+            inputs.append([_truncate(template, head, tail, max(0, room), keep)])
+            continue
+        space = room if tail is None else room - len(head.ids)
+        if space < 1:
+            raise Claf2Error(
+                f"a window of {max_length} tokens has no room for the context after a question of {len(head.ids)} "
+                "tokens; raise max_seq_length, or lower max_question_length"
+            )
+        text = head if tail is None else tail
+        # A step beyond the space would leave tokens out between two windows.
+        starts = _window_starts(len(text.ids), space, min(step, space))
+        windows = [_slice(text, start, start + space) for start in starts]
+        inputs.append(
+            [template.assemble(window, None) if tail is None else template.assemble(head, window) for window in windows]
+        )
+    return inputs
+
+
+def _truncate(
+    template: InputTemplate, head: Encoding, tail: Encoding | None, room: int, keep: Literal["start", "end"]
+) -> Encoding:
+    """Return the one input of a text or a pair, of which ``room`` tokens stay."""
+    head_size, tail_size = _longest_first(len(head.ids), 0 if tail is None else len(tail.ids), room)
+    start = len(head.ids) - head_size if keep == "end" else 0
+    return template.assemble(
+        _slice(head, start, start + head_size), None if tail is None else _slice(tail, 0, tail_size)
+    )
+
+
+def _window_starts(length: int, space: int, step: int) -> list[int]:
+    """Return the first token of each window; the last window is the first that reaches the end of the text."""
+    starts = [0]
+    while starts[-1] + space < length:
+        starts.append(starts[-1] + step)
+    return starts
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text stay if tokens are removed from the longer one, like `longest_first` of
+    `tokenizers`. If both are longer than half of an odd room, the longer one (or the second of two equals) gets one
+    more."""
+    if first + second <= room:
+        return first, second
+    short, long = min(first, second), max(first, second)
+    # The longer text is reduced first, at most to the length of the shorter one.
+    long = short if short > room else max(short, room - short)
+    # Then both give tokens in turn, which ends at one half each.
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (short, long) if first <= second else (long, short)
+
+
+def _slice(encoding: Encoding, start: int, end: int) -> Encoding:
+    part = slice(start, end)
+    return Encoding(encoding.ids[part], encoding.type_ids[part], encoding.offsets[part], encoding.sequence[part])
+
+
+def _place(encoding: Encoding, number: int, type_id: int) -> Encoding:
+    """Return a bare encoding as the first (0) or second (1) text of an input."""
+    size = len(encoding.ids)
+    return Encoding(encoding.ids, [type_id] * size, encoding.offsets, [number] * size)
+
+
+def _before(encoding: Encoding, number: int) -> Encoding:
+    return _slice(encoding, 0, encoding.sequence.index(number))
+
+
+def _after(encoding: Encoding, number: int) -> Encoding:
+    return _slice(encoding, _last_index(encoding, number) + 1, len(encoding.ids))
+
+
+def _between(pair: Encoding) -> Encoding:
+    return _slice(pair, _last_index(pair, 0) + 1, pair.sequence.index(1))
+
+
+def _last_index(encoding: Encoding, number: int) -> int:
+    """Return the position of the last token of the first (0) or second (1) text."""
+    return max(index for index, sequence in enumerate(encoding.sequence) if sequence == number)

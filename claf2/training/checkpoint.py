@@ -1,0 +1,178 @@
+"""The checkpoints of a run: `best/` for use, `last/` for an exact resume. Both are replaced whole, with digests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from claf2.errors import RunError
+from claf2.evaluation.predictions import write_predictions
+from claf2.evaluation.report import Report
+from claf2.models.encoder import EncoderWithHeads
+from claf2.runtime import distributed
+from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, write_json
+from claf2.runtime.seed import derive_seed, get_rng_state, set_rng_state
+from claf2.tokenizers import Tokenizer
+from claf2.training.shards import load_shards, save_shards
+from claf2.training.state import State
+
+__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "save_task_model"]
+
+
+def best_dir(run_dir: Path, task: str | None) -> Path:
+    """Return the folder of a run's best checkpoint; ``task`` names one of several tasks."""
+    return run_dir / "best" if task is None else run_dir / "best" / task
+
+
+def last_dir(run_dir: Path) -> Path:
+    """Return the folder that holds what a resume needs."""
+    return run_dir / "last"
+
+
+def check_best(run_dir: Path, tasks: Collection[str]) -> None:
+    """Check that the best checkpoint of each task of a run is whole.
+
+    Raises:
+        RunError: naming the file that is missing or has changed.
+    """
+    for task in tasks:
+        folder = best_dir(run_dir, task if len(tasks) > 1 else None)
+        try:
+            check_digests(folder)
+        except RunError as error:
+            raise RunError(f"{error}; train again with --overwrite") from error
+
+
+class CheckpointManager:
+    """Writes and reads the checkpoints of one run.
+
+    Args:
+        run_dir: the folder of the run.
+        model: its weights are saved, and restored in place.
+        tokenizer: stored beside the weights of `best/`.
+        optimizer: its state is saved, and restored in place.
+        scaler: its state is saved, and restored in place.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        model: EncoderWithHeads,
+        tokenizer: Tokenizer,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self._run_dir = run_dir
+        self._model = model
+        self._tokenizer = tokenizer
+        self._optimizer = optimizer
+        self._scaler = scaler
+
+    def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
+        """Save each task's model as `transformers` does, in `best/`, or in `best/<task>/` where there are several, and
+        its predictions."""
+        several = len(self._model.names) > 1
+        for task in self._model.names if tasks is None else tasks:
+            fill = partial(save_task_model, self._model, self._tokenizer, task)
+            folder = best_dir(self._run_dir, task if several else None)
+            with _translated_errors(folder):
+                replace_dir_atomic(folder, fill)
+        if distributed.is_main():
+            write_predictions(self._run_dir, report, tasks)
+
+    def save_last(self, state: State) -> None:
+        """Save weights, optimizer, every process's generators, and the position in the data."""
+        rng_states = distributed.all_gather(get_rng_state())
+
+        def fill(target: Path) -> None:
+            save_shards(target, self._model, self._optimizer)
+            if distributed.is_main():
+                torch.save({"scaler": self._scaler.state_dict(), "generators": rng_states}, target / "training.pt")
+                write_json(target / "state.json", dataclasses.asdict(state))
+
+        with _translated_errors(last_dir(self._run_dir)):
+            replace_dir_atomic(last_dir(self._run_dir), fill)
+
+    def resume(self) -> State:
+        """Restore weights, optimizer and generators from `last/`, and return the state of the loop.
+
+        Raises:
+            RunError: when the checkpoint is damaged.
+        """
+        last = last_dir(self._run_dir)
+        check_digests(last)
+        try:
+            load_shards(last, self._model, self._optimizer)
+            training = torch.load(last / "training.pt", weights_only=True)
+        except SafetensorError as error:
+            raise RunError(f"{last}: damaged: {error}; start again with --overwrite") from error
+        if training["scaler"]:
+            self._scaler.load_state_dict(training["scaler"])
+        state = State(**read_json(last / "state.json"))
+        rng_states = training["generators"]
+        if len(rng_states) == distributed.world_size():
+            set_rng_state(rng_states[distributed.rank()])
+        else:
+            # There is no generator state for another number of processes, so dropout continues from a fresh seed.
+            torch.manual_seed(derive_seed(state.step, "resumed", distributed.world_size(), distributed.rank()))
+        return state
+
+
+@contextmanager
+def _translated_errors(folder: Path) -> Iterator[None]:
+    """Raise what the libraries raise when a checkpoint cannot be written, e.g. on a full disk, as a ``RunError``."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        reasons = [failure for failure, _ in error.failures.values()]
+        if not all(isinstance(reason, OSError) for reason in reasons):
+            raise
+        reason: BaseException = reasons[0]
+    except (OSError, SafetensorError) as error:
+        reason = error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        reason = error
+    else:
+        return
+    text = reason.strerror or str(reason) if isinstance(reason, OSError) else str(reason)
+    hint = "the earlier checkpoints are kept; make room and add --resume"
+    raise RunError(f"{folder}: cannot be saved: {text}; {hint}") from reason
+
+
+def _effective_weights(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the names and values of a module's weights as `transformers` knows them: of a parametrized weight, such as
+    one with a low-rank update, what the forward pass computes from its parts."""
+    for name, tensor in module.state_dict().items():
+        if ".parametrizations." not in name:
+            yield name, tensor
+    for prefix, parent in module.named_modules():
+        for name in getattr(parent, "parametrizations", ()):
+            yield f"{prefix}.{name}", getattr(parent, name).detach()
+
+
+def save_task_model(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path) -> None:
+    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2.
+
+    All processes call this together; the main process writes the gathered weights.
+    """
+    head: Any = model.head(task)
+    weights = {}
+    for name, tensor in _effective_weights(head):
+        gathered = distributed.full_tensor(tensor)
+        if distributed.is_main():
+            weights[name] = gathered.cpu()
+    if distributed.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        head.save_pretrained(folder, state_dict=weights)
+        tokenizer.save(folder)

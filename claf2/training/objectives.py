@@ -1,0 +1,200 @@
+"""Objectives: what a step minimizes in addition to the head's own loss or instead of it, and on what inputs."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from claf2.errors import ConfigError, nearest
+from claf2.heads import Head
+from claf2.registry import LARGEST, Component, Registry, UserPath
+
+if TYPE_CHECKING:
+    import torch
+
+    from claf2.models.encoder import EncoderWithHeads
+
+__all__ = ["SOFT_LABELS", "Distillation", "ForwardPass", "Objective", "objectives", "register_objective"]
+
+SOFT_LABELS = "soft_labels"
+"""The field of a batch that holds a teacher's answers for its rows: logits (B, C), or numbers (B, 1)."""
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One forward pass over a micro-batch."""
+
+    model: EncoderWithHeads
+    task: str
+    head: Head[Any, Any]
+    batch: Mapping[str, torch.Tensor]
+    outputs: Any
+    share: torch.Tensor
+    """The factor of a loss summed over rows, a scalar: the task's weight over the rows of the whole batch."""
+
+
+class Objective(Component, ABC):
+    """A change of the inputs or the loss of a step; its fields are the block of section `objectives` with its name."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Check that the objective fits the tasks.
+
+        Raises:
+            ConfigError: where it does not, with a path within the objective's block.
+        """
+        return None
+
+    def learned(self, tasks: Collection[str]) -> torch.nn.Module | None:
+        """Return what is learned besides the model, if anything; ``loss`` finds it in ``model.learned`` under the
+        objective's name."""
+        return None
+
+    def change_inputs(
+        self, model: EncoderWithHeads, task: str, tensors: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """Return the inputs and targets of a training pass, unchanged by default.
+
+        Random numbers must come from PyTorch's global generator, which a resume restores.
+
+        Args:
+            model: the model that is trained.
+            task: whose rows they are.
+            tensors: ``input_ids``, ``attention_mask`` (B, L) …, and the fields of the head.
+        """
+        return tensors
+
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        """Return the loss of a micro-batch, a scalar, given the one of the head and the objectives before; unchanged by
+        default."""
+        return loss
+
+
+objectives: Registry[type[Objective]] = Registry("objective")
+"""The registered objectives."""
+register_objective = objectives.register
+
+
+@register_objective("smart")
+class SmartRegularization(Objective):
+    """Smoothness-inducing adversarial regularization: the answer should change little when the word embeddings are
+    perturbed where it changes most (Jiang et al., 2020, https://arxiv.org/abs/1911.03437; one ascent step, symmetric
+    KL divergence, squared difference for numbers). For heads with one answer per input; others keep their own loss."""
+
+    weight: float = Field(1.0, gt=0, le=LARGEST)
+    """The weight of the regularizer, relative to the loss."""
+    noise: float = Field(1e-5, gt=0, le=1)
+    """The standard deviation of the initial perturbation."""
+    step: float = Field(1e-3, gt=0, le=LARGEST)
+    """The largest coordinate of the final perturbation."""
+
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        import torch
+
+        clean = forward_pass.head.pooled_logits(forward_pass.outputs)
+        if clean is None:
+            return loss
+        perturbations: list[torch.Tensor] = []
+
+        def add_noise(embedded: torch.Tensor) -> torch.Tensor:
+            perturbations.append((torch.randn_like(embedded) * self.noise).requires_grad_())
+            return embedded + perturbations[0]
+
+        with _changed_embeddings(forward_pass, add_noise):
+            noisy = _pooled_logits(forward_pass)
+        (gradient,) = torch.autograd.grad(_difference(noisy, clean.detach()).sum(), perturbations[0])
+        perturbation = self.step * gradient / (gradient.abs().amax(-1, keepdim=True) + 1e-12)
+        with _changed_embeddings(forward_pass, lambda embedded: embedded + perturbation):
+            adversarial = _pooled_logits(forward_pass)
+        return loss + self.weight * forward_pass.share * _difference(adversarial, clean).sum()
+
+
+@register_objective("distil")
+class Distillation(Objective):
+    """Knowledge distillation: part of the loss is the cross-entropy with the soft labels of a teacher, a fine-tuned run
+    of the same task, as in MT-DNN-KD (Liu et al., 2019, https://arxiv.org/abs/1904.09482; Hinton et al., 2015); for
+    numbers, the squared difference. A teacher's answers for the training rows are cached. Tasks without a teacher keep
+    their own loss."""
+
+    teachers: Mapping[str, Annotated[str, UserPath]] = {}
+    """Task → the folder of a run."""
+    weight: float = Field(0.5, ge=0, le=1)
+    """The teacher's share of the loss."""
+    temperature: float = Field(1.0, gt=0, le=LARGEST)
+    """The divisor of logits before they are compared; the loss is multiplied by its square."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        if not self.teachers:
+            raise ConfigError("teachers", "names no teacher", hint='write {"rte": "FOLDER OF A RUN"}')
+        for name in self.teachers:
+            if name not in tasks:
+                raise ConfigError("teachers", f"{name!r} is not a task of this run", hint=nearest(name, tasks))
+
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        from torch.nn.functional import mse_loss
+
+        logits = forward_pass.head.pooled_logits(forward_pass.outputs)
+        if logits is None or SOFT_LABELS not in forward_pass.batch:
+            return loss
+        soft_labels = forward_pass.batch[SOFT_LABELS]
+        if soft_labels.shape[-1] == 1:
+            teacher_loss = mse_loss(logits, soft_labels, reduction="sum")
+        else:
+            probabilities = (soft_labels / self.temperature).softmax(-1)
+            log_probabilities = (logits / self.temperature).log_softmax(-1)
+            # Gradients of the softened cross-entropy shrink with the square of the temperature (Hinton et al., §2).
+            teacher_loss = -(probabilities * log_probabilities).sum() * self.temperature**2
+        return (1 - self.weight) * loss + self.weight * forward_pass.share * teacher_loss
+
+
+@register_objective("uncertainty")
+class UncertaintyWeighting(Objective):
+    """Each task's loss is multiplied by exp(-s), and s / 2 is added; s, the logarithm of the task's noise, is learned
+    (Kendall et al., 2018, https://arxiv.org/abs/1705.07115)."""
+
+    rate: float = Field(100.0, gt=0, le=LARGEST)
+    """How many times faster than the weights s changes."""
+
+    def learned(self, tasks: Collection[str]) -> torch.nn.Module:
+        import torch
+
+        return torch.nn.ParameterDict({task: torch.nn.Parameter(torch.zeros(1)) for task in sorted(tasks)})
+
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        log_noise: Any = forward_pass.model.learned[objectives.name_of(type(self))]
+        s: torch.Tensor = self.rate * log_noise[forward_pass.task][0]
+        rows = len(forward_pass.batch["input_ids"])
+        return loss * (-s).exp() + forward_pass.share * rows * s / 2
+
+
+def _pooled_logits(forward_pass: ForwardPass) -> torch.Tensor:
+    """Make the pass once more, and return its answers."""
+    logits = forward_pass.head.pooled_logits(forward_pass.model(forward_pass.task, forward_pass.batch))
+    assert logits is not None
+    return logits
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the distance of two answers, (B,): the symmetric KL divergence of logits (B, C), the squared difference of
+    numbers (B, 1)."""
+    if one.shape[-1] == 1:
+        return (one - other).pow(2).sum(-1)
+    first, second = one.log_softmax(-1), other.log_softmax(-1)
+    divergence: torch.Tensor = ((first.exp() - second.exp()) * (first - second)).sum(-1)
+    return divergence
+
+
+@contextmanager
+def _changed_embeddings(forward_pass: ForwardPass, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Change the word embeddings, (B, L, H), in the forward passes inside."""
+    module: Any = forward_pass.model.head(forward_pass.task)
+    embedding = module.get_input_embeddings()
+    handle = embedding.register_forward_hook(lambda _, __, embedded: change(embedded))
+    try:
+        yield
+    finally:
+        handle.remove()

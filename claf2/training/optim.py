@@ -1,0 +1,176 @@
+"""Optimizers, their parameter groups, and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from claf2.errors import ConfigError
+from claf2.registry import LARGEST, Component, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Optimizer",
+    "Schedule",
+    "optimizers",
+    "parameter_groups",
+    "register_optimizer",
+    "register_schedule",
+    "schedules",
+]
+
+
+class Optimizer(Component, ABC):
+    """An update rule with its constants; the learning rate is a field of the optimizer section."""
+
+    weight_decay: float = Field(0.0, ge=0, le=LARGEST)
+    """Decay of all weights except biases and normalization: decoupled for AdamW, L2 for others."""
+
+    @abstractmethod
+    def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        """Return the optimizer of the model's trainable parameters in two groups: decayed, not decayed."""
+
+
+class Schedule(Component, ABC):
+    """The learning rate as a function of the optimizer step alone, so that it has no state to save."""
+
+    warmup_proportion: float = Field(0.0, ge=0, lt=1)
+    """The share of all steps over which the rate rises from 0."""
+    warmup_steps: int | None = Field(None, ge=0, le=LARGEST)
+    """The number of those steps; takes precedence over the proportion."""
+
+    def warmup(self, total_steps: int) -> int:
+        """Return the number of warm-up steps of a run of ``total_steps``.
+
+        Raises:
+            ConfigError: when the warm-up is as long as the run, or longer.
+        """
+        steps = math.ceil(self.warmup_proportion * total_steps) if self.warmup_steps is None else self.warmup_steps
+        if steps >= total_steps and steps > 0:
+            raise ConfigError(
+                f"optimizer.{schedules.name_of(type(self))}."
+                + ("warmup_proportion" if self.warmup_steps is None else "warmup_steps"),
+                f"{steps} warm-up steps in a run of {total_steps}: the full learning rate would never be reached",
+                hint="give fewer warm-up steps or more epochs",
+            )
+        return steps
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return the factor of the learning rate at ``step``, counted from 0 as in `transformers`."""
+        warmup = self.warmup(total_steps)
+        if step < warmup:
+            return step / max(1, warmup)
+        return self.decay((step - warmup) / max(1, total_steps - warmup))
+
+    @abstractmethod
+    def decay(self, progress: float) -> float:
+        """Return the factor after warm-up; ``progress`` runs from 0 to 1."""
+
+
+optimizers: Registry[type[Optimizer]] = Registry("optimizer")
+"""The registered optimizers."""
+register_optimizer = optimizers.register
+schedules: Registry[type[Schedule]] = Registry("learning-rate schedule")
+"""The registered learning-rate schedules."""
+register_schedule = schedules.register
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two groups of trainable parameters: matrices with decay; biases and normalization (parameters with one
+    dimension) without."""
+    decayed: list[torch.nn.Parameter] = []
+    kept: list[torch.nn.Parameter] = []
+    # By dimension, since the names of biases and normalisation differ between architectures.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            (kept if parameter.ndim < 2 else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""The decay rate of a running mean."""
+
+
+@register_optimizer("adamw")
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), bias-corrected."""
+
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0, le=1)
+
+    def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
+        groups = parameter_groups(model, self.weight_decay)
+        # One kernel updates all parameters; other devices do not have it.
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, fused=fused)
+
+
+@register_optimizer("adamax")
+class Adamax(Optimizer):
+    """Adam with the infinity norm (Kingma and Ba, 2015): MT-DNN's choice."""
+
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0, le=1)
+
+    def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
+        groups = parameter_groups(model, self.weight_decay)
+        return torch.optim.Adamax(groups, lr=learning_rate, betas=self.betas, eps=self.eps)
+
+
+@register_optimizer("sgd")
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+    def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(parameter_groups(model, self.weight_decay), lr=learning_rate, momentum=self.momentum)
+
+
+@register_schedule("warmup_linear", "linear")
+class WarmupLinear(Schedule):
+    """Linear warm-up, then linear decay to 0: BERT's schedule."""
+
+    def decay(self, progress: float) -> float:
+        return max(0.0, 1.0 - progress)
+
+
+@register_schedule("warmup_cosine", "cosine")
+class WarmupCosine(Schedule):
+    """Linear warm-up, then ``cycles`` periods of a cosine (half a period by default)."""
+
+    cycles: float = Field(0.5, gt=0, le=LARGEST)
+
+    def decay(self, progress: float) -> float:
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * self.cycles * 2.0 * progress)))
+
+
+@register_schedule("warmup_constant", "constant")
+class WarmupConstant(Schedule):
+    """Linear warm-up, then constant."""
+
+    def decay(self, progress: float) -> float:
+        return 1.0
+
+
+@register_schedule("warmup_polynomial", "polynomial")
+class WarmupPolynomial(Schedule):
+    """Linear warm-up, then ``(1 - progress) ** power`` down to ``end_factor``: fairseq's RoBERTa (power 1)."""
+
+    power: float = Field(1.0, gt=0, le=LARGEST)
+    end_factor: float = Field(0.0, ge=0, le=1)
+
+    def decay(self, progress: float) -> float:
+        remaining: float = max(0.0, 1.0 - progress) ** self.power
+        return (1.0 - self.end_factor) * remaining + self.end_factor

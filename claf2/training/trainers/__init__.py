@@ -1,0 +1,43 @@
+"""Trainers: how a run is staged around the one loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claf2.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from claf2.training.loop import TrainingContext
+
+__all__ = ["FollowUpRun", "Trainer", "register_trainer", "trainers"]
+
+
+@dataclass(frozen=True)
+class FollowUpRun:
+    """A run on one task, by the task's own recipe, that follows a run on several tasks."""
+
+    stage: str
+    """The name of the stage: its folder, and its column in the table of stages."""
+    task: str
+    from_refined: bool
+    """Whether it starts from the weights that the run on several tasks has made, or from those that it started with."""
+
+
+class Trainer(Component, ABC):
+    """A way to stage a run; its fields are the block of section `trainer` with its name."""
+
+    @abstractmethod
+    def run(self, context: TrainingContext) -> None:
+        """Train ``context.model``; ``context.state`` then says where the run stands."""
+
+    def follow_ups(self, tasks: Collection[str]) -> list[FollowUpRun]:
+        """Return the runs on single tasks that come after ``run``."""
+        return []
+
+
+trainers: Registry[type[Trainer]] = Registry("trainer", home="claf2.training.trainers")
+"""The registered trainers."""
+register_trainer = trainers.register
