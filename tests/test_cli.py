@@ -164,6 +164,7 @@ def test_a_claf_config_trains_as_it_stands(workplace: Path) -> None:
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_from_an_archive_and_a_classifier_that_answers(workplace: Path) -> None:
     with tarfile.open(workplace / "m.tar.gz", "w:gz") as tar:
         tar.add(workplace / "X", "inner")
@@ -399,6 +400,7 @@ def test_no_colour_no_bar_in_a_pipe(workplace: Path) -> None:
     assert os.listdir(workplace / "logs/klue/korquad/predictions") == ["korquad-valid.jsonl"]
 
 
+@pytest.mark.slow
 def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path) -> None:
     """MNLI: both development sets in one run, the diagnostic set and KLUE NLI's sibling judged by its model."""
     words = ["--base_config", "glue/mnli_bert", "--sample", "--pretrained_model_name", "X", "--num_steps", "2"]
@@ -422,6 +424,7 @@ def test_several_validation_sets_another_task_and_hidden_labels(workplace: Path)
     assert "a run of 'mnli' cannot be evaluated on task 'rte'" in refused
 
 
+@pytest.mark.slow
 def test_a_bench_from_the_command_line(workplace: Path) -> None:
     words = ["bench", "run", "--suite", "jlue", "--models", "X", "--tasks", "jcola,jcommonsenseqa", "--seeds", "1-2"]
     words += ["--sample", "--num_steps", "2"]

@@ -54,6 +54,7 @@ def named_files(path: Path) -> list[tuple[str, str]]:
     return re.findall(r"`(my_\w+\.(?:py|json|csv))`:\s+^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_handbook_is_what_the_tables_say() -> None:
     """After a change of a row: claf2 tasks handbook > docs/tasks.md"""
     code = "from claf2.cli.main import main; main(['tasks', 'handbook'])"
@@ -61,6 +62,7 @@ def test_the_handbook_is_what_the_tables_say() -> None:
     assert done.stdout == (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands(path: Path, tmp_path: Path) -> None:
     for name, block in named_files(path):

@@ -108,6 +108,7 @@ def test_a_base_model_of_the_hub_is_named(run: Path) -> None:
     assert ModelCard(model_card({"korquad": tasks.get("korquad")}, provenance, logs)).data.base_model is None
 
 
+@pytest.mark.slow
 def test_each_of_several_tasks_has_its_own_card(multi_task_run: Path) -> None:
     best = json.loads((multi_task_run / "metrics.json").read_text())["best"]
     ner, rte = results_of(multi_task_run / "best/klue_ner"), results_of(multi_task_run / "best/rte")
@@ -132,6 +133,7 @@ def test_push_uploads_the_best_checkpoint(run: Path, hub: StandInHub) -> None:
     assert hub.messages == ["run, trained by claf2", "again"]
 
 
+@pytest.mark.slow
 def test_push_makes_a_branch_and_a_public_repository(multi_task_run: Path, hub: StandInHub) -> None:
     claf2.push(multi_task_run, "hub:someone/two", task="rte", private=False, revision="seed-1")
     assert hub.private == {"someone/two": False}

@@ -167,6 +167,7 @@ with distributed.process_group():
 """
 
 
+@pytest.mark.slow
 def test_resumed_with_other_processes(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Two that share the weights, then one, then two that have them whole: the numbers go on."""
     base, words, _ = CASES["packed"]
@@ -201,6 +202,7 @@ train()
     assert "process 1 differs from process 0 in experiment: start all processes with" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_can_be_resumed(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     base, words, _ = CASES["packed"]
     given = ["--pretrained_model_name", str(model_folder(**NO_DROPOUT)), *USUAL, *words]
@@ -245,6 +247,7 @@ train()
 """
 
 
+@pytest.mark.slow
 def test_a_stopped_launcher_and_a_refused_folder(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Every process saves its share, or ends with one line."""
     script = tmp_path / "stops.py"
@@ -264,6 +267,7 @@ def test_a_stopped_launcher_and_a_refused_folder(model_folder: Callable[..., Pat
     assert "claf2/runs/" not in refused.stderr, "no traceback"
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_one_of_several_tasks(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """`evaluate RUN DATA_FILE --task NAME`: the predictions of one process, in the same order."""
     run = tmp_path / "run"
