@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,17 +134,29 @@ def test_push_uploads_the_best_checkpoint(run: Path, hub: StandInHub) -> None:
     assert hub.messages == ["run, trained by claf2", "again"]
 
 
+def test_damaged_weights_are_not_pushed(run: Path, hub: StandInHub, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/best/README.md").write_text((run / "best/README.md").read_text() + "\nMore about it.\n")
+    claf2.push(tmp_path / "run", "hub:someone/edited-card")
+    with (tmp_path / "run/best/model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\0")
+    with pytest.raises(RunError, match=r"model\.safetensors: changed since it was saved"):
+        claf2.push(tmp_path / "run", "hub:someone/damaged")
+    assert ("someone/damaged", "main") not in hub.branches
+
+
 @pytest.mark.slow
 def test_push_makes_a_branch_and_a_public_repository(multi_task_run: Path, hub: StandInHub) -> None:
     claf2.push(multi_task_run, "hub:someone/two", task="rte", private=False, revision="seed-1")
     assert hub.private == {"someone/two": False}
     assert "model.safetensors" in hub.branches["someone/two", "seed-1"]
     assert not hub.branches["someone/two", "main"]
+    with pytest.raises(RunError, match="give one of rte, klue_ner with --task"):
+        claf2.push(multi_task_run, "hub:someone/two")
 
 
-def test_push_names_the_way_out(
-    run: Path, multi_task_run: Path, hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_push_names_the_way_out(run: Path, hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def message(*arguments: Any, **options: Any) -> str:
         with pytest.raises(RunError) as caught:
             claf2.push(*arguments, **options)
@@ -153,7 +166,6 @@ def test_push_names_the_way_out(
     assert "write hub:ORG/NAME" in message(run, "hub:x")
     assert "not a valid repository name" in message(run, "hub:some one/x")
     assert "finish it with --resume" in message(tmp_path, "hub:someone/x")
-    assert "give one of rte, klue_ner with --task" in message(multi_task_run, "hub:someone/x")
     assert "leave --task out" in message(run, "hub:someone/x", task="rte")
     hub.refused_metadata = '"license" must be one of the known ones'
     assert "correct it and push again" in message(run, "hub:someone/x", licence="nonsense")

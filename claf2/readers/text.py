@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
 from claf2.errors import DataError
+from claf2.runtime.files import find_substitute
 
 __all__ = [
     "CARRIAGE_RETURN",
@@ -28,6 +29,7 @@ __all__ = [
 
 ISO_2022 = re.compile(rb"\x1b(\$[@AB]|\$[()][A-D]|\([BIJ])")
 """The escape sequences of ISO-2022-JP and ISO-2022-KR. They are ASCII bytes, so that such text passes for UTF-8."""
+ISO_2022_KR = b"\x1b$)C"
 CARRIAGE_RETURN = "a line ends in a carriage return alone, or a text contains one"
 """What is wrong with such a line,"""
 END_LINES = "end each line in a line feed, as tr '\\r' '\\n' < FILE > NEW_FILE does"
@@ -35,12 +37,13 @@ END_LINES = "end each line in a line feed, as tr '\\r' '\\n' < FILE > NEW_FILE d
 
 
 class _CheckedBytes(io.BufferedIOBase):
-    """The bytes of a text file on their way to the decoder, which cannot tell ISO-2022 from UTF-8."""
+    """The bytes of a text file on their way to the decoder, which cannot tell ISO-2022 from UTF-8, nor a data file from
+    what was downloaded in its place."""
 
     def __init__(self, raw: IO[bytes], path: Path | str) -> None:
         self._raw = cast(io.BufferedReader, raw)
         self._path = path
-        self._end = b""  # of the block before: a sequence may begin there
+        self._end: bytes | None = None  # of the block before: a sequence may begin there
 
     def readable(self) -> bool:
         return True
@@ -56,9 +59,14 @@ class _CheckedBytes(io.BufferedIOBase):
         super().close()
 
     def _check(self, block: bytes) -> bytes:
-        if b"\x1b" in self._end + block and ISO_2022.search(self._end + block):
-            hint = "convert it, for example: iconv -f ISO-2022-JP -t UTF-8 FILE > NEW_FILE"
-            raise DataError(self._path, "in ISO-2022 (JIS), not in UTF-8", hint=hint)
+        substitute = find_substitute(block) if self._end is None else None
+        if substitute is not None:
+            raise DataError(self._path, substitute)
+        text = (self._end or b"") + block
+        if b"\x1b" in text and ISO_2022.search(text):
+            encoding = "ISO-2022-KR" if ISO_2022_KR in text else "ISO-2022-JP"
+            hint = f"convert it, for example: iconv -f {encoding} -t UTF-8 FILE > NEW_FILE"
+            raise DataError(self._path, f"in {encoding}, not in UTF-8", hint=hint)
         self._end = block[-3:]
         return block
 
@@ -71,7 +79,7 @@ def decode_text(raw: IO[bytes], path: Path | str) -> TextIO:
         path: what errors name as their source.
 
     Raises:
-        DataError: while it is read, if the text is in ISO-2022.
+        DataError: while it is read, if the text is in ISO-2022, or is a Git LFS pointer or an HTML page.
         UnicodeDecodeError: while it is read, if it is in another encoding.
     """
     return io.TextIOWrapper(cast(io.BufferedReader, _CheckedBytes(raw, path)), encoding="utf-8-sig", newline="\n")

@@ -29,6 +29,7 @@ __all__ = [
     "check_digests",
     "create_dir_atomic",
     "default_cache_dir",
+    "find_substitute",
     "format_json",
     "is_intact",
     "lock_dir",
@@ -52,6 +53,21 @@ LOCK_FILES = (".lock", ".lock.owner")
 empty it."""
 
 logger = logging.getLogger("claf2")
+
+
+def find_substitute(start: bytes) -> str | None:
+    """Return what lies in the place of a file, and what to do about it; ``None`` if it seems to be the file.
+
+    Seen are Git LFS pointers, and HTML pages that were saved instead of a download.
+
+    Args:
+        start: the first bytes, 64 or more.
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file: git lfs pull"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, not the file: download it again"
+    return None
 
 
 def default_cache_dir() -> Path:

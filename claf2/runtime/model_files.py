@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from claf2.errors import Claf2Error, ModelError, first_line
+from claf2.runtime.files import find_substitute
 
 __all__ = ["damage", "reading_model"]
 
@@ -24,10 +25,9 @@ def damage(path: Path) -> str | None:
         start = file.read(512)
     if not start.strip():
         return "is empty: download it again"
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "is a Git LFS pointer, not the file: git lfs pull"
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "is an HTML page, not the file: download it again"
+    substitute = find_substitute(start)
+    if substitute is not None:
+        return f"is {substitute}"
     is_cut = path.suffix == ".safetensors" and size < _safetensors_size(path)
     if is_cut or (start.startswith(b"PK") and not zipfile.is_zipfile(path)):
         return f"is incomplete ({size} bytes): download it again"

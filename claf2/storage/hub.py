@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from claf2.errors import RunError
-from claf2.runs.folder import is_finished
+from claf2.runs.folder import check_readable, is_finished
 from claf2.runs.provenance import read_provenance
 from claf2.training.checkpoint import best_dir
 
@@ -43,7 +43,7 @@ def push(
         message: the message of the commit.
 
     Raises:
-        RunError: when the run is not finished, or the hub rejects the upload.
+        RunError: when the run is not finished, a file of the checkpoint has changed, or the hub rejects the upload.
     """
     run_dir = Path(run_dir)
     from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
@@ -98,4 +98,6 @@ def _model_dir(run_dir: Path, task: str | None) -> Path:
         raise RunError(f"{run_dir} has no weights of task {task!r}: {known}")
     if several and task is None:
         raise RunError(f"{run_dir} has several tasks: give one of {', '.join(several)} with --task")
-    return best_dir(run_dir, task)
+    folder = best_dir(run_dir, task)
+    check_readable(run_dir, folder)
+    return folder

@@ -426,10 +426,28 @@ def test_text_in_iso_2022_is_not_ascii(encoding: str, name: str, tmp_path: Path)
         encoding
     )
     path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
-    with pytest.raises(DataError, match=r"in ISO-2022 .*, not in UTF-8; .*iconv -f ISO-2022-JP"):
+    with pytest.raises(DataError, match=rf"(?i)in {encoding}, not in UTF-8; .*iconv -f {encoding} -t"):
         list(Delimited(columns={"text_a": "a", "label": "label"}).read(path))
     with pytest.raises(DataError, match="in ISO-2022"):
         list(Squad().read(path))
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer, .*git lfs pull"),
+        (b"\n <!DOCTYPE html><html><body>404</body></html>", "an HTML page, .*download it again"),
+    ],
+)
+def test_what_was_downloaded_in_the_place_of_a_file_is_named(
+    text: bytes, problem: str, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    for reader in (Delimited(columns={"text_a": "a", "label": "label"}), Squad()):
+        with pytest.raises(DataError, match=problem):
+            list(reader.read(path))
 
 
 @pytest.mark.parametrize("offset", range(8188, 8193))
