@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from claf2.errors import DataError
-from claf2.readers import DialogueExample, Example, Reader, get_text, open_text, read_json_rows, register_reader
+from claf2.readers import (
+    DialogueExample,
+    Example,
+    Reader,
+    check_label_key,
+    get_text,
+    open_text,
+    read_json_rows,
+    register_reader,
+)
 
 
 @register_reader("dialogues")
@@ -34,6 +43,8 @@ class Dialogues(Reader):
                         )
                     turns.append(text)
                     if role == "user":
+                        if "state" not in turn:
+                            check_label_key(path, "state", turn, line)
                         state = None if turn.get("state") is None else dict(map(_parse_slot, turn["state"]))
                         yield DialogueExample(
                             id=f"{get_text(row, 'guid')}-{number}", line=line, turns=tuple(turns), state=state

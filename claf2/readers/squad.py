@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from claf2.errors import DataError
-from claf2.readers import Answer, Example, Reader, SpanExample, get_text, open_text, read_json_document, register_reader
+from claf2.readers import (
+    Answer,
+    Example,
+    Reader,
+    SpanExample,
+    check_label_key,
+    get_text,
+    open_text,
+    read_json_document,
+    register_reader,
+)
 
 logger = logging.getLogger("claf2")
 
@@ -42,6 +52,9 @@ class Squad(Reader):
             try:
                 identity = str(question[self.id_key])
                 question_text = get_text(question, "question")
+                for key in ("answers", "is_impossible"):
+                    if key not in question:
+                        check_label_key(path, key, question)
                 answers = self._answers(question)
             except KeyError as error:
                 raise DataError(path, f"question {question!r:.80} lacks {error}") from error

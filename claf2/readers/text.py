@@ -127,7 +127,7 @@ def read_blocks(path: Path) -> Iterator[list[tuple[int, str]]]:
         yield block
 
 
-def check_label_key(path: Path, key: str, names: Iterable[str], line: int) -> None:
+def check_label_key(path: Path, key: str, names: Iterable[str], line: int | None = None) -> None:
     """Check that a row or header without the label's key is unlabelled, and does not only spell the key otherwise.
 
     Raises:

@@ -18,6 +18,7 @@ from claf2.readers import (
     ChoiceExample,
     Conll,
     Delimited,
+    Dialogues,
     Example,
     Jsonl,
     Ranked,
@@ -416,6 +417,25 @@ def test_lines_that_end_in_carriage_returns_alone_are_refused(reader: Reader, li
             list(reader.read(path))
     path.write_bytes("\r\n".join(lines).encode())
     assert list(reader.read(path))
+
+
+@pytest.mark.parametrize("key", ["Answers", "Is_Impossible", "is_impossible "])
+def test_a_question_with_a_misspelt_key_is_refused(key: str, tmp_path: Path) -> None:
+    question: dict[str, Any] = {"id": "a", "question": "q?", "answers": [{"text": "b", "answer_start": 0}]}
+    question[key] = question.pop("answers") if key == "Answers" else True
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "b c", "qas": [question]}]}]}))
+    for version in ("1.1", "2.0"):
+        with pytest.raises(DataError, match=f"is missing; did you mean '{key}'"):
+            list(Squad(version=version).read(path))
+
+
+def test_a_turn_with_a_misspelt_state_is_refused(tmp_path: Path) -> None:
+    turn = {"role": "user", "text": "a", "State": ["a-b-c"]}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{"guid": "g", "dialogue": [turn]}]))
+    with pytest.raises(DataError, match=r"x\.json:1: 'state' is missing; did you mean 'State'"):
+        list(Dialogues().read(path))
 
 
 @pytest.mark.parametrize("encoding", ["iso-2022-jp", "iso-2022-kr"])
