@@ -7,7 +7,7 @@ import copy
 import logging
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
-from claf2.models.packing import Packing, is_packable
+from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
@@ -67,13 +67,20 @@ class EncoderWithHeads(nn.Module):
         heads: the module of each task; all of them share one encoder.
         takes_segments: whether the encoder distinguishes a first and a second text by ``token_type_ids``.
         extra_inputs: the further inputs of a task's module, where it is not a class of `transformers`.
+        first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
     """
 
     def __init__(
-        self, heads: Mapping[str, nn.Module], *, takes_segments: bool, extra_inputs: Mapping[str, Sequence[str]]
+        self,
+        heads: Mapping[str, nn.Module],
+        *,
+        takes_segments: bool,
+        extra_inputs: Mapping[str, Sequence[str]],
+        first_token_tasks: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
+        self.first_token_tasks = frozenset(first_token_tasks)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
@@ -125,7 +132,8 @@ class EncoderWithHeads(nn.Module):
         if self.packing is None:
             return self.head(task)(**arguments)
         ids = inputs["input_ids"]
-        with self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device):
+        first = task in self.first_token_tasks
+        with self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device, first_tokens=first):
             return self.head(task)(**arguments)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -182,9 +190,8 @@ def build_model(
     return EncoderWithHeads(
         modules,
         takes_segments=getattr(config, "type_vocab_size", 0) > 1,
-        extra_inputs={
-            task: (*task_head.head.inputs, *task_head.head.teacher_forced) for task, task_head in tasks.items()
-        },
+        extra_inputs={task: (*of.head.inputs, *of.head.teacher_forced) for task, of in tasks.items()},
+        first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
     )
 
 
@@ -345,8 +352,7 @@ def _check_finite(model: PreTrainedModel, source: Path | str) -> None:
 
 
 def _stored_labels(config: PreTrainedConfig) -> list[str]:
-    names: dict[Any, str] = {**(config.id2label or {})}
-    return [str(names[index]) for index in sorted(names)]
+    return [str(name) for _, name in sorted((config.id2label or {}).items())]
 
 
 def _label_order(stored: Sequence[str], labels: Sequence[str]) -> list[int] | None:

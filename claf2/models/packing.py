@@ -4,6 +4,9 @@ padding.
 The embeddings of a batch, (N, L, H), become (1, T, H) before the stack of layers, T being the number of
 real tokens, and the stack's outputs become (N, L, H) again, so that embeddings, pooler and heads are unaffected. Inside
 the stack everything works on single tokens except attention, which is computed for groups of rows of similar length.
+
+Where a head reads the first token alone, the last layer computes no other: it needs the keys and values of all tokens,
+but one query a row, and what follows attention for one token a row. The stack's output is then (N, 1, H).
 """
 
 from __future__ import annotations
@@ -23,18 +26,35 @@ from claf2.data.microbatch import CostModel, pack_microbatches
 
 __all__ = ["Layout", "Packing", "is_packable"]
 
-STACKS = {
-    "albert": "encoder",
-    "bert": "encoder",
-    "camembert": "encoder",
-    "distilbert": "transformer",
-    "electra": "encoder",
-    "roberta": "encoder",
-    "xlm-roberta": "encoder",
-    "xlm-roberta-xl": "encoder",
+
+@dataclass(frozen=True)
+class Architecture:
+    """The names of the parts of an encoder."""
+
+    stack: str = "encoder"
+    """The stack of layers."""
+    key: str = "key"
+    value: str = "value"
+    """The projections of attention."""
+    norm: str = ""
+    """Within a layer, what normalizes the inputs of attention."""
+
+
+PACKABLE = {
+    "albert": Architecture(),
+    "bert": Architecture(),
+    "camembert": Architecture(),
+    "distilbert": Architecture(stack="transformer", key="k_lin", value="v_lin"),
+    "electra": Architecture(),
+    "roberta": Architecture(),
+    "xlm-roberta": Architecture(),
+    "xlm-roberta-xl": Architecture(norm="attention.self_attn_layer_norm"),
 }
-"""The architectures that can be packed → the attribute of their stack of layers. In these, positions affect only the
-embeddings, and attention is looked up in the registry of `transformers`."""
+"""The architectures that can be packed. In these, positions affect only the embeddings, and attention is looked up in
+the registry of `transformers`."""
+
+FIRST_TOKEN_CLASSES = frozenset({"AutoModelForSequenceClassification", "AutoModelForMultipleChoice"})
+"""The classes of heads in `transformers` that read the first token alone, for all of these architectures."""
 
 ATTENTION = "claf2_packed"
 """The name of packed attention in that registry."""
@@ -63,15 +83,20 @@ class Layout:
         lengths: the tokens of each row, on the host, (N,); a row's tokens come before its padding.
         width: L.
         device: where the indices are needed.
+        first_tokens: whether the last layer computes the first token of each row alone.
     """
 
-    def __init__(self, lengths: np.ndarray, width: int, device: torch.device) -> None:
+    def __init__(self, lengths: np.ndarray, width: int, device: torch.device, *, first_tokens: bool = False) -> None:
         lengths = np.where(lengths > 0, lengths, 1)  # an empty row keeps one token, so that attention has a key
         overhead = GROUP_OVERHEAD.get(device.type, GROUP_OVERHEAD["cuda"])
         parts = pack_microbatches(lengths, CostModel(overhead, quadratic=1.0))
         order = np.concatenate(parts)
         self.index = _to_device(_places(lengths[order], order * width), device)
         self.groups = [_group(lengths[part], device) for part in parts]
+        self.first_tokens = first_tokens
+        if first_tokens:
+            self._starts = _to_device(np.cumsum(lengths[order]) - lengths[order], device)
+            self._ranks = _to_device(np.argsort(order), device)
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the real tokens of (N, L, H) as one row, (1, T, H)."""
@@ -81,6 +106,30 @@ class Layout:
         """Return (1, T, H) as (N, L, H), with zeros for padding."""
         empty = packed.new_zeros(rows * width, packed.shape[-1])
         return empty.index_copy(0, self.index, packed[0]).view(rows, width, -1)
+
+    def pack_first(self, packed: torch.Tensor) -> torch.Tensor:
+        """Return the first token of each row of (1, T, H), (1, N, H)."""
+        return packed.index_select(1, self._starts)
+
+    def unpack_first(self, packed: torch.Tensor) -> torch.Tensor:
+        """Return the first tokens, (1, N, H), as (N, 1, H)."""
+        return packed[0].index_select(0, self._ranks)[:, None]
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """What a layer attends with whose queries are those of the first tokens: takes the place of the layout."""
+
+    layout: Layout
+    hidden: torch.Tensor
+    """The input of attention for all tokens, (1, T, H)."""
+    architecture: Architecture
+
+    def keys_and_values(self, attention: Any, heads: int) -> list[torch.Tensor]:
+        """Project all tokens: two tensors (1, heads, T, D)."""
+        names = self.architecture.key, self.architecture.value
+        projected = [getattr(attention, name)(self.hidden) for name in names]
+        return [tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in projected]
 
 
 def _group(lengths: np.ndarray, device: torch.device) -> Group:
@@ -117,20 +166,27 @@ class Packing:
         encoder: Any = model.base_model
         # Not on the model: some versions of `transformers` do not pass it on from a head's own network.
         encoder.set_attn_implementation(ATTENTION)
-        stack: nn.Module = getattr(encoder, STACKS[model.config.model_type])
+        self._architecture = PACKABLE[model.config.model_type]
+        stack: nn.Module = getattr(encoder, self._architecture.stack)
         stack.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.register_forward_hook(self._after)
+        last_layer, self._applications = _last_layer(stack, model.config)
+        last_layer.register_forward_pre_hook(self._before_last_layer)
+        self._applied = 0
 
     @contextmanager
-    def packed(self, lengths: torch.Tensor, width: int, device: torch.device) -> Iterator[None]:
-        """Pack the forward pass inside the block: rows of these lengths, (N,) or (B, C), padded to ``width``."""
+    def packed(
+        self, lengths: torch.Tensor, width: int, device: torch.device, *, first_tokens: bool = False
+    ) -> Iterator[None]:
+        """Pack the forward pass inside the block: rows of these lengths, (N,) or (B, C), padded to ``width``. With
+        ``first_tokens`` the encoder returns the first token of each row alone."""
         flat = lengths.flatten().numpy()
-        if (flat == width).all() and not torch.is_grad_enabled():
+        if (flat == width).all() and not torch.is_grad_enabled() and not first_tokens:
             # Nothing is padded, as in a single request, so packing would only copy. Outputs have the same bits either
             # way, gradients of single rows do not.
             yield
             return
-        self._layout, self._shape = Layout(flat, width, device), (len(flat), width)
+        self._layout, self._shape = Layout(flat, width, device, first_tokens=first_tokens), (len(flat), width)
         try:
             yield
         finally:
@@ -139,6 +195,7 @@ class Packing:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._layout is None:
             return None
+        self._applied = 0
         hidden = args[0] if args else kwargs.pop("hidden_states")
         # Architectures pass the mask by position or by name. The layout takes its place, and `_attend` gets it.
         if len(args) > 1:
@@ -148,13 +205,36 @@ class Packing:
     def _after(self, module: nn.Module, args: tuple[Any, ...], outputs: Any) -> Any:
         if self._layout is None:
             return None
-        outputs.last_hidden_state = self._layout.unpack(outputs.last_hidden_state, *self._shape)
+        hidden, layout = outputs.last_hidden_state, self._layout
+        outputs.last_hidden_state = (
+            layout.unpack_first(hidden) if layout.first_tokens else layout.unpack(hidden, *self._shape)
+        )
         return outputs
+
+    def _before_last_layer(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        if len(args) < 2 or not isinstance(args[1], Layout) or not args[1].first_tokens:
+            return None
+        self._applied += 1
+        if self._applied < self._applications:
+            return None
+        hidden, layout, *others = args
+        names = self._architecture
+        attended = module.get_submodule(names.norm)(hidden) if names.norm else hidden
+        return (layout.pack_first(hidden), FirstTokens(layout, attended, names), *others)
 
 
 def is_packable(model: nn.Module) -> bool:
     """Say whether the encoder of a model can be packed."""
-    return isinstance(model, PreTrainedModel) and model.config.model_type in STACKS
+    return isinstance(model, PreTrainedModel) and model.config.model_type in PACKABLE
+
+
+def _last_layer(stack: Any, config: Any) -> tuple[nn.Module, int]:
+    """Return the last layer of a stack, and how many times a pass applies it: ALBERT shares layers."""
+    if config.model_type != "albert":
+        return stack.layer[-1], 1
+    groups, layers = config.num_hidden_groups, config.num_hidden_layers
+    applications = sum(int(index / (layers / groups)) == groups - 1 for index in range(layers))
+    return stack.albert_layer_groups[-1].albert_layers[-1], applications
 
 
 def _attend(
@@ -162,31 +242,46 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Layout | None,
+    attention_mask: Layout | FirstTokens | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D). Without a
-    layout the rows are not packed: (N, heads, L, D), returned (N, L, heads, D)."""
-    layout = attention_mask
-    if layout is None:
+    """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D). For the first
+    tokens alone, they are (1, heads, N, D), returned (1, N, heads, D). Without a layout the rows are not packed:
+    (N, heads, L, D), returned (N, L, heads, D)."""
+    if attention_mask is None:
         attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
         return attended.transpose(1, 2), None
+    first_tokens = isinstance(attention_mask, FirstTokens)
+    if isinstance(attention_mask, FirstTokens):
+        layout = attention_mask.layout
+        # The layer has projected its first tokens alone; these keys and values are not used.
+        key, value = attention_mask.keys_and_values(module, query.shape[1])
+    else:
+        layout = attention_mask
     # A block mask over one row would cost the square of all tokens, and PyTorch's kernels for variable lengths have no
     # dropout. A few groups of padded rows cost little more than the real tokens.
     sizes = [group.tokens for group in layout.groups]
+    query_sizes = [group.rows for group in layout.groups] if first_tokens else sizes
     # Splitting is cheaper than indexing, whose gradient fills a tensor of full size for each group.
-    split = [torch.split(tensor[0].transpose(0, 1), sizes) for tensor in (query, key, value)]
+    split = [
+        torch.split(tensor[0].transpose(0, 1), counts)
+        for tensor, counts in ((query, query_sizes), (key, sizes), (value, sizes))
+    ]
     outputs = []
-    for group, *tokens in zip(layout.groups, *split, strict=True):
-        rows = [_to_rows(tensor, group) for tensor in tokens]
+    for group, queries, keys, values in zip(layout.groups, *split, strict=True):
         attended = functional.scaled_dot_product_attention(
-            rows[0], rows[1], rows[2], attn_mask=group.mask, dropout_p=dropout, scale=scaling
+            queries[:, :, None] if first_tokens else _to_rows(queries, group),
+            _to_rows(keys, group),
+            _to_rows(values, group),
+            attn_mask=group.mask,
+            dropout_p=dropout,
+            scale=scaling,
         )
         flat = attended.transpose(1, 2).flatten(0, 1)
-        outputs.append(flat if group.places is None else flat.index_select(0, group.places))
+        outputs.append(flat if first_tokens or group.places is None else flat.index_select(0, group.places))
     return torch.cat(outputs)[None], None
 
 

@@ -191,6 +191,8 @@ class Run:
             learned = objective.learned(experiment.tasks)
             if learned is not None:
                 model.learned[name] = learned
+        if any(objective.reads_all_tokens for objective in experiment.objectives.values()):
+            model.first_token_tasks = frozenset()
         self._pack(model)
         for name in model.names:
             module: Any = model.head(name)

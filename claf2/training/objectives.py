@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -40,6 +40,10 @@ class ForwardPass:
 
 class Objective(Component, ABC):
     """A change of the inputs or the loss of a step; its fields are the block of section `objectives` with its name."""
+
+    reads_all_tokens: ClassVar[bool] = True
+    """Whether it may read hidden states of other tokens than the first. Where no objective does, the last layer computes
+    only what the heads read."""
 
     def check(self, tasks: Collection[str]) -> None:
         """Check that the objective fits the tasks.
@@ -85,6 +89,7 @@ class SmartRegularization(Objective):
     perturbed where it changes most (Jiang et al., 2020, https://arxiv.org/abs/1911.03437; one ascent step, symmetric
     KL divergence, squared difference for numbers). For heads with one answer per input; others keep their own loss."""
 
+    reads_all_tokens: ClassVar[bool] = False
     weight: float = Field(1.0, gt=0, le=LARGEST)
     """The weight of the regularizer, relative to the loss."""
     noise: float = Field(1e-5, gt=0, le=1)
@@ -120,6 +125,7 @@ class Distillation(Objective):
     numbers, the squared difference. A teacher's answers for the training rows are cached. Tasks without a teacher keep
     their own loss."""
 
+    reads_all_tokens: ClassVar[bool] = False
     teachers: Mapping[str, Annotated[str, UserPath]] = {}
     """Task → the folder of a run."""
     weight: float = Field(0.5, ge=0, le=1)
@@ -156,6 +162,7 @@ class UncertaintyWeighting(Objective):
     """Each task's loss is multiplied by exp(-s), and s / 2 is added; s, the logarithm of the task's noise, is learned
     (Kendall et al., 2018, https://arxiv.org/abs/1705.07115)."""
 
+    reads_all_tokens: ClassVar[bool] = False
     rate: float = Field(100.0, gt=0, le=LARGEST)
     """How many times faster than the weights s changes."""
 

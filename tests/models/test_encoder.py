@@ -25,7 +25,7 @@ from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
 from claf2.models import ModelSpec
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit, stored_label_order
-from claf2.models.packing import GROUP_OVERHEAD, STACKS, Layout
+from claf2.models.packing import GROUP_OVERHEAD, PACKABLE, Layout
 from claf2.tokenizers.build import load_tokenizer
 from claf2.training.checkpoint import save_task_model
 
@@ -94,7 +94,7 @@ def test_steps_and_reloads(model_type: str, kind: str, model_folder: Callable[..
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(LABELS))
-@pytest.mark.parametrize("model_type", sorted({*STACKS} - {"xlm-roberta-xl"}))
+@pytest.mark.parametrize("model_type", sorted(PACKABLE))
 def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_folder: Callable[..., Path]) -> None:
     """The same loss and the same gradient of every weight, padded or packed; saved, it is a model like any other."""
     folder = model_folder(model_type)
@@ -114,6 +114,45 @@ def test_a_packed_encoder_computes_the_same(model_type: str, kind: str, model_fo
     for name, tensor in results[0][1].items():
         torch.testing.assert_close(tensor, results[1][1][name], atol=1e-5, rtol=1e-5)
     assert "packed" not in packed.head("t").config.to_json_string()
+
+
+def inputs_of(module: torch.nn.Module, widths: list[int]) -> Any:
+    """Record how many tokens go into a module."""
+    return module.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[1]))
+
+
+def test_the_last_layer_computes_only_what_is_read(model_folder: Callable[..., Path]) -> None:
+    folder = model_folder("bert")
+    parts = {kind: TaskHead(heads.get(kind)(), LABELS[kind]) for kind in ("classify", "tag", "choice")}
+    model = build_model(ModelSpec(), folder, parts, vocab_size=100, pad_id=0, seed=1)
+    assert model.pack()
+    widths: tuple[list[int], list[int]] = ([], [])
+    encoder: Any = model.encoder
+    for layer, of in zip(encoder.encoder.layer, widths, strict=True):
+        inputs_of(layer.intermediate, of)
+    for kind in parts:
+        batch = tensors(kind)
+        model(kind, batch | {"lengths": batch["attention_mask"].sum(-1)})
+    # Two rows of 5 and 3 tokens; twice as many choices. A tag head on the same encoder still gets all tokens.
+    assert widths == ([8, 8, 16], [2, 8, 4])
+
+
+@pytest.mark.parametrize(("layers", "groups", "inner"), [(3, 1, 1), (4, 2, 1), (3, 2, 2)])
+def test_the_last_application_of_shared_layers_computes_only_what_is_read(
+    layers: int, groups: int, inner: int, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder("albert", num_hidden_layers=layers, num_hidden_groups=groups, inner_group_num=inner)
+    padded, packed = make(folder, "classify").eval(), make(folder, "classify").eval()
+    assert packed.pack()
+    widths: list[int] = []
+    encoder: Any = packed.encoder
+    for group in encoder.encoder.albert_layer_groups:
+        for layer in group.albert_layers:
+            inputs_of(layer.ffn, widths)
+    batch = tensors("classify")
+    batch["lengths"] = batch["attention_mask"].sum(-1)
+    torch.testing.assert_close(packed("t", batch).logits, padded("t", batch).logits)
+    assert widths == [8] * (layers * inner - 1) + [2]
 
 
 @pytest.mark.parametrize("model_type", ["bert", "electra", "deberta-v2"])
