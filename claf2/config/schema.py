@@ -191,6 +191,9 @@ class RuntimeSection(Component):
     """The fixed cost of a micro-batch, in tokens; `null`: 256 on a CPU, 8192 on a GPU."""
     max_tokens_per_micro_batch: int | None = not_in_recipe(None, ge=1, le=LARGEST)
     """The maximum number of tokens in a micro-batch, padding included; limits the memory that a batch needs."""
+    embedding_rows: Literal["auto", "all"] = not_in_recipe("auto")
+    """Which word embeddings the optimizer updates: with `auto` only those that occur in the training data, where these
+    are few and the result is the same; the others only decay. `all`: all of them."""
     activation_checkpointing: bool = not_in_recipe(False)
     """Recompute activations in the backward pass instead of storing them."""
     compile: bool = not_in_recipe(False)

@@ -63,6 +63,16 @@ class FeatureSet:
         longest: np.ndarray = np.maximum.reduceat(inner, np.cumsum(counts) - counts)
         return longest
 
+    def token_ids(self) -> np.ndarray:
+        """Return the different ids of all features, ascending."""
+        import numpy as np
+        import pyarrow as pa
+
+        ids = self.table["input_ids"].combine_chunks()
+        while pa.types.is_list(ids.type):
+            ids = ids.flatten()
+        return np.unique(ids.to_numpy())
+
     @property
     def names(self) -> list[str]:
         """The names of the fields that every feature has."""

@@ -16,10 +16,12 @@ from torch import nn
 
 from claf2.data.features import FeatureSet
 from claf2.evaluation.report import Report
+from claf2.models.embeddings import trained_rows
 from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
 from claf2.training.callbacks import Callback
 from claf2.training.loop import fit
+from claf2.training.optim import build_optimizer
 from claf2.training.state import State
 
 __all__ = [
@@ -137,7 +139,7 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
     """Take one step to warm up and ``steps`` to measure, in the loop itself, then evaluate as many batches of each
     task. The model is changed and must not be used afterwards."""
     experiment, plan = prepared.run.experiment, prepared.plan
-    optimizer = experiment.optimizer.build(prepared.model, plan.learning_rate)
+    optimizer = build_optimizer(experiment.optimizer, prepared.model, plan.learning_rate)
     taken = steps + 1
     steps_of_epochs = chain.from_iterable(prepared.stream.epoch(epoch) for epoch in count())
     tokens = [
@@ -187,8 +189,10 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         costs: what was measured; ``None``: activations are left out.
     """
     trained = [parameter for parameter in prepared.model.parameters() if parameter.requires_grad]
+    weights = sum(tensor.nbytes for tensor in prepared.model.weights().values())
+    restricted = trained_rows(prepared.model)
     memory: dict[str, Any] = {
-        "weights": sum(tensor.nbytes for tensor in prepared.model.weights().values()) / MIB,
+        "weights": (weights + (restricted[1].idle_bytes if restricted else 0)) / MIB,
         "gradients": sum(parameter.nbytes for parameter in trained) / MIB,
         "optimizer": _optimizer_bytes(prepared) / MIB,
     }

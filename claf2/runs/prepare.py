@@ -27,6 +27,7 @@ from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
 from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingContext
+from claf2.training.objectives import Objective
 from claf2.training.state import State
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger("claf2")
+
+MOST_TRAINED_ROWS = 0.8
+"""The share of the word embeddings above which all of them are trained."""
 
 SAMPLE_SIZE = 8
 """The examples that are evaluated to learn which scores there are."""
@@ -96,7 +100,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         Claf2Error: when the run cannot be trained, and why.
     """
     train = {task: run.features(task, splits["train"]) for task, splits in data.items()}
-    model = run.model()
+    model = run.model(_trained_ids(run, train))
     stream = build_stream(run, train, model)
     plan = build_plan(run.experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
@@ -113,6 +117,24 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         for task, features in features_by_task.items():
             features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
     return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan)
+
+
+def _trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
+    """Return the ids whose word embeddings alone need to be trained, ascending; ``None`` where all of them do, or where
+    leaving some out would not give the same result or save little."""
+    experiment, runtime = run.experiment, run.experiment.runtime
+    reads_other_ids = any(not task_config.head.auto_class for task_config in experiment.tasks.values()) or any(
+        type(objective).change_inputs is not Objective.change_inputs for objective in experiment.objectives.values()
+    )
+    is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1
+    no_factor = experiment.optimizer.idle_factor(experiment.optimizer_config.learning_rate) is None
+    if runtime.embedding_rows == "all" or reads_other_ids or is_sharded or no_factor:
+        return None
+    ids = np.unique(np.concatenate([[run.tokenizer.pad_id], *(features.token_ids() for features in train.values())]))
+    if len(ids) > MOST_TRAINED_ROWS * run.tokenizer.vocab_size:
+        return None
+    logger.info("%d of %d word embeddings occur in the training data", len(ids), run.tokenizer.vocab_size)
+    return ids
 
 
 def check_metric_key(prepared: PreparedRun) -> None:

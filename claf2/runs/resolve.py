@@ -11,6 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+
 from claf2 import config
 from claf2.config import Experiment
 from claf2.config.schema import DataReaderSection
@@ -22,6 +25,7 @@ from claf2.errors import Claf2Error, ConfigError, DataError
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
 from claf2.models import SCRATCH
+from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
 from claf2.readers import Example
@@ -164,8 +168,11 @@ class Run:
         # ratio is L / (6 H).
         return CostModel(overhead, 1 / (6 * width), runtime.max_tokens_per_micro_batch)
 
-    def model(self) -> EncoderWithHeads:
+    def model(self, trained_ids: np.ndarray | None = None) -> EncoderWithHeads:
         """Load or make the model, and move it to its device.
+
+        Args:
+            trained_ids: the ids whose word embeddings alone are trained, ascending; all of them unless given.
 
         Raises:
             ModelError: when the weights cannot be used.
@@ -191,6 +198,8 @@ class Run:
             learned = objective.learned(experiment.tasks)
             if learned is not None:
                 model.learned[name] = learned
+        if trained_ids is not None:
+            restrict_embeddings(model.encoder, torch.from_numpy(trained_ids))
         if any(objective.reads_all_tokens for objective in experiment.objectives.values()):
             model.first_token_tasks = frozenset()
         self._pack(model)

@@ -22,6 +22,7 @@ from claf2.errors import ConfigError, Interrupted, ModelError, RunError, nearest
 from claf2.evaluation.model_card import card_licence, model_card
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import Report, TaskReport, stage_table
+from claf2.models.embeddings import trained_rows
 from claf2.registry import load_plugin
 from claf2.runs.folder import RunDir, acquire_run_dir, is_finished
 from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
@@ -45,6 +46,7 @@ from claf2.training.callbacks.console import ConsoleLogger, ProgressBar, progres
 from claf2.training.callbacks.jsonl import JsonlLogger
 from claf2.training.checkpoint import CheckpointManager, best_dir, check_best
 from claf2.training.loop import metric_logs
+from claf2.training.optim import build_optimizer
 from claf2.training.state import State
 from claf2.training.trainers import FollowUpRun
 
@@ -149,7 +151,7 @@ def _train(
     """
     run, model, plan = prepared.run, prepared.model, prepared.plan
     experiment, folder = run.experiment, run.folder
-    optimizer = experiment.optimizer.build(model, plan.learning_rate)
+    optimizer = build_optimizer(experiment.optimizer, model, plan.learning_rate)
     checkpointer = CheckpointManager(folder, model, run.tokenizer, optimizer, prepared.precision.scaler)
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []
@@ -159,6 +161,10 @@ def _train(
         distributed.call_on_main(lambda: check_best(folder, experiment.tasks))
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
     provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts}
+    restricted = trained_rows(model)
+    if restricted is not None:
+        _, embedding = restricted
+        provenance["embedding_rows"] = {"trained": len(embedding.weight), "of": embedding.num_embeddings}
     if state.step:
         changed = diff_provenance(before, provenance, list(chain.from_iterable(CHANGE_KINDS.values())))
         provenance["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": changed}]

@@ -42,8 +42,8 @@ class Objective(Component, ABC):
     """A change of the inputs or the loss of a step; its fields are the block of section `objectives` with its name."""
 
     reads_all_tokens: ClassVar[bool] = True
-    """Whether it may read hidden states of other tokens than the first. Where no objective does, the last layer computes
-    only what the heads read."""
+    """Whether it may read hidden states of other tokens than the first. Where no objective does, the last layer
+    computes only what the heads read."""
 
     def check(self, tasks: Collection[str]) -> None:
         """Check that the objective fits the tasks.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Optimizer",
     "Schedule",
+    "build_optimizer",
     "optimizers",
     "parameter_groups",
     "register_optimizer",
@@ -34,6 +35,11 @@ class Optimizer(Component, ABC):
     @abstractmethod
     def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """Return the optimizer of the model's trainable parameters in two groups: decayed, not decayed."""
+
+    def idle_factor(self, learning_rate: float) -> float | None:
+        """Return the factor by which a step multiplies a decayed weight whose gradient has been 0 since the beginning;
+        ``None`` where the step is no such factor, or depends on the other weights of its matrix."""
+        return None
 
 
 class Schedule(Component, ABC):
@@ -92,6 +98,26 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
+def build_optimizer(spec: Optimizer, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Return the optimizer of a model. Embeddings of which only some rows are trained decay with its steps."""
+    from claf2.models.embeddings import trained_rows
+
+    optimizer = spec.build(model, learning_rate)
+    restricted = trained_rows(model)
+    if restricted is not None:
+        _, embedding = restricted
+
+        def decay(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            # A fused optimizer is called for fp16's overflowing gradients as well, and skips them itself.
+            overflow = getattr(optimizer, "found_inf", None)
+            factor = spec.idle_factor(optimizer.param_groups[0]["lr"])
+            if factor is not None and (overflow is None or not overflow):
+                embedding.factor *= factor
+
+        optimizer.register_step_post_hook(decay)
+    return optimizer
+
+
 Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """The decay rate of a running mean."""
 
@@ -111,6 +137,9 @@ class AdamW(Optimizer):
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
         return torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, fused=fused)
 
+    def idle_factor(self, learning_rate: float) -> float | None:
+        return 1.0 - learning_rate * self.weight_decay
+
 
 @register_optimizer("adamax")
 class Adamax(Optimizer):
@@ -125,6 +154,9 @@ class Adamax(Optimizer):
         groups = parameter_groups(model, self.weight_decay)
         return torch.optim.Adamax(groups, lr=learning_rate, betas=self.betas, eps=self.eps)
 
+    def idle_factor(self, learning_rate: float) -> float | None:
+        return 1.0 if self.weight_decay == 0 else None
+
 
 @register_optimizer("sgd")
 class SGD(Optimizer):
@@ -136,6 +168,9 @@ class SGD(Optimizer):
         import torch
 
         return torch.optim.SGD(parameter_groups(model, self.weight_decay), lr=learning_rate, momentum=self.momentum)
+
+    def idle_factor(self, learning_rate: float) -> float | None:
+        return 1.0 if self.weight_decay == 0 else None
 
 
 @register_schedule("warmup_linear", "linear")

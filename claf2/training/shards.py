@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from claf2.errors import ModelError
+from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
 from claf2.runtime import distributed
 
@@ -34,7 +35,15 @@ def save_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    tensors = {name: _at_least_1d(tensor) for name, tensor in {**model.weights(), **optimizer_state}.items()}
+    tensors = {**model.weights(), **optimizer_state}
+    restricted = trained_rows(model)
+    if restricted is not None:
+        # The whole table, so that the run can be resumed with all rows, or sharded.
+        prefix, embedding = restricted
+        for name in _row_names(prefix, tensors):
+            tensors[name] = embedding.expand(tensors[name])
+        tensors[f"{prefix}.weight"] = embedding.full_weight()
+    tensors = {name: _at_least_1d(tensor) for name, tensor in tensors.items()}
     with _ignore_warnings():
         state_dict_saver.save(tensors, storage_writer=writer, no_dist=distributed.world_size() == 1)
     for path in folder.glob(f"shard-{distributed.rank() + 1:05d}-*.safetensors"):
@@ -70,16 +79,31 @@ def load_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
     states: dict[str, dict[str, torch.Tensor]] = {}
     for stored_name in stored.keys() - weights.keys():
         name, _, key = stored_name.removeprefix(PREFIX).rpartition(".")
+        if key == "factor" and f"{name}.weight" in parameters:  # of a run that trained fewer rows
+            continue
         if name not in parameters:
             raise ModelError("the checkpoint holds the weights of another model")
         states.setdefault(name, {})[key] = _empty_state(key, parameters[name])
-    for name, tensor in weights.items():
-        if name not in stored or stored[name].size != _at_least_1d(tensor).shape:
-            raise ModelError("the checkpoint holds the weights of another model")
     optimizer_state = {_state_name(name, key): value for name, state in states.items() for key, value in state.items()}
-    tensors = {name: _at_least_1d(tensor) for name, tensor in {**weights, **optimizer_state}.items()}
+    tensors = {**weights, **optimizer_state}
+    restricted = trained_rows(model)
+    if restricted is not None:
+        prefix, embedding = restricted
+        if f"{prefix}.factor" not in stored:  # of a run that trained all rows
+            del tensors[f"{prefix}.factor"]
+        all_rows = {name: embedding.expand(tensors[name]) for name in _row_names(prefix, tensors)}
+        tensors |= all_rows
+    for name in tensors.keys() & weights.keys():
+        if name not in stored or stored[name].size != _at_least_1d(tensors[name]).shape:
+            raise ModelError("the checkpoint holds the weights of another model")
+    flat = {name: _at_least_1d(tensor) for name, tensor in tensors.items()}
     with _ignore_warnings():
-        state_dict_loader.load(tensors, storage_reader=reader, no_dist=distributed.world_size() == 1)
+        state_dict_loader.load(flat, storage_reader=reader, no_dist=distributed.world_size() == 1)
+    if restricted is not None:
+        if f"{prefix}.factor" not in tensors:
+            embedding.replace_weight(all_rows[f"{prefix}.weight"])
+        for name, rows in all_rows.items():
+            ({**weights, **optimizer_state})[name].copy_(embedding.select(rows))
     positions = {
         parameter: position
         for position, parameter in enumerate(
@@ -90,6 +114,13 @@ def load_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
         "state": {positions[parameters[name]]: state for name, state in states.items()},
         "param_groups": optimizer.state_dict()["param_groups"],
     })  # fmt: skip
+
+
+def _row_names(prefix: str, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of an embedding's weight and of the optimizer's state that has its shape."""
+    weight = tensors[f"{prefix}.weight"]
+    names = [f"{prefix}.weight", *(name for name in tensors if name.startswith(_state_name(f"{prefix}.weight", "")))]
+    return [name for name in names if tensors[name].shape == weight.shape]
 
 
 def _state_name(parameter: str, key: str) -> str:
