@@ -121,6 +121,8 @@ def same_run(expected: Path, other: Path, *, rough: bool) -> None:
             assert other_scores[key] == close, (other, key)
     if not rough:
         left, right = weights(expected), weights(other)
+        for tensors in (left, right):  # with fsdp, all word embeddings are trained
+            tensors.pop("heads.0.bert.embeddings.word_embeddings.factor", None)
         assert left.keys() == right.keys()
         for key, tensor in left.items():
             torch.testing.assert_close(tensor, right[key], atol=2e-4, rtol=1e-3)

@@ -78,7 +78,7 @@ class TrainedRows(nn.Embedding):
         destination[f"{prefix}weight"] = self.full_weight()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TrainedRows:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._table, self._ids, self._places = fn(self._table), fn(self._ids), fn(self._places)
         return self
 

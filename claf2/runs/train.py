@@ -23,6 +23,7 @@ from claf2.evaluation.model_card import card_licence, model_card
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import Report, TaskReport, stage_table
 from claf2.models.embeddings import trained_rows
+from claf2.models.encoder import EncoderWithHeads
 from claf2.registry import load_plugin
 from claf2.runs.folder import RunDir, acquire_run_dir, is_finished
 from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
@@ -160,11 +161,7 @@ def _train(
     if state.best_step is not None:
         distributed.call_on_main(lambda: check_best(folder, experiment.tasks))
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
-    provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts}
-    restricted = trained_rows(model)
-    if restricted is not None:
-        _, embedding = restricted
-        provenance["embedding_rows"] = {"trained": len(embedding.weight), "of": embedding.num_embeddings}
+    provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts, **_embedding_rows(model)}
     if state.step:
         changed = diff_provenance(before, provenance, list(chain.from_iterable(CHANGE_KINDS.values())))
         provenance["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": changed}]
@@ -357,6 +354,15 @@ def _check_repeat_target(experiment: Experiment, old: Path, provenance: Mapping[
     is_local = provenance["weights"] != name and not name.startswith(("http://", "https://"))
     if is_local and not Path(name).expanduser().exists():
         raise ModelError(f"model {name}: no such file or folder; restore it, because the run to repeat used it")
+
+
+def _embedding_rows(model: EncoderWithHeads) -> dict[str, Any]:
+    """Return what to record of the word embeddings where only some of them are trained."""
+    restricted = trained_rows(model)
+    if restricted is None:
+        return {}
+    _, embedding = restricted
+    return {"embedding_rows": {"trained": len(embedding.weight), "of": embedding.num_embeddings}}
 
 
 def _train_follow_ups(run: Run, report: Report, follow_ups: Sequence[FollowUpRun]) -> None:
