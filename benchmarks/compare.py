@@ -189,12 +189,15 @@ def _score(run: Any, model: Any) -> float:
 
 def _claf2(experiment: Any) -> tuple[Any, Any]:
     from claf2.data.batch import BatchStream
+    from claf2.runs.prepare import trained_ids
     from claf2.training.callbacks import CallbackList
     from claf2.training.loop import Plan, TrainingContext, fit
+    from claf2.training.optim import build_optimizer
     from claf2.training.state import State
 
     run, features = _prepared(experiment)
-    (task,), model = experiment.tasks, run.model()
+    (task,) = experiment.tasks
+    model = run.model(trained_ids(run, {task: features}))
     seeds = iter(range(10_000))
 
     def stop() -> Any:
@@ -219,7 +222,7 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
         )
         job = TrainingContext(
             model=model, heads={task: experiment.only_task.head}, stream=stream,
-            optimizer=experiment.optimizer.build(model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
+            optimizer=build_optimizer(experiment.optimizer, model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
             state=State(), evaluate=stop, checkpointer=_Nothing(), callback=CallbackList([]), interrupted=lambda: False,
             precision=run.precision(),
         )  # fmt: skip

@@ -38,6 +38,7 @@ __all__ = [
     "describe_padding",
     "first_examples",
     "prepare",
+    "trained_ids",
 ]
 
 logger = logging.getLogger("claf2")
@@ -100,7 +101,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         Claf2Error: when the run cannot be trained, and why.
     """
     train = {task: run.features(task, splits["train"]) for task, splits in data.items()}
-    model = run.model(_trained_ids(run, train))
+    model = run.model(trained_ids(run, train))
     stream = build_stream(run, train, model)
     plan = build_plan(run.experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
@@ -119,7 +120,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
     return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan)
 
 
-def _trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
+def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     """Return the ids whose word embeddings alone need to be trained, ascending; ``None`` where all of them do, or where
     leaving some out would not give the same result or save little."""
     experiment, runtime = run.experiment, run.experiment.runtime
