@@ -222,8 +222,8 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
         )
         job = TrainingContext(
             model=model, heads={task: experiment.only_task.head}, stream=stream,
-            optimizer=build_optimizer(experiment.optimizer, model, plan.learning_rate), schedule=experiment.schedule, plan=plan,
-            state=State(), evaluate=stop, checkpointer=_Nothing(), callback=CallbackList([]), interrupted=lambda: False,
+            optimizer=build_optimizer(experiment.optimizer, model, plan.learning_rate),
+            schedule=experiment.schedule, plan=plan, state=State(), evaluate=stop, checkpointer=_Nothing(), callback=CallbackList([]), interrupted=lambda: False,
             precision=run.precision(),
         )  # fmt: skip
         started = time.perf_counter()
