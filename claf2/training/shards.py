@@ -85,14 +85,13 @@ def load_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
             raise ModelError("the checkpoint holds the weights of another model")
         states.setdefault(name, {})[key] = _empty_state(key, parameters[name])
     optimizer_state = {_state_name(name, key): value for name, state in states.items() for key, value in state.items()}
-    tensors = {**weights, **optimizer_state}
-    restricted = trained_rows(model)
+    own = {**weights, **optimizer_state}
+    tensors, restricted = dict(own), trained_rows(model)
     if restricted is not None:
         prefix, embedding = restricted
         if f"{prefix}.factor" not in stored:  # of a run that trained all rows
             del tensors[f"{prefix}.factor"]
-        all_rows = {name: embedding.expand(tensors[name]) for name in _row_names(prefix, tensors)}
-        tensors |= all_rows
+        tensors |= {name: embedding.expand(own[name]) for name in _row_names(prefix, own)}
     for name in tensors.keys() & weights.keys():
         if name not in stored or stored[name].size != _at_least_1d(tensors[name]).shape:
             raise ModelError("the checkpoint holds the weights of another model")
@@ -101,9 +100,9 @@ def load_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
         state_dict_loader.load(flat, storage_reader=reader, no_dist=distributed.world_size() == 1)
     if restricted is not None:
         if f"{prefix}.factor" not in tensors:
-            embedding.replace_weight(all_rows[f"{prefix}.weight"])
-        for name, rows in all_rows.items():
-            ({**weights, **optimizer_state})[name].copy_(embedding.select(rows))
+            embedding.replace_weight(tensors[f"{prefix}.weight"])
+        for name in _row_names(prefix, own):
+            own[name].copy_(embedding.select(tensors[name]))
     positions = {
         parameter: position
         for position, parameter in enumerate(
