@@ -221,11 +221,19 @@ def _claf2(experiment: Any) -> tuple[Any, Any]:
             read_loss_every=10**6,
         )
         job = TrainingContext(
-            model=model, heads={task: experiment.only_task.head}, stream=stream,
+            model=model,
+            heads={task: experiment.only_task.head},
+            stream=stream,
             optimizer=build_optimizer(experiment.optimizer, model, plan.learning_rate),
-            schedule=experiment.schedule, plan=plan, state=State(), evaluate=stop, checkpointer=_Nothing(), callback=CallbackList([]), interrupted=lambda: False,
+            schedule=experiment.schedule,
+            plan=plan,
+            state=State(),
+            evaluate=stop,
+            checkpointer=_Nothing(),
+            callback=CallbackList([]),
+            interrupted=lambda: False,
             precision=run.precision(),
-        )  # fmt: skip
+        )
         started = time.perf_counter()
         with suppress(_Done):
             fit(job)
