@@ -22,8 +22,10 @@ from transformers import AutoModel
 from claf2 import config
 from claf2.data.microbatch import partition_by_length
 from claf2.data.samples import write_sample
+from claf2.errors import RunError
 from claf2.evaluation.predictions import read_predictions
 from claf2.runs.train import train
+from claf2.runtime import distributed
 from claf2.task import tasks
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +55,7 @@ import json, sys
 from claf2 import config
 from claf2.runtime import distributed
 from claf2.runs.train import train
+from claf2.runtime import distributed
 from claf2.task import tasks
 with distributed.process_group():
     for base, words in json.load(open(sys.argv[1])):
@@ -152,6 +155,7 @@ from claf2 import config, errors
 from claf2.training import loop
 from claf2.runtime import distributed
 from claf2.runs.train import train
+from claf2.runtime import distributed
 from claf2.task import tasks
 step, base, words = json.loads(sys.argv[1])
 is_due = loop.Plan.is_due
@@ -167,6 +171,22 @@ with distributed.process_group():
     except errors.Interrupted:
         pass
 """
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "they cannot connect: .*MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "'two' is not a number of processes"),
+    ],
+)
+def test_an_environment_of_half_a_launcher_names_the_way_out(
+    variables: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=f"{problem}.*; start them with torchrun"), distributed.process_group():
+        pass
 
 
 @pytest.mark.slow

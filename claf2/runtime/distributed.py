@@ -51,6 +51,8 @@ SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SL
 """The variable that `torchrun` sets → the one that SLURM sets."""
 
 
+LAUNCH_HINT = "start them with torchrun, or unset WORLD_SIZE for a single process"
+
 LOST_CONNECTION = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -88,13 +90,19 @@ def process_group() -> Iterator[None]:
     under_slurm = "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ and SLURM["RANK"] in os.environ
     for variable, slurm_variable in SLURM.items() if under_slurm else ():
         os.environ.setdefault(variable, os.environ.get(slurm_variable, "0"))
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if not processes.isdecimal():
+        raise RunError(f"WORLD_SIZE={processes!r} is not a number of processes; {LAUNCH_HINT}")
+    if int(processes) < 2 or distributed.is_initialized():
         yield
         return
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(local_rank())
-    store, own_rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
+    try:
+        store, own_rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise RunError(f"WORLD_SIZE names several processes, but they cannot connect: {error}; {LAUNCH_HINT}") from None
     # A job that torchrun restarts connects to the same store, and must not read what the last attempt left there.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = distributed.PrefixStore(attempt, store)  # type: ignore[attr-defined]
