@@ -114,3 +114,12 @@ def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_
     assert losses.pop(("--precision", "bf16")) == pytest.approx(exact, abs=0.02)
     assert list(losses.values()) == pytest.approx([exact] * 5, abs=1e-5)
     assert len(recipes) == 2  # what moves scores is of the recipe
+
+
+def test_an_architecture_that_cannot_compute_activations_again_says_so(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = ["--pretrained_model_name", str(model_folder("albert")), "--source", "sample", "--num_steps", "1"]
+    words += ["--activation_checkpointing", "true", "--log_dir", str(tmp_path), "--warmup_proportion", "0"]
+    with pytest.raises(ConfigError, match=r"albert cannot compute activations again.*; use false"):
+        train(config.load("klue/nsmc_bert", words))

@@ -14,6 +14,8 @@ from claf2.runtime.files import format_json, write_text
 
 __all__ = ["predictions_path", "read_predictions", "to_json_line", "write_predictions"]
 
+REMEDY = "write it again with `claf2 evaluate RUN`, or train again with --overwrite"
+
 
 def predictions_path(run_dir: Path, task: str, split: str) -> Path:
     """Return the file of a run that holds the predictions for a split of a task."""
@@ -52,8 +54,10 @@ def read_predictions(path: Path) -> list[Prediction]:
         # Only \n ends a line: texts may hold other line breaks, at which `splitlines` would split as well.
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
         return [_from_json_line(line) for line in lines]
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
-        raise RunError(f"{path}: missing or damaged: {error}") from error
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing; {REMEDY}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
+        raise RunError(f"{path}: damaged: {error}; {REMEDY}") from error
 
 
 def _from_json_line(line: str) -> Prediction:

@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from claf2.data.microbatch import CostModel, pack_microbatches
+from claf2.models.attention import attend_with_dropout
 
 __all__ = ["Layout", "Packing", "is_packable"]
 
@@ -61,6 +62,10 @@ ATTENTION = "claf2_packed"
 
 GROUP_OVERHEAD = {"cpu": 2_000, "cuda": 1_000_000}
 """The cost of one more group for attention, in units of rows times squared length. The value for GPUs is a guess."""
+
+
+LONG = 64
+"""The number of tokens from which attention in blocks is faster on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -272,14 +277,17 @@ def _attend(
     ]
     outputs = []
     for group, queries, keys, values in zip(layout.groups, *split, strict=True):
-        attended = functional.scaled_dot_product_attention(
+        rows = (
             queries[:, :, None] if first_tokens else _to_rows(queries, group),
             _to_rows(keys, group),
             _to_rows(values, group),
-            attn_mask=group.mask,
-            dropout_p=dropout,
-            scale=scaling,
         )
+        if dropout and not first_tokens and group.length >= LONG and query.device.type == "cpu" and scaling is not None:
+            attended = attend_with_dropout(*rows, group.mask, dropout=dropout, scale=scaling)
+        else:
+            attended = functional.scaled_dot_product_attention(
+                *rows, attn_mask=group.mask, dropout_p=dropout, scale=scaling
+            )
         flat = attended.transpose(1, 2).flatten(0, 1)
         outputs.append(flat if first_tokens or group.places is None else flat.index_select(0, group.places))
     return torch.cat(outputs)[None], None

@@ -206,6 +206,9 @@ class Run:
         for name in model.names:
             module: Any = model.head(name)
             if runtime.activation_checkpointing:
+                if not module.supports_gradient_checkpointing:
+                    problem = f"{module.config.model_type} cannot compute activations again"
+                    raise ConfigError("runtime.activation_checkpointing", problem, hint="use false")
                 module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
             if runtime.compile:
                 module.compile(dynamic=True)

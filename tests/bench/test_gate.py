@@ -164,7 +164,7 @@ def test_what_cannot_be_held_against_each_other_is_named(template: Path, tmp_pat
             gate.run_gate(tmp_path / "b.json", old)
     (old / "rte-2/run.json").write_text(json.dumps(provenance))
     (old / "rte-2/predictions/rte-valid.jsonl").unlink()
-    with pytest.raises(RunError, match=r"rte-valid\.jsonl: missing or damaged"):
+    with pytest.raises(RunError, match=r"rte-valid\.jsonl: missing; write it again with `claf2 evaluate"):
         gate.run_gate(tmp_path / "b.json", old)
 
 
