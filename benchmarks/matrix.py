@@ -42,11 +42,8 @@ def main() -> None:
             bench = time_bench(given, models, Path(scratch, f"bench-{turn}"))
             commands = time_commands(given, models, Path(scratch, f"commands-{turn}"))
             cells = len(models) * len(given.tasks.split(","))
-            print(
-                f"{cells} cells of {given.steps} steps, {given.workers} at a time: bench {bench:.0f} s, separate commands "
-                f"{commands:.0f} s, ratio {commands / bench:.2f}",
-                flush=True,
-            )
+            print(f"{cells} cells of {given.steps} steps, {given.workers} at a time: bench {bench:.0f} s, ", end="")
+            print(f"separate commands {commands:.0f} s, ratio {commands / bench:.2f}", flush=True)
 
 
 def default_model() -> Path:
