@@ -58,7 +58,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_does_what_was_said(name: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    experiment = load(folder, model_folder(), *CASES[name])
+    experiment = load(folder, model_folder(), "--embedding_rows", "all", *CASES[name])
     explanation = explain(experiment, steps=1)
     assert not folder.exists()
     train(experiment)

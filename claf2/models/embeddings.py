@@ -52,7 +52,12 @@ class TrainedRows(nn.Embedding):
         return torch.where((places < 0)[..., None], self._table[input] * self.factor, embedded)
 
     @property
-    def idle_bytes(self) -> int:
+    def num_idle(self) -> int:
+        """The number of weights in the rows that are not trained."""
+        return (self.num_embeddings - len(self.weight)) * self.embedding_dim
+
+    @property
+    def table_bytes(self) -> int:
         """The memory of what it holds besides its trained rows."""
         return self._table.nbytes + self._places.nbytes
 

@@ -192,7 +192,7 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
     weights = sum(tensor.nbytes for tensor in prepared.model.weights().values())
     restricted = trained_rows(prepared.model)
     memory: dict[str, Any] = {
-        "weights": (weights + (restricted[1].idle_bytes if restricted else 0)) / MIB,
+        "weights": (weights + (restricted[1].table_bytes if restricted else 0)) / MIB,
         "gradients": sum(parameter.nbytes for parameter in trained) / MIB,
         "optimizer": _optimizer_bytes(prepared) / MIB,
     }

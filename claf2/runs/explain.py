@@ -16,6 +16,7 @@ import torch
 from claf2.config import Experiment
 from claf2.config.schema import SELECTORS
 from claf2.config.source import iter_leaves
+from claf2.models.embeddings import trained_rows
 from claf2.runs.estimate import (
     count_tokens,
     estimate_memory,
@@ -191,9 +192,15 @@ def _model(prepared: PreparedRun) -> dict[str, Any]:
     return {
         "name": prepared.run.experiment.model.pretrained_model_name,
         "architecture": getattr(config, "model_type", None),
-        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters": sum(parameter.numel() for parameter in parameters) + _num_idle(prepared),
         "trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }
+
+
+def _num_idle(prepared: PreparedRun) -> int:
+    """Return the number of weights in rows of the word embeddings that are not trained."""
+    restricted = trained_rows(prepared.model)
+    return restricted[1].num_idle if restricted else 0
 
 
 def _stage(prepared: PreparedRun, follow_up: FollowUpRun) -> dict[str, Any]:
@@ -224,10 +231,11 @@ def _files(prepared: PreparedRun, explanation: Mapping[str, Any]) -> dict[str, f
     names, sizes = prepared.model.names, explanation["memory_mib"]
     states = {task: prepared.model.head(task).state_dict().values() for task in names}
     best = {task: sum(tensor.nbytes for tensor in state) / 2**20 for task, state in states.items()}
-    several = len(names) > 1
+    several, model = len(names) > 1, explanation["model"]
     files: dict[str, float | None] = {
         **({f"best/{task}/": size for task, size in best.items()} if several else {"best/": best[names[0]]}),
-        "last/": sizes["weights"] + sizes["optimizer"],
+        # All rows of the word embeddings are stored, also those that are not trained.
+        "last/": model["parameters"] * 4 / 2**20 + sizes["optimizer"] * (1 + _num_idle(prepared) / model["trained"]),
         **{f"predictions/{task}-{split}.jsonl": None for split, tasks in prepared.valid.items() for task in tasks},
     }
     plain = "config.json run.json metrics.json metrics.jsonl README.md train.log events.out.tfevents.*".split()
@@ -324,7 +332,7 @@ def _data_lines(splits: Mapping[str, Any]) -> list[str]:
 
 def _model_line(model: Mapping[str, Any]) -> str:
     frozen = model["parameters"] - model["trained"]
-    more = f", {frozen:,} of them frozen" if frozen else ""
+    more = f", {frozen:,} of them not trained" if frozen else ""
     return f"{model['name']} ({model['architecture']}), {model['parameters']:,} parameters{more}"
 
 

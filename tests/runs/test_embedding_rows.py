@@ -15,6 +15,7 @@ from stored import last, last_bytes
 from claf2 import config
 from claf2.data.batch import BatchStream
 from claf2.models.embeddings import TrainedRows
+from claf2.runs.explain import explain
 from claf2.runs.inference import evaluate_run
 from claf2.runs.train import train
 
@@ -84,6 +85,18 @@ def test_the_run_is_the_one_that_trains_all_rows(run: Callable[..., Path]) -> No
         for folder in (some, all_rows)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_what_explain_says_of_it(run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run("some")
+    said = explain(config.load(str(folder / "config.json"), ["--log_dir", str(tmp_path / "other")]), steps=1)
+    rows = json.loads((folder / "run.json").read_text())["embedding_rows"]
+    weights = load_file(folder / "best/model.safetensors")
+    assert said["model"]["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    width = weights[WORD_EMBEDDINGS].shape[1]
+    assert said["model"]["parameters"] - said["model"]["trained"] == (rows["of"] - rows["trained"]) * width
+    stored = sum(tensor.nbytes for tensor in last(folder).values())
+    assert said["leaves"]["last/"] * 2**20 == pytest.approx(stored, rel=0.01)
 
 
 def test_evaluating_the_run_gives_its_predictions(run: Callable[..., Path]) -> None:
