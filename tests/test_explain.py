@@ -143,7 +143,12 @@ def test_nothing_is_measured_unless_asked(
     assert (taken, explanation["seconds"], "activations" in explanation["memory_mib"]) == ([], None, False)
     assert "time         not measured" in format_explanation(explanation)
     explanation = explain(load(tmp_path / "run", model_folder()), steps=2)
-    assert taken == [3]  # one of them to warm up
+    assert taken == [3, 3]  # in fp32, then in bf16; one of them to warm up
+    assert f"{explanation['seconds']['step_bf16']:.3g} s a step" in format_explanation(explanation)
+    taken.clear()
+    assert "step_bf16" not in explain(load(tmp_path / "run", model_folder(), "--precision", "bf16"), steps=2)["seconds"]
+    assert taken == [3]
+    explanation = explain(load(tmp_path / "run", model_folder()), steps=2)
     assert explanation["memory_mib"]["activations"] > 0
     assert (
         explanation["memory_mib"]["all"]

@@ -29,7 +29,9 @@ from claf2.runs.follow_ups import follow_up_experiment
 from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metric_key, describe_padding, prepare
 from claf2.runs.provenance import check_resumable, collect_provenance, read_provenance
 from claf2.runs.resolve import Run, TaskSplits, locate_splits, resolve, resolve_weights, split_name
+from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES, read_json
+from claf2.runtime.precision import Precision
 from claf2.task import task_tables
 from claf2.training.checkpoint import last_dir
 from claf2.training.state import State
@@ -117,6 +119,10 @@ def _costs(prepared: PreparedRun, state: State, explanation: Mapping[str, Any], 
         evaluated_tokens = count_tokens(sets) * len(stage["evaluations"])
         stages += costs.seconds_per_token * stage["tokens"] + costs.seconds_per_evaluated_token * evaluated_tokens
     times = {"step": costs.seconds_per_step, "training": training, "evaluation": evaluation, "stages": stages}
+    runtime = prepared.run.experiment.runtime
+    if runtime.precision == "fp32" and not runtime.compile and distributed.world_size() == 1:
+        half = Precision("bf16", prepared.model.device)
+        times["step_bf16"] = measure_steps(replace(prepared, precision=half), steps).seconds_per_step
     return {
         "memory_mib": estimate_memory(prepared, costs),
         "seconds": {**times, "all": training + evaluation + stages, "measured_steps": steps},
@@ -300,7 +306,7 @@ def format_explanation(explanation: Mapping[str, Any]) -> str:
         "evaluations": [_evaluations_line(explanation["evaluations"])],
         "then": stages,
         "memory": _memory_lines(explanation["memory_mib"]),
-        "time": [_time_line(explanation["seconds"])],
+        "time": _time_lines(explanation["seconds"]),
         "leaves": files,
         "set": [
             f"{entry['path']} = {json.dumps(entry['value'], ensure_ascii=False)}  # {entry['origin']}"
@@ -370,14 +376,18 @@ def _memory_lines(sizes: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _time_line(times: Mapping[str, Any] | None) -> str:
+def _time_lines(times: Mapping[str, Any] | None) -> list[str]:
     if times is None:
-        return "not measured"
+        return ["not measured"]
     stages = f", further stages {_clock(times['stages'])}" if times["stages"] else ""
-    return (
+    line = (
         f"about {_clock(times['all'])}: training {_clock(times['training'])}, evaluations "
         f"{_clock(times['evaluation'])}{stages} ({times['measured_steps']} steps measured, {times['step']:.3g} s each)"
     )
+    if "step_bf16" not in times:
+        return [line]
+    ratio = times["step"] / times["step_bf16"]
+    return [line, f"with --precision bf16, which is another recipe: {times['step_bf16']:.3g} s a step, x{ratio:.2f}"]
 
 
 def _clock(seconds: float) -> str:
