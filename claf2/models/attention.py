@@ -14,7 +14,7 @@ import torch
 
 __all__ = ["attend_with_dropout"]
 
-BLOCK = 100_000
+SCORES_PER_BLOCK = 100_000
 """The number of scores in a block: 0.4 MB in fp32."""
 
 
@@ -107,8 +107,8 @@ class _BlockAttention(torch.autograd.Function):
 
 
 def _blocks(count: int, length: int) -> list[slice]:
-    """Return consecutive slices of ``count`` matrices of scores, each of about ``BLOCK`` scores."""
-    size = max(1, BLOCK // (length * length))
+    """Return consecutive slices of ``count`` matrices of scores, each of about ``SCORES_PER_BLOCK`` scores."""
+    size = max(1, SCORES_PER_BLOCK // (length * length))
     return [slice(start, start + size) for start in range(0, count, size)]
 
 

@@ -44,9 +44,9 @@ def test_it_is_the_formula_with_some_scores_dropped(
     block: int, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mask = None if lengths is None else mask_of(lengths)
-    monkeypatch.setattr(attention, "BLOCK", 5_000)
+    monkeypatch.setattr(attention, "SCORES_PER_BLOCK", 5_000)
     kept = dropped_scores(7, 0.25, mask) != 0  # whatever the block
-    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(attention, "SCORES_PER_BLOCK", block)
     ours, plain = inputs(), inputs()
     torch.manual_seed(7)
     output = attend_with_dropout(*ours, mask, dropout=0.25, scale=SCALE)
