@@ -43,7 +43,8 @@ MODULES = {
     "emb.word": "word_embeddings", "emb.pos": "position_embeddings", "emb.type": "token_type_embeddings",
     "emb.ln": "LayerNorm", "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value",
     "ao": "attention.output.dense", "aln": "attention.output.LayerNorm", "fi": "intermediate.dense",
-    "fo": "output.dense", "oln": "output.LayerNorm",
+    "fo": "output.dense",  # codespell:ignore fo
+    "oln": "output.LayerNorm",
 }  # fmt: skip
 """The names of tensors in the file → those of BERT's modules."""
 
