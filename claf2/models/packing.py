@@ -176,7 +176,7 @@ class Packing:
         stack.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.register_forward_hook(self._after)
         last_layer, self._applications = _last_layer(stack, model.config)
-        last_layer.register_forward_pre_hook(self._before_last_layer)
+        last_layer.register_forward_pre_hook(self._before_last_layer, with_kwargs=True)
         self._applied = 0
 
     @contextmanager
@@ -211,21 +211,28 @@ class Packing:
         if self._layout is None:
             return None
         hidden, layout = outputs.last_hidden_state, self._layout
-        outputs.last_hidden_state = (
-            layout.unpack_first(hidden) if layout.first_tokens else layout.unpack(hidden, *self._shape)
-        )
+        if not layout.first_tokens:
+            outputs.last_hidden_state = layout.unpack(hidden, *self._shape)
+            return outputs
+        if self._applied < self._applications:  # the last layer was called in an unknown way, and computed all tokens
+            hidden = layout.pack_first(hidden)
+        outputs.last_hidden_state = layout.unpack_first(hidden)
         return outputs
 
-    def _before_last_layer(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
-        if len(args) < 2 or not isinstance(args[1], Layout) or not args[1].first_tokens:
+    def _before_last_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layout = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        if not isinstance(layout, Layout) or not layout.first_tokens:
             return None
         self._applied += 1
         if self._applied < self._applications:
             return None
-        hidden, layout, *others = args
+        hidden, *others = args
         names = self._architecture
         attended = module.get_submodule(names.norm)(hidden) if names.norm else hidden
-        return (layout.pack_first(hidden), FirstTokens(layout, attended, names), *others)
+        first_tokens = FirstTokens(layout, attended, names)
+        if others:
+            return (layout.pack_first(hidden), first_tokens, *others[1:]), kwargs
+        return (layout.pack_first(hidden),), {**kwargs, "attention_mask": first_tokens}
 
 
 def is_packable(model: nn.Module) -> bool:

@@ -25,7 +25,7 @@ from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
 from claf2.models import ModelSpec
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit, stored_label_order
-from claf2.models.packing import GROUP_OVERHEAD, PACKABLE, Layout
+from claf2.models.packing import GROUP_OVERHEAD, PACKABLE, Layout, Packing
 from claf2.tokenizers.build import load_tokenizer
 from claf2.training.checkpoint import save_task_model
 
@@ -135,6 +135,18 @@ def test_the_last_layer_computes_only_what_is_read(model_folder: Callable[..., P
         model(kind, batch | {"lengths": batch["attention_mask"].sum(-1)})
     # Two rows of 5 and 3 tokens; twice as many choices. A tag head on the same encoder still gets all tokens.
     assert widths == ([8, 8, 16], [2, 8, 4])
+
+
+def test_a_last_layer_that_computes_all_tokens_gives_the_same(
+    model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of `transformers` may call its layers in another way."""
+    monkeypatch.setattr(Packing, "_before_last_layer", lambda *_: None)
+    padded, packed = make(model_folder("bert"), "classify").eval(), make(model_folder("bert"), "classify").eval()
+    assert packed.pack()
+    batch = tensors("classify")
+    batch["lengths"] = batch["attention_mask"].sum(-1)
+    torch.testing.assert_close(packed("t", batch).logits, padded("t", batch).logits)
 
 
 @pytest.mark.parametrize(("layers", "groups", "inner"), [(3, 1, 1), (4, 2, 1), (3, 2, 2)])
