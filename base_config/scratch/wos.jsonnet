@@ -16,6 +16,6 @@
     },
   },
   iterator: { batch_size: 8 },
-  trainer+: { num_epochs: 9 },
-  optimizer+: { learning_rate: 1e-3, warmup_linear+: { warmup_proportion: 0.3 } },
+  trainer+: { num_epochs: 12 },
+  optimizer+: { warmup_linear+: { warmup_proportion: 0.3 } },
 }
