@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from claf2 import Task
 from claf2.data.samples import generate, samples, write_sample
 from claf2.errors import Claf2Error
 from claf2.readers import SpanExample, TextExample, TokenExample
+from claf2.registry import load_plugin
 from claf2.task import tasks
 
 ALL = sorted({tasks.get(name).name for name in tasks.names()})
@@ -48,6 +50,29 @@ def test_a_sample_that_an_older_version_left_in_the_cache_is_not_used(tmp_path: 
     written = paths["train"].stat().st_mtime_ns
     assert write_sample(task, tmp_path) == paths
     assert paths["train"].stat().st_mtime_ns == written
+
+
+GENERATOR = """
+from claf2.data.samples import Generator
+from claf2.readers import TextExample
+
+class Words(Generator):
+    def example(self, task, words, dice, identity):
+        return TextExample(id=identity, text_a=f"WORD {dice.random()}", label=dice.choice("01"))
+"""
+
+
+def test_a_changed_generator_of_a_plug_in_makes_another_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.get("nsmc").model_copy(update={"head": "words"})
+    texts = []
+    for number, word in enumerate(("first", "second", "first")):
+        plugin = tmp_path / f"plugin{number}.py"
+        plugin.write_text(GENERATOR.replace("WORD", word))
+        load_plugin(str(plugin))
+        module = next(module for module in [*sys.modules.values()] if getattr(module, "__file__", "") == str(plugin))
+        monkeypatch.setitem(samples._members, "words", module.Words)
+        texts.append(write_sample(task, tmp_path / "cache")["train"].read_text().splitlines()[1])
+    assert ["first" in text for text in texts] == [True, False, True]
 
 
 @pytest.mark.parametrize("name", ["conll2003", "klue_ner", "naver_ner", "wnut17"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
@@ -45,10 +46,7 @@ def generate(task: Task, split: str, size: int | None = None) -> list[Example]:
     """
     if task.language not in LEXICA:
         raise Claf2Error(f"no sample can be generated in {task.language!r}, only in {', '.join(sorted(LEXICA))}")
-    if task.head not in samples.names():
-        hint = "leave out --sample and give data, or register a generator with claf2.data.samples.register_sample"
-        raise Claf2Error(f"no sample can be made for the head {task.head!r} of task {task.name!r}; {hint}")
-    generator = samples.get(task.head)()
+    generator = _generator(task)()
     seen: set[tuple[str, ...]] = set()
     for current in _splits(task):
         dice = random.Random(f"{task.name}/{current}")
@@ -72,15 +70,25 @@ def generate(task: Task, split: str, size: int | None = None) -> list[Example]:
     raise Claf2Error(f"no split {split!r}; there are {', '.join(_splits(task))}")
 
 
+def _generator(task: Task) -> type[Generator]:
+    if task.head not in samples.names():
+        hint = "leave out --sample and give data, or register a generator with claf2.data.samples.register_sample"
+        raise Claf2Error(f"no sample can be made for the head {task.head!r} of task {task.name!r}; {hint}")
+    return samples.get(task.head)
+
+
 def _splits(task: Task) -> list[str]:
     return [*SIZES, *(split for split in task.files if split not in SIZES)]
 
 
 @cache
-def _sources_digest() -> str:
-    """Return the digest of the generators' source code."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return hashlib.sha256(sources).hexdigest()[:8]
+def _sources_digest(generator: type[Generator]) -> str:
+    """Return the digest of a generator's source code: of this package, and of the plug-in that defines it."""
+    paths = sorted(Path(__file__).parent.glob("*.py"))
+    plugin = getattr(sys.modules[generator.__module__], "__file__", None)
+    if plugin is not None and Path(plugin) not in paths:
+        paths.append(Path(plugin))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
 
 
 def write_sample(task: Task, folder: Path) -> dict[str, Path]:
@@ -88,8 +96,11 @@ def write_sample(task: Task, folder: Path) -> dict[str, Path]:
 
     They are below ``folder``, in a folder of this version of the generators: a sample that another version left in a
     cache is never taken for this one's. One that is there and intact is not written again.
+
+    Raises:
+        Claf2Error: when nothing generates examples for the task's head or language.
     """
-    folder = folder / _sources_digest()
+    folder = folder / _sources_digest(_generator(task))
     splits = [split for split in _splits(task) if split in task.files or split != "test"]
     paths = {split: folder / Path(task.files.get(split, f"{split}.txt")).name for split in splits}
 
