@@ -1,6 +1,6 @@
 // KLUE DST (WoS) with a small encoder made from scratch: see _recipe/scratch.libsonnet. The attention of the generator has no
-// scale, so it is sharper the wider the encoder is. At width 128, with dropout, or with a shorter warm-up, some seeds do not
-// learn the sample.
+// scale, so it is sharper the wider the encoder is. At width 128, with dropout, or with a shorter warm-up, more seeds do not
+// learn the sample (docs/scratch.md).
 (import '../_recipe/scratch.libsonnet') + {
   data_reader: { dataset: 'wos', wos: { max_seq_length: 256 } },
   model: {
