@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     model = given.model or default_model()
+    if not (model / "config.json").is_file():
+        sys.exit(f"{model} is not the folder of a model: give one with --model")
     with tempfile.TemporaryDirectory() as scratch:
         models = []
         for number in range(given.checkpoints):

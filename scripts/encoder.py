@@ -192,8 +192,11 @@ def build_model(file: ModelFile) -> BertModel:
 
 def main() -> None:
     """Make the folder, unless it is there."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    if len(sys.argv) != 2:
+        sys.exit("name the folder to make: python scripts/encoder.py FOLDER")
     folder = Path(sys.argv[1])
     if folder.exists():
         print(f"{folder} is there already")
