@@ -131,12 +131,10 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
     settings: dict[str, Any] = {"use_cpu": not torch.cuda.is_available(), "max_steps": steps, "bf16": bf16}
     if best:
         settings |= {"train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"}
-    from trainer import trainer
-
-    from claf2.models.encoder import EncoderWithHeads
+    from trainer import encode, trainer, wrap
 
     run, features = _prepared(experiment)
-    rows = _encoded(run, features, padded=not best)
+    rows = encode(run, features, padded=not best)
     made = trainer(experiment, given.model, folder, train=rows, **settings)
 
     def block() -> float:
@@ -145,9 +143,7 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
         made.train()
         return time.perf_counter() - started
 
-    (task,) = run.experiment.tasks
-    model = EncoderWithHeads({task: made.model}, takes_segments=True, extra_inputs={task: ()})
-    return block, lambda: _score(run, model)
+    return block, lambda: _score(run, wrap(run, made.model))
 
 
 def _prepared(experiment: Any) -> tuple[Any, Any]:
@@ -161,21 +157,6 @@ def _prepared(experiment: Any) -> tuple[Any, Any]:
     size = min(len(features), experiment.trainer_config.num_steps * experiment.only_task.iterator.batch_size)
     chosen = np.random.default_rng(0).choice(len(features), size, replace=False)
     return run, FeatureSet(features.table.take(chosen), features.counts, features.text_hashes[:0])
-
-
-def _encoded(run: Any, features: Any, *, padded: bool) -> list[dict[str, Any]]:
-    """Return features as rows for a Trainer, each padded to the longest input where that is asked for."""
-    longest = run.experiment.only_task.featurizer.max_seq_length
-    fills = {"input_ids": run.tokenizer.pad_id, "token_type_ids": 0, **run.experiment.only_task.head.targets}
-    rows = []
-    for record in features.table.select(list(fills)).to_pylist():
-        record["attention_mask"] = [1] * len(record["input_ids"])
-        more = longest - len(record["input_ids"]) if padded else 0
-        for name, fill in ({**fills, "attention_mask": 0} if more else {}).items():
-            if isinstance(record[name], list):
-                record[name] = [*record[name], *[fill] * more]
-        rows.append(record)
-    return rows
 
 
 def _score(run: Any, model: Any) -> float:

@@ -90,8 +90,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
 
 
 def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    from trainer import rows, trainer
-    from transformers import AutoTokenizer
+    from trainer import encode, trainer
 
     from claf2 import config
     from claf2.runs.resolve import locate_splits, resolve_weights
@@ -102,7 +101,7 @@ def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Calla
     run = resolve_weights(experiment, sets["train"].texts)
     valid, network = run.evaluation_sets({experiment.only_task.task.name: {"valid": sets["valid"]}}), run.model()
     # run_glue's defaults: rows padded to the longest input, batches of 8.
-    padded = rows(experiment, AutoTokenizer.from_pretrained(model), "valid", "max_length")
+    padded = encode(run, valid["valid"][experiment.only_task.task.name][0], padded=True)
     made = trainer(experiment, model, scratch / "trainer", train=padded, use_cpu=True, per_device_eval_batch_size=8)
     return lambda: run.evaluate_sets(network, valid), lambda: made.predict(padded)
 

@@ -7,29 +7,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from claf2.config import Experiment
-from claf2.readers import TextExample
-from claf2.runs.resolve import locate_splits
+from claf2.data.features import FeatureSet
+from claf2.models.encoder import EncoderWithHeads
+from claf2.runs.resolve import Run
 
 
-def rows(experiment: Experiment, tokenizer: Any, split: str, padding: bool | str = False) -> list[dict[str, Any]]:
-    """Return a split's rows, encoded as `transformers`' own examples do it."""
-    labels = list(experiment.only_task.task.labels)
-    examples = [
-        example
-        for example in locate_splits(experiment)[experiment.only_task.task.name][split].examples()
-        if isinstance(example, TextExample)
-    ]
-    pairs = [example.text_b for example in examples]
-    encoded = tokenizer(
-        [example.text_a for example in examples],
-        None if None in pairs else pairs,
-        truncation=True,
-        padding=padding,
-        max_length=experiment.only_task.featurizer.max_seq_length,
-    )
-    targets = [labels.index(str(example.label)) if labels else float(str(example.label)) for example in examples]
-    return [{**{name: encoded[name][i] for name in encoded}, "labels": target} for i, target in enumerate(targets)]
+def encode(run: Run, features: FeatureSet, *, padded: bool = False) -> list[dict[str, Any]]:
+    """Return features as rows for a Trainer, each padded to the longest input where that is asked for."""
+    (config,) = run.experiment.tasks.values()
+    fills = {"input_ids": run.tokenizer.pad_id, "token_type_ids": 0, **config.head.targets}
+    rows = []
+    for row in features.table.select(list(fills)).to_pylist():
+        row["attention_mask"] = [1] * len(row["input_ids"])
+        missing = config.featurizer.max_seq_length - len(row["input_ids"]) if padded else 0
+        for name, fill in ({**fills, "attention_mask": 0} if missing else {}).items():
+            if isinstance(row[name], list):
+                row[name] = [*row[name], *[fill] * missing]
+        rows.append(row)
+    return rows
+
+
+def wrap(run: Run, model: PreTrainedModel) -> EncoderWithHeads:
+    """Return a Trainer's model as claf2 evaluates it, so that both systems are evaluated by the same code."""
+    (task,) = run.experiment.tasks
+    return EncoderWithHeads({task: model}, takes_segments=True, extra_inputs={task: ()})
 
 
 def trainer(
