@@ -19,6 +19,7 @@ from claf2.evaluation.report import Report
 from claf2.models.embeddings import trained_rows
 from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
+from claf2.runtime.device import peak_memory_mib
 from claf2.training.callbacks import Callback
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
@@ -76,6 +77,8 @@ class StepCosts:
     """The tokens of the micro-batch for which they were stored."""
     oom_splits: int
     """How often micro-batches had to be halved to fit into memory."""
+    peak_mib: float
+    """The peak memory of this process, or of its GPU, after these steps."""
 
 
 class _StepTimer(Callback):
@@ -177,12 +180,14 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
         activation_bytes=meter.peak,
         activation_tokens=max(tokens[0]),
         oom_splits=state.oom_splits,
+        peak_mib=list(peak_memory_mib().values())[-1],
     )
 
 
 def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str, Any]:
     """Return what training needs besides the process itself, in MiB: weights, gradients and optimizer state exactly;
-    activations as measured, and scaled to the tokens of a batch of the longest rows.
+    activations as measured, and scaled to the tokens of a batch of the longest rows. ``peak`` is what this process has
+    needed for the measured steps, imports included, scaled in the same way.
 
     Args:
         prepared: the run.
@@ -215,6 +220,7 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         "most_tokens": most_tokens,
         "oom_splits": costs.oom_splits,
         "all": sum(memory.values()) + most,
+        "peak": costs.peak_mib + most - activations,
     }
 
 

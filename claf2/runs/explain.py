@@ -369,7 +369,7 @@ def _memory_lines(sizes: Mapping[str, Any]) -> list[str]:
         lines += [
             f"activations {sizes['activations']:,.1f} MiB at {sizes['activations_tokens']:,} tokens, about "
             f"{sizes['activations_most']:,.1f} at the {sizes['most_tokens']:,} of the longest rows",
-            f"about {sizes['all']:,.0f} MiB in all, besides the process itself",
+            f"about {sizes['all']:,.0f} MiB in all; {sizes['peak']:,.0f} with the process itself",
         ]
     if sizes.get("oom_splits"):
         lines.append(f"batches do not fit into memory: they are halved {sizes['oom_splits']} times")
