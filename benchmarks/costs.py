@@ -134,7 +134,11 @@ def print_series(name: str, settings: list[Setting], values: list[int], columns:
 
 def print_estimates(models: dict[str, str], data_dir: str) -> None:
     """Print estimate and run of ten runs."""
-    print("| task | model | training s: estimate | run | ratio | peak MiB: estimate | run | ratio |\n" + "| --- " * 8 + "|")
+    print(
+        "| task | model | training s: estimate | run | ratio | peak MiB: estimate | run | ratio |\n"
+        + "| --- " * 8
+        + "|"
+    )
     ratios: dict[str, list[float]] = {"seconds": [], "memory": []}
     for task, model, options in ESTIMATED:
         base_config, fields = TASKS[task]

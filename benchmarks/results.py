@@ -83,7 +83,10 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
             "valid_file_path": f"{JGLUE}/jnli-v1.3/test-v1.3.json",
         },
     ),
-    "jsquad": ("jglue/jsquad_bert", {"train_file_path": f"{JGLUE}/jsquad-v1.3/valid-v1.3.json", "valid_fraction": "0.1"}),
+    "jsquad": (
+        "jglue/jsquad_bert",
+        {"train_file_path": f"{JGLUE}/jsquad-v1.3/valid-v1.3.json", "valid_fraction": "0.1"},
+    ),
     "jcommonsenseqa": ("jglue/jcommonsenseqa_bert", {}),
 }  # fmt: skip
 """The BaseConfig of each task, and its files where the published ones are not all available."""
@@ -155,9 +158,7 @@ def main() -> None:
                 words += ["--data_dir", given.data_dir, "--log_dir", str(folder)]
                 experiment = config.load(base_config, words)
                 started = time.monotonic()
-                scores, seconds = (
-                    with_claf2(experiment) if system == "claf2" else with_trainer(experiment, given.model)
-                )
+                scores, seconds = with_claf2(experiment) if system == "claf2" else with_trainer(experiment, given.model)
                 line = {"task": task, "seed": seed, "system": system, "scores": scores, "train_seconds": seconds}
                 line |= {"seconds": round(time.monotonic() - started, 1), "overrides": [*own, *given.words]}
                 with given.out.open("a", encoding="utf-8") as file:

@@ -23,6 +23,7 @@ from claf2.runtime.device import peak_memory_mib
 from claf2.training.callbacks import Callback
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
+from claf2.training.shards import memory_to_save
 from claf2.training.state import State
 
 __all__ = [
@@ -187,7 +188,7 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
 def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str, Any]:
     """Return what training needs besides the process itself, in MiB: weights, gradients and optimizer state exactly;
     activations as measured, and scaled to the tokens of a batch of the longest rows. ``peak`` is what this process has
-    needed for the measured steps, imports included, scaled in the same way.
+    needed for the measured steps, imports included, scaled in the same way, and what saving a checkpoint needs.
 
     Args:
         prepared: the run.
@@ -220,7 +221,7 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         "most_tokens": most_tokens,
         "oom_splits": costs.oom_splits,
         "all": sum(memory.values()) + most,
-        "peak": costs.peak_mib + most - activations,
+        "peak": costs.peak_mib + most - activations + memory_to_save(prepared.model) / MIB,
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
 from claf2.runtime import distributed
 
-__all__ = ["load_shards", "save_shards"]
+__all__ = ["load_shards", "memory_to_save", "save_shards"]
 
 PREFIX = "optimizer."
 """The beginning of the names of optimizer state, which are stored beside the weights."""
 
+FILE_BYTES = 64 * 2**20
+"""The size from which another file is begun. The library holds a file in memory twice when it writes it."""
+
 
 def save_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Optimizer) -> None:
     """Write weights and optimizer state into an existing folder; all processes call this together."""
-    from torch.distributed.checkpoint import state_dict_saver
+    from torch.distributed.checkpoint import DefaultSavePlanner, state_dict_saver
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
     optimizer_state = {
@@ -34,20 +38,51 @@ def save_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    tensors = {**model.weights(), **optimizer_state}
+    tensors = {name: _at_least_1d(tensor) for name, tensor in {**model.weights(), **optimizer_state}.items()}
+    tables: dict[str, Callable[[], torch.Tensor]] = {}
     restricted = trained_rows(model)
     if restricted is not None:
         # The whole table, so that the run can be resumed with all rows, or sharded.
         prefix, embedding = restricted
-        for name in _row_names(prefix, tensors):
-            tensors[name] = embedding.expand(tensors[name])
-        tensors[f"{prefix}.weight"] = embedding.full_weight()
-    tensors = {name: _at_least_1d(tensor) for name, tensor in tensors.items()}
+        tables = {name: partial(embedding.expand, tensors[name]) for name in _row_names(prefix, tensors)}
+        tables[f"{prefix}.weight"] = embedding.full_weight
+        for name in tables:
+            shape = (embedding.num_embeddings, *tensors[name].shape[1:])
+            tensors[name] = torch.empty(shape, dtype=tensors[name].dtype, device="meta")
+    writer = HuggingFaceStorageWriter(str(folder), _assign_files(tensors), save_distributed=True)
+
+    class TablePlanner(DefaultSavePlanner):
+        """Makes each table when it is written, so that there is one at a time."""
+
+        def lookup_object(self, index: Any) -> Any:
+            make_table = tables.get(index.fqn)
+            return make_table() if make_table else super().lookup_object(index)
+
     with _ignore_warnings():
-        state_dict_saver.save(tensors, storage_writer=writer, no_dist=distributed.world_size() == 1)
+        state_dict_saver.save(
+            tensors, storage_writer=writer, planner=TablePlanner(), no_dist=distributed.world_size() == 1
+        )
     for path in folder.glob(f"shard-{distributed.rank() + 1:05d}-*.safetensors"):
         _sort_metadata(path)
+
+
+def memory_to_save(model: EncoderWithHeads) -> int:
+    """Return about how many bytes ``save_shards`` needs: twice the largest file, and the table that it makes."""
+    restricted = trained_rows(model)
+    table = restricted[1].table_bytes if restricted else 0
+    return 2 * max(FILE_BYTES, table, *(tensor.nbytes for tensor in model.weights().values())) + table
+
+
+def _assign_files(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Return the number of the file, from 1, that each tensor is written to."""
+    files: dict[str, int] = {}
+    number, size = 1, 0
+    for name, tensor in tensors.items():
+        if size and size + tensor.nbytes > FILE_BYTES:
+            number, size = number + 1, 0
+        files[name] = number
+        size += tensor.nbytes
+    return files
 
 
 def _sort_metadata(path: Path) -> None:

@@ -18,6 +18,7 @@ from claf2.models.embeddings import TrainedRows
 from claf2.runs.explain import explain
 from claf2.runs.inference import evaluate_run
 from claf2.runs.train import train
+from claf2.training import shards
 
 WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 STEPS = 6
@@ -112,6 +113,18 @@ def test_an_interrupted_run_is_resumed_exactly(run: Callable[..., Path], run_to_
     parts = run("parts", resume=True)
     assert last_bytes(parts) == last_bytes(whole)
     assert (parts / "best/model.safetensors").read_bytes() == (whole / "best/model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_of_several_files_is_the_same(
+    run: Callable[..., Path], run_to_step_4: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("whole")
+    monkeypatch.setattr(shards, "FILE_BYTES", 10_000)
+    run_to_step_4("parts")
+    parts = run("parts", resume=True)
+    assert len(list((whole / "last").glob("*.safetensors"))) == 1
+    assert len(list((parts / "last").glob("*.safetensors"))) > 3
+    assert last_bytes(parts) == last_bytes(whole)
 
 
 @pytest.mark.parametrize(("first", "then"), [("auto", "all"), ("all", "auto")])
