@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ class Setting:
     layers: int = 2
     width: int = 128
     batch: int = 32
-    steps: int | None = None
-    """The steps to train; ``None``: one epoch."""
+    steps: int = 100
+    cached: bool = False
+    """Whether to train again with the features of the first run."""
 
 
-ROWS = [Setting(rows=rows) for rows in (1_000, 10_000, 100_000, 1_000_000)]
+ROWS = [Setting(rows=rows, cached=True) for rows in (1_000, 10_000, 100_000, 1_000_000)]
 LENGTHS = [Setting(length=length, layers=4, width=256, batch=16, steps=12) for length in (32, 64, 128, 256, 512)]
 SIZES = [
     Setting(length=128, layers=layers, width=width, batch=16, steps=6)
@@ -91,7 +92,7 @@ def write_rows(path: Path, rows: int, length: int) -> None:
 
 
 def measure(setting: Setting, folder: Path) -> dict[str, float]:
-    """Return the seconds before the first step without and with a cache, those of training, and the peak in MiB."""
+    """Return the seconds besides training without and with a cache, those of a step, and the peak in MiB."""
     data, valid = folder / "train.txt", folder / "valid.txt"
     write_rows(data, setting.rows, setting.length)
     write_rows(valid, 64, setting.length)
@@ -102,15 +103,15 @@ def measure(setting: Setting, folder: Path) -> dict[str, float]:
     }  # fmt: skip
     words = ["--base_config", "scratch/nsmc", "--train_file_path", str(data), "--valid_file_path", str(valid)]
     words += ["--architecture", json.dumps(architecture), "--max_seq_length", str(setting.length)]
-    words += ["--batch_size", str(setting.batch), "--num_epochs", "1", "--vocab_size", "4000"]
-    words += ["--num_steps", str(setting.steps)] if setting.steps else []
-    words += ["--cache_dir", str(folder / "cache"), "--verbose_step_count", "1000000"]
+    words += ["--batch_size", str(setting.batch), "--num_steps", str(setting.steps), "--vocab_size", "4000"]
+    words += ["--eval_and_save_step_count", str(setting.steps), "--verbose_step_count", "1000000"]
+    words += ["--cache_dir", str(folder / "cache")]
     first = train(words, folder / "run")
-    again = train(words, folder / "run") if setting.steps is None else first
+    again = train(words, folder / "run") if setting.cached else first
     return {
         "before": first["wall_seconds"] - first["train_seconds"],
         "cached": again["wall_seconds"] - again["train_seconds"],
-        "training": min(first["train_seconds"], again["train_seconds"]),
+        "step": min(first["train_seconds"], again["train_seconds"]) / setting.steps,
         "memory": first["peak_memory_mib"],
     }
 
@@ -122,8 +123,6 @@ def print_series(name: str, settings: list[Setting], values: list[int], columns:
     for setting, value in zip(settings, values, strict=True):
         with tempfile.TemporaryDirectory() as scratch:
             costs = measure(setting, Path(scratch))
-        if setting.steps:
-            costs["training"] /= setting.steps
         cells = []
         for column in columns:
             exponent = math.log(costs[column] / before[1][column]) / math.log(value / before[0]) if before else None
@@ -174,10 +173,10 @@ def main() -> None:
     if given.estimates:
         print_estimates({"minilm": given.minilm, "multilingual": given.multilingual}, given.data_dir)
         return
-    rows = [replace(setting) for setting in ROWS if setting.rows <= given.most_rows]
-    columns = {"before": "s before training", "cached": "s with cached features", "training": "s of training"}
-    print_series("rows", rows, [setting.rows for setting in rows], {**columns, "memory": "peak MiB"})
-    step = {"training": "s a step", "memory": "peak MiB"}
+    rows = [setting for setting in ROWS if setting.rows <= given.most_rows]
+    step = {"step": "s a step", "memory": "peak MiB"}
+    columns = {"before": "s besides training", "cached": "with cached features", **step}
+    print_series("rows", rows, [setting.rows for setting in rows], columns)
     print_series("length", LENGTHS, [setting.length for setting in LENGTHS], step)
     # Weights of the layers: a layer has 12 width² of them.
     print_series("weights of the layers", SIZES, [12 * size.layers * size.width**2 for size in SIZES], step)
