@@ -23,15 +23,17 @@ def test_every_head_is_covered() -> None:
     assert set(CONFIGS) == set(heads.names())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("head", CONFIGS)
 def test_evaluating_after_training_writes_the_same_predictions(
-    head: str, model_folder: Callable[..., Path], tmp_path: Path
+    head: str, precision: str, model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Byte for byte: probabilities have all their digits in these files. The width is that of real models' layers, for
     which MKL has kernels that depend on alignment."""
     model = model_folder(hidden_size=96, intermediate_size=192)
     name, *words = CONFIGS[head]
     words += ["--pretrained_model_name", str(model), "--data_reader.source", "sample", "--num_steps", "2"]
+    words += ["--runtime.precision", precision]
     train(config.load(name, [*words, "--batch_size", "8", "--log_dir", str(tmp_path)]))
     before = written(tmp_path)
     assert before

@@ -131,7 +131,9 @@ class Biaffine(nn.Module):
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Score each ``left`` (…, D) with its own ``right`` (…, D): (…, R)."""
-        return bilinear(left, right, self.both, self.bias) + left @ self.left.T + right @ self.right.T
+        # Autocast leaves `bilinear` alone, which wants one number format.
+        both, bias = self.both.to(left.dtype), self.bias.to(left.dtype)
+        return bilinear(left, right, both, bias) + left @ self.left.T + right @ self.right.T
 
     def all_pairs(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Score each ``left`` (B, W, D) with each ``right`` (B, V, D) by the first output: (B, W, V)."""

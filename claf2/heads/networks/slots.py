@@ -76,7 +76,8 @@ class SlotGenerator(EncoderNetwork):
             step = self.dropout(step)
             state = self.decoder(step, state)
             here = state.view(batch, count, -1)
-            attention = (here @ states.transpose(1, 2)).masked_fill(absent, torch.finfo(states.dtype).min).softmax(-1)
+            scores = here @ states.transpose(1, 2)
+            attention = scores.masked_fill(absent, torch.finfo(scores.dtype).min).softmax(-1)
             context = attention @ states
             if position == 0:
                 gate = self.gate(context)
