@@ -17,6 +17,7 @@ from claf2.heads import Feature, Featurizer, heads
 from claf2.readers import Example
 from claf2.registry import digest
 from claf2.runtime.files import create_dir_atomic
+from claf2.runtime.process import freeze_heap
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def featurize(
     Raises:
         Claf2Error: when an example cannot be turned into features.
     """
-    create_dir_atomic(folder, lambda target: _write(examples, featurizer, tokenizer, labels, target))
+    with freeze_heap():
+        create_dir_atomic(folder, lambda target: _write(examples, featurizer, tokenizer, labels, target))
     return _open(folder)
 
 
@@ -247,7 +249,7 @@ class _Progress:
 
     counts: Counter[str] = field(default_factory=Counter)
     text_hashes: array[int] = field(default_factory=lambda: array("Q"))
-    id_hashes: array[int] = field(default_factory=lambda: array("Q"))
+    id_hashes: array[int] = field(default_factory=lambda: array("q"))
 
 
 def _record_batches(
@@ -269,12 +271,14 @@ def _record_batches(
         counts["examples"] += len(slice_)
         counts["features"] += len(features)
         progress.text_hashes.extend(_hash(*example.texts()) for example in slice_)
-        progress.id_hashes.extend(_hash(example.id) for example in slice_)
+        progress.id_hashes.extend(hash(example.id) for example in slice_)
         if schema is None:
             schema = pa.schema([(name, _arrow_type(value)) for name, value in features[0].items()])
-        if any(feature.keys() != set(schema.names) for feature in features):
+            names = set(schema.names)
+        if any(feature.keys() != names for feature in features):
             raise Claf2Error("some examples have labels and others have none: give all of them labels, or none")
-        yield pa.RecordBatch.from_pylist(features, schema=schema)
+        columns = [pa.array([feature[field.name] for feature in features], field.type) for field in schema]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _write(
