@@ -36,11 +36,10 @@ class InputTemplate:
 
     def assemble(self, first: BareEncoding, second: BareEncoding | None, dropped: int = 0) -> Encoding:
         """Return the model input for one text or a pair, of which ``dropped`` tokens were left out."""
-        begin, *rest = self.single if second is None else self.pair
+        texts, (begin, *rest) = ([first], self.single) if second is None else ([first, second], self.pair)
         ids, type_ids, offsets, sequence = [*begin.ids], [*begin.type_ids], [*begin.offsets], [*begin.sequence]
         # Lists are extended as a whole: a loop over tokens would take as long as the tokenizer.
-        for number, (text, special) in enumerate(zip((first, second), rest, strict=False)):
-            assert text is not None
+        for number, (text, special) in enumerate(zip(texts, rest, strict=True)):
             size = len(text.ids)
             ids += text.ids
             ids += special.ids
