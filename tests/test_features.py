@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from claf2.data import features as features_module
 from claf2.data.batch import TaskDataset, batches_by_length
 from claf2.data.features import FeatureSet, feature_key, featurize
 from claf2.data.splits import SplitData
-from claf2.errors import DataError
+from claf2.errors import Claf2Error, DataError
 from claf2.heads import LabelFeaturizer
 from claf2.heads.choice import ChoiceFeaturizer
 from claf2.readers import ChoiceExample, TextExample
@@ -74,6 +77,43 @@ def test_duplicates_and_rows_of_train_are_counted(tokenizer: Tokenizer, tmp_path
     # A pair is one row, whichever way the texts could be cut.
     pairs = [TextExample(id=str(n), text_a=a, text_b=b) for n, (a, b) in enumerate([("a b", "c"), ("a", "b c")])]
     assert made(pairs, tokenizer, tmp_path / "pairs").counts["duplicate_rows"] == 0
+
+
+def test_slices_are_joined_in_order(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = rows("the film", "a dog", "the king ran", "a cat", "the city")
+    whole = made(examples, tokenizer, tmp_path / "whole")
+    monkeypatch.setattr(features_module, "SLICE", 2)
+    sliced = made(examples, tokenizer, tmp_path / "sliced")
+    assert sliced.table["input_ids"].num_chunks == 3
+    assert sliced.table.equals(whole.table)
+    assert sliced.counts == whole.counts
+    assert (sliced.text_hashes == whole.text_hashes).all()
+    # An error in a slice is that of the caller, although the slice is computed in another thread.
+    pair = replace(examples[4], id="5", text_b="x")
+    with pytest.raises(Claf2Error, match="example '4' has only one text"):
+        made([*examples, pair], tokenizer, tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
+    with pytest.raises(Claf2Error, match="some examples have labels and others have none"):
+        made([*examples, replace(examples[0], label=None)], tokenizer, tmp_path / "broken")
+
+
+def test_the_heap_is_frozen_while_features_are_made(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    frozen: list[int] = []
+
+    def examples() -> Iterator[TextExample]:
+        for example in rows("the film", "a dog"):
+            frozen.append(gc.get_freeze_count())
+            yield example
+
+    features_module.featurize(examples(), LabelFeaturizer(), tokenizer, LABELS, tmp_path / "f")
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:  # what the program has frozen itself stays so
+        features_module.featurize(examples(), LabelFeaturizer(), tokenizer, LABELS, tmp_path / "g")
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_data_without_labels_cannot_be_trained_on(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from claf2.data.batch import BatchStream
 from claf2.errors import ChangedError, Claf2Error, ConfigError, Interrupted, RunError, RunInUseError
 from claf2.evaluation.report import Report
 from claf2.models.encoder import EncoderWithHeads
+from claf2.runs import train as training
 from claf2.runs.resolve import open_run
 from claf2.runs.train import train
 from claf2.runtime.files import LOCK_FILES, create_dir_atomic, default_cache_dir, lock_dir
@@ -246,6 +247,26 @@ def test_a_finished_run_without_its_model(
     with pytest.raises(RunError, match="train again with --overwrite"):
         train(load(finished, model_folder()), resume=True)
     assert train(load(finished, model_folder()), resume=True, needs_best=False).tasks
+
+
+def test_a_run_without_a_last_checkpoint_resumes_from_an_earlier_one(
+    trained: Path, model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It ends between the last step and the file that says so, and takes the steps since the checkpoint again."""
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_write_model_cards", lambda *_: raise_error(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            train(load(folder, model_folder()), needs_last=False)
+    assert not json.loads((folder / "last/state.json").read_text())["finished"]
+    train(load(folder, model_folder()), resume=True, needs_last=False)
+    assert (folder / "metrics.json").read_bytes() == (trained / "metrics.json").read_bytes()
+    weights = "best/model.safetensors"
+    assert (folder / weights).read_bytes() == (trained / weights).read_bytes()
+
+
+def raise_error(error: Exception) -> None:
+    raise error
 
 
 def test_the_end_of_a_run_checks_its_best_checkpoint(model_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -45,9 +45,12 @@ class SerialBackend:
     workers = 1
 
     def map(self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]) -> Iterator[tuple[JobT, OutcomeT | None]]:
-        """See ``Backend``."""
-        for job in jobs:
-            yield job, function(job)
+        """See ``Backend``. What jobs set in PyTorch is as before afterwards."""
+        from claf2.runtime.device import preserve_backends
+
+        with preserve_backends():
+            for job in jobs:
+                yield job, function(job)
 
 
 class ProcessBackend:

@@ -11,7 +11,9 @@ import logging
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,8 +22,8 @@ from claf2.benchmarking.backends import Backend
 from claf2.benchmarking.cells import CELL_FILE, Cell, CellResult, cell_dir, read_cell
 from claf2.benchmarking.runs import METRICS
 from claf2.config.source import parse_overrides
-from claf2.errors import ChangedError, Interrupted, RunError, RunInUseError
-from claf2.runtime.files import write_json
+from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError, RunInUseError
+from claf2.runtime.files import write_json, write_text
 from claf2.task import Suite
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
 BENCH_FIELDS = {"seed_num": "--seeds", "pretrained_model_name": "--models", "log_dir": "--out"}
 """The fields that a bench sets for each cell → the option to use instead."""
 
+FAILURE_LOG = "failure.log"
+"""The file of a cell's folder with the traceback of an error that no user can correct."""
 
 logger = logging.getLogger("claf2")
 
@@ -236,16 +240,22 @@ def _train_cell(job: CellJob) -> str:
         arguments = [*job.cell.arguments(), "--log_dir", str(folder)]
         experiment = config.load(job.cell.base_config, arguments, job.cell.plugins)
         try:
-            training.train(experiment, resume=True, needs_best=False)  # an earlier bench may have deleted it
+            # An earlier bench may have deleted the best checkpoint, and `last/` is deleted below.
+            training.train(experiment, resume=True, needs_best=False, needs_last=False)
         except ChangedError as error:
             logger.warning("%s is trained again: %s", folder, error)
-            training.train(experiment, overwrite=True)
+            training.train(experiment, overwrite=True, needs_last=False)
         for name in ("last",) if job.keep else ("last", "best"):
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / FAILURE_LOG).unlink(missing_ok=True)
     except (Interrupted, RunInUseError):
         raise
     except Exception as error:  # noqa: BLE001 whatever went wrong, the other cells can still be trained
-        failure = str(error) or type(error).__name__
+        failure = str(error)
+        if not isinstance(error, Claf2Error | OSError):
+            failure = f"{type(error).__name__}: {failure}; its traceback is in {folder / FAILURE_LOG}"
+            with suppress(OSError):
+                write_text(folder / FAILURE_LOG, traceback.format_exc())
         _write_cell(folder, job.cell, failure)
         return failure
     finally:

@@ -7,16 +7,18 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from claf2.errors import Claf2Error, DataError
 from claf2.heads import Feature, Featurizer, heads
 from claf2.readers import Example
 from claf2.registry import digest
 from claf2.runtime.files import create_dir_atomic
+from claf2.runtime.process import freeze_heap
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["FeatureList", "FeatureSet", "feature_key", "featurize", "featurize_in_memory"]
+
+T = TypeVar("T")
 
 SLICE = 1000
 """How many examples are tokenized at a time."""
@@ -154,7 +158,8 @@ def featurize(
     Raises:
         Claf2Error: when an example cannot be turned into features.
     """
-    create_dir_atomic(folder, lambda target: _write(examples, featurizer, tokenizer, labels, target))
+    with freeze_heap():
+        create_dir_atomic(folder, lambda target: _write(examples, featurizer, tokenizer, labels, target))
     return _open(folder)
 
 
@@ -247,7 +252,7 @@ class _Progress:
 
     counts: Counter[str] = field(default_factory=Counter)
     text_hashes: array[int] = field(default_factory=lambda: array("Q"))
-    id_hashes: array[int] = field(default_factory=lambda: array("Q"))
+    id_hashes: array[int] = field(default_factory=lambda: array("q"))
 
 
 def _record_batches(
@@ -261,20 +266,16 @@ def _record_batches(
     import pyarrow as pa
 
     schema = None
-    counts = progress.counts
-    for slice_ in _slices(examples):
-        features = list(featurizer.features(slice_, tokenizer, labels, counts))
-        for feature in features:
-            feature["example"] += counts["examples"]  # positions in the slice become positions in the data set
-        counts["examples"] += len(slice_)
-        counts["features"] += len(features)
+    for slice_, features in _compute_ahead(_featurize_slices(examples, featurizer, tokenizer, labels, progress.counts)):
         progress.text_hashes.extend(_hash(*example.texts()) for example in slice_)
-        progress.id_hashes.extend(_hash(example.id) for example in slice_)
+        progress.id_hashes.extend(hash(example.id) for example in slice_)
         if schema is None:
             schema = pa.schema([(name, _arrow_type(value)) for name, value in features[0].items()])
-        if any(feature.keys() != set(schema.names) for feature in features):
+            names = set(schema.names)
+        if any(feature.keys() != names for feature in features):
             raise Claf2Error("some examples have labels and others have none: give all of them labels, or none")
-        yield pa.RecordBatch.from_pylist(features, schema=schema)
+        columns = [pa.array([feature[field.name] for feature in features], field.type) for field in schema]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _write(
@@ -312,6 +313,33 @@ def _arrow_type(value: Any) -> pa.DataType:
             return pa.list_(_arrow_type(value[0]))
         return pa.list_(pa.float32() if value and isinstance(value[0], float) else pa.int32())
     return pa.float64() if isinstance(value, float) else pa.int64()
+
+
+def _featurize_slices(
+    examples: Iterable[Example],
+    featurizer: Featurizer,
+    tokenizer: Tokenizer,
+    labels: Sequence[str],
+    counts: Counter[str],
+) -> Iterator[tuple[list[Example], list[Feature]]]:
+    """Yield one slice of examples after another with its features."""
+    for slice_ in _slices(examples):
+        features = list(featurizer.features(slice_, tokenizer, labels, counts))
+        for feature in features:
+            feature["example"] += counts["examples"]  # positions in the slice become positions in the data set
+        counts["examples"] += len(slice_)
+        counts["features"] += len(features)
+        yield slice_, features
+
+
+def _compute_ahead(stream: Iterator[T]) -> Iterator[T]:
+    """Yield the values of a stream. A thread computes the next one while one is used: fast tokenizers release the
+    interpreter's lock."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, stream, None)
+        while (value := pending.result()) is not None:
+            pending = pool.submit(next, stream, None)
+            yield value
 
 
 def _slices(examples: Iterable[Example]) -> Iterator[list[Example]]:

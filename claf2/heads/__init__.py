@@ -105,7 +105,9 @@ class TextFeaturizer(Featurizer, ABC):
             single = examples[paired.index(False)]
             raise Claf2Error(f"example {single.id!r} has only one text, but other examples have two")
         second = [example.text_b or "" for example in examples] if any(paired) else None
-        encodings = tokenizer.encode([example.text_a for example in examples], second, max_length=self.max_seq_length)
+        encodings = tokenizer.encode(
+            [example.text_a for example in examples], second, max_length=self.max_seq_length, offsets=False
+        )
         for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
             feature: Feature = {
                 "input_ids": encoding.ids, "token_type_ids": encoding.type_ids, "example": position
@@ -115,8 +117,7 @@ class TextFeaturizer(Featurizer, ABC):
                     feature["labels"] = self.target(example.label, labels)
                 except ValueError as error:
                     raise Claf2Error(f"example {example.id!r} (row {example.line}): {error}") from error
-            texts = (example.text_a, example.text_b or "")
-            counts["truncated"] += any(encoding.covered(n) < len(text.rstrip()) for n, text in enumerate(texts))
+            counts["truncated"] += encoding.dropped > 0
             yield feature
 
 

@@ -20,16 +20,12 @@ class ChoiceFeaturizer(Featurizer):
     ) -> Iterator[Feature]:
         questions = [example.question for example in examples for _ in example.choices]
         choices = [choice for example in examples for choice in example.choices]
-        encodings = iter(tokenizer.encode(questions, choices, max_length=self.max_seq_length))
+        encodings = iter(tokenizer.encode(questions, choices, max_length=self.max_seq_length, offsets=False))
         for position, example in enumerate(examples):
             if len(example.choices) != len(labels):
                 raise Claf2Error(f"example {example.id!r} has {len(example.choices)} choices, not {len(labels)}")
             own_encodings = [next(encodings)[0] for _ in example.choices]
-            counts["truncated"] += any(
-                encoding.covered(sequence) < len(text.rstrip())
-                for encoding, choice in zip(own_encodings, example.choices, strict=True)
-                for sequence, text in enumerate((example.question, choice))
-            )
+            counts["truncated"] += any(encoding.dropped > 0 for encoding in own_encodings)
             feature: Feature = {
                 "input_ids": [encoding.ids for encoding in own_encodings],
                 "token_type_ids": [encoding.type_ids for encoding in own_encodings],

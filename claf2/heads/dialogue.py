@@ -65,7 +65,7 @@ def _pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     ids: dict[str, list[int]] = {}
     for text in texts:
         if text not in ids:
-            ((encoding,),) = tokenizer.encode([text], max_length=1 << 20)
+            ((encoding,),) = tokenizer.encode([text], max_length=1 << 20, offsets=False)
             ids[text] = [token for token, s in zip(encoding.ids, encoding.sequence, strict=True) if s == 0]
     return [ids[text] for text in texts]
 

@@ -89,6 +89,7 @@ def train(
     overwrite: bool = False,
     repeated: RepeatedRun | None = None,
     needs_best: bool = True,
+    needs_last: bool = True,
 ) -> Report:
     """Train an experiment in its folder, and return the report of its best checkpoint.
 
@@ -98,6 +99,7 @@ def train(
         overwrite: replace the run in the folder. It stays until everything before the first step has succeeded.
         repeated: the run that this one must equal.
         needs_best: whether a finished run that is resumed must still have its best checkpoint.
+        needs_last: whether a finished run must have `last/`. Otherwise it may lack it, or hold that of an earlier step.
 
     Raises:
         Claf2Error: for everything that the user can fix.
@@ -127,7 +129,7 @@ def train(
             if overwrite and not distributed.is_sharded(prepared.model):
                 check_metric_key(prepared)
             distributed.barrier()  # every process has read the files that the main process replaces next
-            _train(prepared, run_dir, provenance, before, started)
+            _train(prepared, run_dir, provenance, before, started, needs_last=needs_last)
         elif needs_best:
             distributed.call_on_main(lambda: check_best(run_dir.path, experiment.tasks))
         distributed.barrier()  # the main process has written all files
@@ -139,8 +141,9 @@ def train(
 
 
 def _train(
-    prepared: PreparedRun, run_dir: RunDir, provenance: dict[str, Any], before: Mapping[str, Any], started: float
-) -> None:
+    prepared: PreparedRun, run_dir: RunDir, provenance: dict[str, Any], before: Mapping[str, Any], started: float,
+    *, needs_last: bool,
+) -> None:  # fmt: skip
     """Train from the state of the folder to the end, and write the files of a finished run.
 
     Args:
@@ -149,11 +152,14 @@ def _train(
         provenance: what the run depends on now.
         before: what it depended on when it began or was last resumed; empty for a new run.
         started: when this process began to work on the run, in seconds of ``time.monotonic``.
+        needs_last: see ``train``.
     """
     run, model, plan = prepared.run, prepared.model, prepared.plan
     experiment, folder = run.experiment, run.folder
     optimizer = build_optimizer(experiment.optimizer, model, plan.learning_rate)
-    checkpointer = CheckpointManager(folder, model, run.tokenizer, optimizer, prepared.precision.scaler)
+    checkpointer = CheckpointManager(
+        folder, model, run.tokenizer, optimizer, prepared.precision.scaler, saves_finished=needs_last
+    )
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []
     torch.manual_seed(derive_seed(experiment.seed, "train", *rank_names))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokenizers.models import Model
 
 __all__ = [
+    "BareEncoding",
     "Encoding",
     "SubwordTokenizer",
     "Tokenizer",
@@ -38,9 +39,18 @@ METASPACE = "▁"
 """What SentencePiece writes for a space, and so in front of a word: U+2581, not the underscore."""
 
 
+class BareEncoding(NamedTuple):
+    """The T tokens of a text, without special tokens."""
+
+    ids: list[int]
+    """(T,)"""
+    offsets: list[tuple[int, int]]
+    """See ``Encoding.offsets``, (T,); empty if they were not asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A model input of L tokens, special tokens included. A *bare* encoding is one of a text without special tokens."""
+    """A model input of L tokens, special tokens included."""
 
     ids: list[int]
     """(L,)"""
@@ -48,20 +58,11 @@ class Encoding:
     """The segment of each token, (L,)."""
     offsets: list[tuple[int, int]]
     """The characters ``[start, end)`` of the *original* text that each token stands for, (L,): positions in the string,
-    not bytes, and before any normalization. ``(0, 0)`` for special tokens."""
+    not bytes, and before any normalization. ``(0, 0)`` for special tokens. Empty if they were not asked for."""
     sequence: list[int]
     """The text that each token comes from, (L,): 0 the first, 1 the second, -1 for special tokens."""
-
-    def covered(self, number: int) -> int:
-        """Return the end of what the input holds of a text: its first characters up to this one.
-
-        Args:
-            number: 0 for the first text, 1 for the second.
-        """
-        for index in range(len(self.sequence) - 1, -1, -1):
-            if self.sequence[index] == number:
-                return self.offsets[index][1]
-        return 0
+    dropped: int = 0
+    """How many tokens were left out because the input would have been too long. Windows leave none out."""
 
 
 class Tokenizer(ABC):
@@ -97,6 +98,7 @@ class Tokenizer(ABC):
         max_first: int | None = None,
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
+        offsets: bool = True,
     ) -> list[list[Encoding]]:
         """Encode N texts, or N pairs, with the model's special tokens.
 
@@ -110,6 +112,7 @@ class Tokenizer(ABC):
                 the one before (BERT's ``doc_stride``) or earlier if tokens would be left out. Every window has the
                 whole first text.
             keep: which end of the first text stays if it is truncated.
+            offsets: whether ``Encoding.offsets`` is needed. Encoding takes a quarter less time without it.
 
         Returns:
             N lists of inputs, each with at least one.

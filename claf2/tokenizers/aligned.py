@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from claf2.tokenizers import Encoding, Tokenizer
+from claf2.tokenizers import BareEncoding, Encoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
 from claf2.tokenizers.template import InputTemplate, build_inputs
 
@@ -77,18 +77,20 @@ class AlignedTokenizer(Tokenizer):
         max_first: int | None = None,
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
+        offsets: bool = True,
     ) -> list[list[Encoding]]:
-        heads = [self._encode_bare(text) for text in first]
-        tails = None if second is None else [self._encode_bare(text) for text in second]
+        heads = [self._encode_bare(text, offsets) for text in first]
+        tails = None if second is None else [self._encode_bare(text, offsets) for text in second]
         return build_inputs(
             self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
         )
 
-    def _encode_bare(self, text: str) -> Encoding:
+    def _encode_bare(self, text: str, offsets: bool) -> BareEncoding:
         pieces = self._wrapped.tokenize(text)
         ids = self._to_ids(pieces)
-        offsets = align(text, pieces, str(self._wrapped.unk_token))
-        return self._markers.rejoin_words(Encoding(ids, [0] * len(ids), offsets, [0] * len(ids)))
+        if not (offsets or self._markers.closing):
+            return BareEncoding(ids, [])
+        return self._markers.rejoin_words(BareEncoding(ids, align(text, pieces, str(self._wrapped.unk_token))))
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from claf2.errors import Claf2Error
 from claf2.tokenizers import (
     SPECIALS,
+    BareEncoding,
     Encoding,
     SubwordTokenizer,
     Tokenizer,
@@ -84,16 +85,21 @@ class FastTokenizer(Tokenizer):
         max_first: int | None = None,
         step: int | None = None,
         keep: Literal["start", "end"] = "start",
+        offsets: bool = True,
     ) -> list[list[Encoding]]:
-        heads = self._encode_bare(first)
-        tails = None if second is None else self._encode_bare(second)
+        heads = self._encode_bare(first, offsets)
+        tails = None if second is None else self._encode_bare(second, offsets)
         return build_inputs(
             self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
         )
 
-    def _encode_bare(self, texts: Sequence[str]) -> list[Encoding]:
+    def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
+        # Each access to a field of an encoding copies a list out of the backend.
+        if not (offsets or self._markers.closing):
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [BareEncoding(encoding.ids, []) for encoding in encodings]
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._markers.rejoin_words(_to_bare_encoding(encoding)) for encoding in encodings]
+        return [self._markers.rejoin_words(BareEncoding(encoding.ids, encoding.offsets)) for encoding in encodings]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
@@ -177,13 +183,6 @@ def _serialize(backend: Backend, pretokenization: PreTokenization | None) -> str
 def _to_encoding(encoding: BackendEncoding) -> Encoding:
     sequence = [-1 if number is None else number for number in encoding.sequence_ids]
     return Encoding(ids=encoding.ids, type_ids=encoding.type_ids, offsets=encoding.offsets, sequence=sequence)
-
-
-def _to_bare_encoding(encoding: BackendEncoding) -> Encoding:
-    """Return the encoding of a text without special tokens, of which every token belongs to the first text."""
-    ids = encoding.ids  # each access copies the list out of the backend
-    zeros = [0] * len(ids)
-    return Encoding(ids=ids, type_ids=zeros, offsets=encoding.offsets, sequence=zeros)
 
 
 def compose_tokenizer(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from claf2.tokenizers import METASPACE, Encoding
+from claf2.tokenizers import METASPACE, BareEncoding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,12 +25,15 @@ class Markers:
     piece_to_id: Callable[[str], int] = int
     """Returns the id of the unknown token for a piece that is not in the vocabulary."""
 
-    def rejoin_words(self, encoding: Encoding) -> Encoding:
-        """Return a bare encoding in which words continue after closing markers.
+    def rejoin_words(self, encoding: BareEncoding) -> BareEncoding:
+        """Return an encoding in which words continue after closing markers.
 
         A marker is a token of its own, so the tokenizer takes what follows it for a new word. Korean particles follow
         entities without a space: of ``<obj>서울</obj>에서`` the piece ``에서`` belongs to the word ``서울``. As in
         KLUE-baseline, such a piece becomes ``##에서`` in WordPiece, and loses its ``▁`` in SentencePiece.
+
+        Args:
+            encoding: with its offsets, if there are markers.
         """
         if self.closing.isdisjoint(encoding.ids):
             return encoding
@@ -53,12 +56,7 @@ class Markers:
                 if self.id_to_piece(continuation) == f"##{piece}":
                     ids[index] = continuation
             kept.append(index)
-        return Encoding(
-            [ids[index] for index in kept],
-            [encoding.type_ids[index] for index in kept],
-            [encoding.offsets[index] for index in kept],
-            [encoding.sequence[index] for index in kept],
-        )
+        return BareEncoding([ids[index] for index in kept], [encoding.offsets[index] for index in kept])
 
 
 def add_marker_tokens(wrapped: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> tuple[int, Markers]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from claf2.errors import Claf2Error
-from claf2.tokenizers import Encoding
+from claf2.tokenizers import BareEncoding, Encoding
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,22 @@ class InputTemplate:
             type_ids=(pair.type_ids[pair.sequence.index(0)], pair.type_ids[pair.sequence.index(1)]),
         )
 
-    def assemble(self, first: Encoding, second: Encoding | None) -> Encoding:
-        """Return the model input for one text or a pair, given their bare encodings."""
-        parts = [self.single[0], _place(first, 0, self.type_ids[0]), self.single[1]]
-        if second is not None:
-            parts = [self.pair[0], parts[1], self.pair[1], _place(second, 1, self.type_ids[1]), self.pair[2]]
-        return Encoding(
-            ids=[token for part in parts for token in part.ids],
-            type_ids=[type_id for part in parts for type_id in part.type_ids],
-            offsets=[span for part in parts for span in part.offsets],
-            sequence=[number for part in parts for number in part.sequence],
-        )
+    def assemble(self, first: BareEncoding, second: BareEncoding | None, dropped: int = 0) -> Encoding:
+        """Return the model input for one text or a pair, of which ``dropped`` tokens were left out."""
+        texts, (begin, *rest) = ([first], self.single) if second is None else ([first, second], self.pair)
+        ids, type_ids, offsets, sequence = [*begin.ids], [*begin.type_ids], [*begin.offsets], [*begin.sequence]
+        # Lists are extended as a whole: a loop over tokens would take as long as the tokenizer.
+        for number, (text, special) in enumerate(zip(texts, rest, strict=True)):
+            size = len(text.ids)
+            ids += text.ids
+            ids += special.ids
+            type_ids += [self.type_ids[number]] * size
+            type_ids += special.type_ids
+            sequence += [number] * size
+            sequence += special.sequence
+            offsets += text.offsets
+            offsets += special.offsets
+        return Encoding(ids, type_ids, offsets if len(offsets) == len(ids) else [], sequence, dropped)
 
     def num_special_tokens(self, *, pair: bool) -> int:
         """Return the number of special tokens in an input."""
@@ -53,8 +58,8 @@ class InputTemplate:
 
 def build_inputs(
     template: InputTemplate,
-    first: Sequence[Encoding],
-    second: Sequence[Encoding] | None,
+    first: Sequence[BareEncoding],
+    second: Sequence[BareEncoding] | None,
     *,
     max_length: int,
     max_first: int | None,
@@ -71,7 +76,7 @@ def build_inputs(
     room = max_length - template.num_special_tokens(pair=second is not None)
     inputs = []
     for index, bare in enumerate(first):
-        head = bare if max_first is None else _slice(bare, 0, max_first)
+        head = bare if max_first is None else _slice_bare(bare, 0, max_first)
         tail = None if second is None else second[index]
         if step is None:
             inputs.append([_truncate(template, head, tail, max(0, room), keep)])
@@ -85,7 +90,7 @@ def build_inputs(
         text = head if tail is None else tail
         # A step beyond the space would leave tokens out between two windows.
         starts = _window_starts(len(text.ids), space, min(step, space))
-        windows = [_slice(text, start, start + space) for start in starts]
+        windows = [_slice_bare(text, start, start + space) for start in starts]
         inputs.append(
             [template.assemble(window, None) if tail is None else template.assemble(head, window) for window in windows]
         )
@@ -93,13 +98,16 @@ def build_inputs(
 
 
 def _truncate(
-    template: InputTemplate, head: Encoding, tail: Encoding | None, room: int, keep: Literal["start", "end"]
+    template: InputTemplate, head: BareEncoding, tail: BareEncoding | None, room: int, keep: Literal["start", "end"]
 ) -> Encoding:
     """Return the one input of a text or a pair, of which ``room`` tokens stay."""
+    dropped = len(head.ids) + (0 if tail is None else len(tail.ids)) - room
+    if dropped <= 0:
+        return template.assemble(head, tail)
     head_size, tail_size = _longest_first(len(head.ids), 0 if tail is None else len(tail.ids), room)
     start = len(head.ids) - head_size if keep == "end" else 0
     return template.assemble(
-        _slice(head, start, start + head_size), None if tail is None else _slice(tail, 0, tail_size)
+        _slice_bare(head, start, start + head_size), None if tail is None else _slice_bare(tail, 0, tail_size), dropped
     )
 
 
@@ -112,11 +120,9 @@ def _window_starts(length: int, space: int, step: int) -> list[int]:
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens of each text stay if tokens are removed from the longer one, like `longest_first` of
-    `tokenizers`. If both are longer than half of an odd room, the longer one (or the second of two equals) gets one
-    more."""
-    if first + second <= room:
-        return first, second
+    """Return how many tokens of two texts that are too long stay if tokens are removed from the longer one, like
+    `longest_first` of `tokenizers`. If both are longer than half of an odd room, the longer one (or the second of two
+    equals) gets one more."""
     short, long = min(first, second), max(first, second)
     # The longer text is reduced first, at most to the length of the shorter one.
     long = short if short > room else max(short, room - short)
@@ -131,10 +137,8 @@ def _slice(encoding: Encoding, start: int, end: int) -> Encoding:
     return Encoding(encoding.ids[part], encoding.type_ids[part], encoding.offsets[part], encoding.sequence[part])
 
 
-def _place(encoding: Encoding, number: int, type_id: int) -> Encoding:
-    """Return a bare encoding as the first (0) or second (1) text of an input."""
-    size = len(encoding.ids)
-    return Encoding(encoding.ids, [type_id] * size, encoding.offsets, [number] * size)
+def _slice_bare(text: BareEncoding, start: int, end: int) -> BareEncoding:
+    return BareEncoding(text.ids[start:end], text.offsets[start:end])
 
 
 def _before(encoding: Encoding, number: int) -> Encoding:

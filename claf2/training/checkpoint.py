@@ -59,6 +59,7 @@ class CheckpointManager:
         tokenizer: stored beside the weights of `best/`.
         optimizer: its state is saved, and restored in place.
         scaler: its state is saved, and restored in place.
+        saves_finished: whether ``save_last`` saves the state of a finished run as well, from which nothing is resumed.
     """
 
     def __init__(
@@ -68,12 +69,15 @@ class CheckpointManager:
         tokenizer: Tokenizer,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
+        *,
+        saves_finished: bool = True,
     ) -> None:
         self._run_dir = run_dir
         self._model = model
         self._tokenizer = tokenizer
         self._optimizer = optimizer
         self._scaler = scaler
+        self._saves_finished = saves_finished
 
     def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
         """Save each task's model as `transformers` does, in `best/`, or in `best/<task>/` where there are several, and
@@ -89,6 +93,8 @@ class CheckpointManager:
 
     def save_last(self, state: State) -> None:
         """Save weights, optimizer, every process's generators, and the position in the data."""
+        if state.finished and not self._saves_finished:
+            return
         rng_states = distributed.all_gather(get_rng_state())
 
         def fill(target: Path) -> None:

@@ -464,3 +464,35 @@ def test_a_full_disk_fails_the_cell_in_flight(
     assert got[1].scores
     monkeypatch.undo()
     assert all(result.scores for result in train_cells(tmp_path, model_folder(), "cola", "rte"))
+
+
+def test_a_bug_keeps_its_traceback(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(experiment: Experiment, **words: bool) -> Report:
+        raise KeyError("x")
+
+    monkeypatch.setattr(training, "train", broken)
+    (result,) = train_cells(tmp_path, model_folder(), "cola", retries=0)
+    log = result.folder / "failure.log"
+    assert result.failure == f"KeyError: 'x'; its traceback is in {log}"
+    assert 'in broken\n    raise KeyError("x")' in log.read_text()
+    monkeypatch.undo()
+    (result,) = train_cells(tmp_path, model_folder(), "cola")
+    assert result.scores
+    assert not log.exists()
+
+
+def test_a_bench_with_workers_imports_nothing_heavy_itself(tmp_path: Path) -> None:
+    """Workers need not wait until the process that starts them has imported torch."""
+    script = tmp_path / "bench.py"
+    script.write_text(
+        "import sys, claf2\n"
+        "class Workers:\n"
+        "    workers = 2\n"
+        "    def map(self, function, jobs):\n"
+        "        sys.exit(str([name for name in ('torch', 'transformers') if name in sys.modules]))\n"
+        f"claf2.bench('glue', ['m'], tasks=['cola'], sample=True, out={str(tmp_path / 'out')!r}, backend=Workers())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"

@@ -264,9 +264,13 @@ def test_what_is_glued_to_a_closing_mark_goes_on_with_the_word(model_folder: Cal
     tokenizer = load_tokenizer(model_folder())
     assert tokenizer.add_markers((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 4
     assert tokenizer.add_markers((("<subj>", "</subj>"), ("<obj>", "</obj>"))) == 0
-    ((glued,), (apart,), (comma,)) = tokenizer.encode(
-        ["<subj>서울</subj>은", "<subj>서울</subj> 은", "<subj>서울</subj>, 은"], max_length=20
-    )
+    texts = ["<subj>서울</subj>은", "<subj>서울</subj> 은", "<subj>서울</subj>, 은"]
+    ((glued,), (apart,), (comma,)) = tokenizer.encode(texts, max_length=20)
+    assert [w.ids for (w,) in tokenizer.encode(texts, max_length=20, offsets=False)] == [
+        glued.ids,
+        apart.ids,
+        comma.ids,
+    ]
     pieces = [load_tokenizer(model_folder()).tokenize(text) for text in ("서울은", "은")]
     alone = load_tokenizer(model_folder()).encode(["서울은", "은"], max_length=20)
     assert pieces[0][-1] == "##은"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,6 +87,10 @@ def test_ids_are_those_of_transformers(kind: str, max_length: int, kinds: dict[s
         assert [encoding.ids for encoding in inputs] == expected["input_ids"]
         if "token_type_ids" in expected:
             assert [encoding.type_ids for encoding in inputs] == expected["token_type_ids"]
+        sizes = [len(windows[0].ids) for windows in tokenizer.encode(TEXTS, second, max_length=1000)]
+        assert [len(encoding.ids) + encoding.dropped for encoding in inputs] == sizes
+        bare = tokenizer.encode(TEXTS, second, max_length=max_length, offsets=False)
+        assert bare == [[replace(encoding, offsets=[])] for encoding in inputs]
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_level", "unigram"])
@@ -138,6 +143,7 @@ def test_offsets_point_into_the_original_text(word: str, subword: str) -> None:
         for piece, (start, end) in zip(tokenizer.tokenize(text), spans, strict=True):
             bare = piece.removeprefix("##").replace("▁", "")
             assert piece == "[UNK]" or bare == text[start:end], (piece, text[start:end])
+        assert tokenizer.encode([text], max_length=512, offsets=False)[0][0].ids == encoding.ids
 
 
 @pytest.mark.parametrize(("word", "subword"), COMBINATIONS)
