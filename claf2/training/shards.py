@@ -30,7 +30,8 @@ FILE_BYTES = 64 * 2**20
 
 def save_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Optimizer) -> None:
     """Write weights and optimizer state into an existing folder; all processes call this together."""
-    from torch.distributed.checkpoint import DefaultSavePlanner, state_dict_saver
+    from torch.distributed.checkpoint import state_dict_saver
+    from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
     optimizer_state = {
