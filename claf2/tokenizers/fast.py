@@ -72,6 +72,10 @@ class FastTokenizer(Tokenizer):
         return len(self._wrapped)
 
     @property
+    def entries(self) -> dict[str, int]:
+        return dict(self._wrapped.get_vocab())
+
+    @property
     def digest(self) -> str:
         state = _serialize(self._backend, self._pretokenization)
         return hashlib.sha256(state.encode()).hexdigest()

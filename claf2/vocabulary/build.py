@@ -8,8 +8,9 @@ import logging
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from claf2.corpus.cleaning import DEFAULT_RULES, CleaningRule, make_rule
 from claf2.corpus.sources import TextSource
-from claf2.errors import ChangedError, ConfigError, DataError, ModelError, RunError
+from claf2.errors import ChangedError, ConfigError, ModelError, RunError
 from claf2.registry import LARGEST, Component
 from claf2.runtime.files import create_dir_atomic, read_json, sha256, write_json, write_text
 from claf2.tokenizers import SPECIALS, SubwordTokenizer, Tokenizer, WordTokenizer, subword_tokenizers, word_tokenizers
@@ -44,6 +45,9 @@ MAX_PAIR_COUNT = 2**31 - 1
 MAX_LENGTH = 512
 """The ``model_max_length`` of built tokenizers."""
 
+LOW_COVERAGE = 0.999
+"""The share of the characters of a sample below which a vocabulary is reported as too small."""
+
 BOTH_FORMS = ("wordpiece", "character")
 """Kinds of vocabulary with two entries per character, one for the start of a word and one for its inside."""
 
@@ -64,7 +68,7 @@ class VocabularySpec(Component):
     """The cleaning rules and their fields, in the order in which they are applied."""
     sample_size: int = Field(default=64_000_000, ge=1000, le=LARGEST * 1000)
     """The most bytes of the sample from which the vocabulary is learned."""
-    character_coverage: float = Field(default=0.9995, gt=0, le=1)
+    character_coverage: float = Field(default=0.9999, gt=0, le=1)
     """The share of the characters of the sample that the vocabulary has entries for. The rare others are unknown."""
     seed: int = Field(default=0, ge=0)
     """Determines the sample."""
@@ -142,11 +146,13 @@ def build_vocabulary(
     """
     _check_folder(folder, overwrite)
     rules, segmenter, files = spec.make_rules(), spec.make_segmenter(), list_files(spec.sources, data_dir)
-    words, subwords = spec.make_word_tokenizer(), spec.make_subword_tokenizer()
+    spec.make_word_tokenizer()  # a mistake in it is found before hours of reading
     digests = _digest_files(files)
     sample = draw_sample(spec.sources, files, rules, size=spec.sample_size, seed=spec.seed)
     _report_sample(sample)
-    tokenizer, letters = learn_tokenizer(spec, sample.sentences, words, subwords, segmenter)
+    sentences = mark_morphemes(sample.sentences, segmenter)
+    logger.info("learning %d entries from %d sentences …", spec.size, len(sentences))
+    tokenizer, letters = learn_tokenizer(spec, sentences)
     lock: dict[str, Any] = {
         "version": LOCK_VERSION,
         "spec": spec.model_dump(mode="json"),
@@ -160,7 +166,7 @@ def build_vocabulary(
         shutil.rmtree(folder)
     create_dir_atomic(folder, lambda target: _write_vocabulary(target, tokenizer, spec.kind, lock))
     lock = read_json(folder / LOCK_NAME)
-    if tokenizer.vocab_size < spec.size:
+    if tokenizer.vocab_size < spec.size and spec.kind != "character":
         logger.warning(
             "the sample has merges for %d entries only, not for %d; give more text, or a smaller --size",
             tokenizer.vocab_size, spec.size,
@@ -210,46 +216,50 @@ def rebuild_vocabulary(
     return built
 
 
-def learn_tokenizer(
-    spec: VocabularySpec,
-    sentences: Sequence[str],
-    words: WordTokenizer,
-    subwords: SubwordTokenizer,
-    segmenter: MorphemeTokenizer | None,
-) -> tuple[Tokenizer, dict[str, Any]]:
+def learn_tokenizer(spec: VocabularySpec, sentences: Sequence[str]) -> tuple[Tokenizer, dict[str, Any]]:
     """Learn a vocabulary from a sample.
 
+    Args:
+        spec: what is learned.
+        sentences: the sample, from ``mark_morphemes``.
+
     Returns:
-        The tokenizer, and what is said about its characters in the lock file.
+        The tokenizer, and what the lock file says about its characters.
 
     Raises:
         ModelError: if the sample is so large that the trainer could miscount.
     """
-    if segmenter is not None:
-        sentences = list(_mark_morphemes(sentences, segmenter))
+    words = spec.make_word_tokenizer()
     characters = count_characters(sentences, words)
-    check_pair_counts(characters, len(sentences))
+    check_pair_counts(characters)
     alphabet, coverage = choose_alphabet(characters, spec)
-    logger.info("learning %d entries from %d sentences …", spec.size, len(sentences))
-    boundary = None if segmenter is None else BOUNDARY
     tokenizer = compose_tokenizer(
-        words, subwords, lambda: iter(sentences), MAX_LENGTH, alphabet=alphabet, boundary=boundary
+        words,
+        spec.make_subword_tokenizer(),
+        lambda: iter(sentences),
+        MAX_LENGTH,
+        alphabet=alphabet,
+        boundary=None if spec.morphemes is None else BOUNDARY,
     )
     facts = {"characters": len(alphabet), "characters_seen": len(characters), "character_coverage": round(coverage, 6)}
     return tokenizer, facts
 
 
-def _mark_morphemes(sentences: Sequence[str], analyzer: MorphemeTokenizer) -> Iterator[str]:
-    """Yield the sentences with a mark between two morphemes of a word."""
+def mark_morphemes(sentences: Sequence[str], analyzer: MorphemeTokenizer | None) -> list[str]:
+    """Return the sentences with a mark between two morphemes of a word; unchanged if there is no analyzer."""
+    if analyzer is None:
+        return list(sentences)
     find_starts = analyzer.build_segmenter()
+    marked = []
     with show_progress("finding morphemes", len(sentences), "sentence") as progress:
         for number, sentence in enumerate(sentences, start=1):
             text = sentence.replace(BOUNDARY, " ")
             starts = sorted({start for start in find_starts(text) if 0 < start < len(text)})
             edges = [0, *(start for start in starts if not text[start - 1].isspace()), len(text)]
-            yield BOUNDARY.join(text[start:end] for start, end in zip(edges, edges[1:], strict=False))
+            marked.append(BOUNDARY.join(text[start:end] for start, end in pairwise(edges)))
             if number % 100 == 0:
                 progress.update(number)
+    return marked
 
 
 def count_characters(sentences: Iterable[str], words: WordTokenizer) -> Counter[str]:
@@ -266,7 +276,7 @@ def count_characters(sentences: Iterable[str], words: WordTokenizer) -> Counter[
     return Counter({letter: count for letter, count in counts.items() if not letter.isspace() and letter != BOUNDARY})
 
 
-def check_pair_counts(characters: Mapping[str, int], num_sentences: int) -> None:
+def check_pair_counts(characters: Mapping[str, int]) -> None:
     """Check that the trainer cannot count a pair of pieces wrongly.
 
     `tokenizers` counts pairs in 32 bits, and learns wrong merges where a count overflows. No pair is more frequent than
@@ -298,10 +308,11 @@ def choose_alphabet(characters: Mapping[str, int], spec: VocabularySpec) -> tupl
         if covered >= spec.character_coverage * total:
             break
         if len(chosen) == max(1, room):
-            logger.warning(
-                "a vocabulary of %d entries has room for %d characters, which cover %.3f %% of the text, not %.3f %%",
-                spec.size, len(chosen), 100 * covered / total, 100 * spec.character_coverage,
-            )  # fmt: skip
+            if covered < LOW_COVERAGE * total:
+                logger.warning(
+                    "%d entries have room for %d characters only, which cover %.2f %% of the text; raise --size",
+                    spec.size, len(chosen), 100 * covered / total,
+                )  # fmt: skip
             break
         chosen.append(letter)
         covered += characters[letter]

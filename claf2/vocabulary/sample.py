@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 from claf2.corpus.cleaning import Cleaner, CleaningCounts, CleaningRule
 from claf2.corpus.sources import Document, TextSource, read_documents, source_files
@@ -47,6 +47,11 @@ class CorpusSample:
     """All sentences, source after source, each source in random order."""
     shares: list[SourceShare]
     counts: CleaningCounts
+
+    def by_source(self) -> list[list[str]]:
+        """Return the sentences of each source."""
+        ends = list(accumulate((share.sentences_sampled for share in self.shares), initial=0))
+        return [self.sentences[start:end] for start, end in pairwise(ends)]
 
     @property
     def num_bytes(self) -> int:
@@ -150,8 +155,3 @@ def _report_shares(sample: CorpusSample, sampler: BalancedSampler) -> None:
     if small:
         shares = ", ".join(f"{share.path} {share.share:.1%} instead of {share.asked:.1%}" for share in small)
         logger.warning("too little text for its weight: %s; --sample_size %d keeps the shares", shares, sampler.exact_size())
-
-
-def shares_to_json(shares: Iterable[SourceShare]) -> list[dict[str, Any]]:
-    """Return the shares as JSON values."""
-    return [vars(share) for share in shares]
