@@ -289,3 +289,32 @@ def _parse_numbers(text: str, option: str, least: float, most: float) -> list[fl
     if not numbers or not all(least <= number <= most for number in numbers):
         raise RunError(f"--{option} {text[:40]}: expected numbers from {least:g} to {most:g}, separated by commas")
     return sorted(set(numbers))
+
+
+@vocab_group.command("trim", epilog="""\b
+Examples:
+  claf2 vocab trim intfloat/multilingual-e5-small --texts 'news/*.jsonl.gz' -o models/e5-small-ko
+  claf2 vocab trim models/large --texts news.txt --size 32000 -o models/small
+""")  # fmt: skip
+@click.argument("model", metavar="MODEL")
+@click.option("--texts", "sources", multiple=True, required=True, metavar="TEXTS",
+              help="Texts whose entries are kept: a source as in claf2 vocab build (repeatable).")  # fmt: skip
+@click.option("-o", "--output", type=PATH, required=True, help="The new folder of the model.")
+@data_dir_option
+@click.option("--min_count", type=click.IntRange(1), default=1, show_default=True,
+              help="How often an entry must occur in the texts to be kept.")  # fmt: skip
+@click.option("--size", type=click.IntRange(1), metavar="N", help="Keep the N most frequent entries.  [default: all that occur]")
+def trim_command(model: str, sources: tuple[str, ...], output: Path, data_dir: Path | None, min_count: int,
+                 size: int | None) -> None:  # fmt: skip
+    """Remove the entries that texts do not use from the vocabulary and the weights of a model.
+
+    Special tokens and the characters of the texts are kept as well. For every text whose tokens were all kept, the new
+    model gives the same outputs. The command compares both models on documents that it did not count, and fails if
+    outputs differ.
+    """
+    from claf2.vocabulary.tables import format_trim
+    from claf2.vocabulary.trim import trim_model
+
+    parsed = [parse_source(source) for source in sources]
+    result = trim_model(model, parsed, output, data_dir=data_dir, min_count=min_count, size=size)
+    click.echo(f"{format_trim(result)}{output}")

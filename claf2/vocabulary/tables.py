@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from claf2.vocabulary.bench import SCRIPT_NAMES, VocabularyMeasures
 
-__all__ = ["Curve", "draw_chart", "draw_measures", "format_measures", "format_table"]
+if TYPE_CHECKING:
+    from claf2.vocabulary.trim import TrimResult
+
+__all__ = ["Curve", "draw_chart", "draw_measures", "format_measures", "format_table", "format_trim"]
 
 Layout = Literal["text", "markdown"]
 
@@ -169,3 +172,19 @@ def _scale(low: float, high: float) -> tuple[float, float, float]:
     power = 10 ** math.floor(math.log10(span / 5))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span / 5)
     return math.floor(low / step) * step, math.ceil(high / step) * step, step
+
+
+def format_trim(result: TrimResult) -> str:
+    """Return what a trimmed model keeps of its original, as text."""
+    rows = [
+        ["entries", f"{result.entries_before:,}", f"{result.entries:,}"],
+        ["parameters", f"{result.parameters_before:,}", f"{result.parameters:,}"],
+        ["weights", f"{result.bytes_before / 1e6:,.1f} MB", f"{result.bytes / 1e6:,.1f} MB"],
+        ["tokens of held-out texts", f"{result.held_out_tokens:,}", f"{result.held_out_tokens_after:,}"],
+    ]
+    return (
+        format_table(["", "before", "after"], rows, "text")
+        + f"{result.held_out_tokens_kept / max(1, result.held_out_tokens):.2%} of the tokens of held-out texts were kept\n"
+        + f"{result.equal_texts} of {result.compared_texts} held-out texts have the same tokens; "
+        + f"largest difference of the outputs on them: {result.largest_difference:.2g}\n"
+    )
