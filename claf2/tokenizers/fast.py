@@ -199,6 +199,7 @@ def compose_tokenizer(
     *,
     alphabet: Iterable[str] | None = None,
     boundary: str | None = None,
+    show_progress: bool = False,
 ) -> FastTokenizer:
     """Compose a word and a subword tokenizer, with BERT's special tokens around the text.
 
@@ -211,6 +212,7 @@ def compose_tokenizer(
         boundary: a character that no learned piece may span, and which is removed from the texts; ``None``: there is
             none. It marks boundaries inside words, such as those of morphemes, that are unknown when the tokenizer is
             used.
+        show_progress: show a progress bar while merges are learned.
 
     Raises:
         Claf2Error: if there is neither a vocabulary nor a text to learn one from.
@@ -223,7 +225,9 @@ def compose_tokenizer(
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts, alphabet, boundary)
+        pretokenization = PreTokenization(word_tokenizer, True)
+        size = subword_tokenizer.vocab_size
+        bpe = _learn_bpe(pretokenization, size, texts, alphabet, boundary, show_progress)
         model = subword_tokenizer.learn(bpe, texts)
     else:
         name = subword_tokenizers.name_of(type(subword_tokenizer))
@@ -258,6 +262,7 @@ def _learn_bpe(
     texts: Callable[[], Iterable[str]],
     alphabet: Iterable[str] | None,
     boundary: str | None,
+    show_progress: bool,
 ) -> Backend:
     """Return a tokenizer of ``size`` entries with byte-pair merges learned from texts."""
     from tokenizers import Tokenizer as Backend
@@ -270,8 +275,13 @@ def _learn_bpe(
         split = pre_tokenizers.Split(boundary, "removed")
         backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, split])
     # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
-    letters = None if alphabet is None else sorted({*alphabet, METASPACE})
-    limits = {} if letters is None else {"initial_alphabet": letters, "limit_alphabet": len(letters)}
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False, **limits)
+    letters = [] if alphabet is None else sorted({*alphabet, METASPACE})
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIALS),
+        show_progress=show_progress,
+        initial_alphabet=letters,
+        limit_alphabet=len(letters) or None,
+    )
     backend.train_from_iterator(texts(), trainer)
     return backend
