@@ -44,7 +44,7 @@ def sample_options(command: Any) -> Any:
                      help="The most text to learn from, in bytes of UTF-8."),
         click.option("--rule", "rules", multiple=True, metavar="NAME[:FIELD=VALUE,…]",
                      help="A cleaning rule (repeatable), in place of the default rules; none: no cleaning."),
-        click.option("--morphemes", metavar="NAME", 
+        click.option("--morphemes", metavar="NAME",
                      help="Let no entry span two morphemes: korean, mecab_ko or japanese."),
         click.option("--word", default="bert_basic", show_default=True, metavar="NAME[:FIELD=VALUE,…]",
                      help="The word tokenizer."),

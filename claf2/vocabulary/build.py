@@ -22,7 +22,7 @@ from claf2.errors import ChangedError, ConfigError, ModelError, RunError
 from claf2.registry import LARGEST, Component
 from claf2.runtime.files import create_dir_atomic, read_json, sha256, write_json, write_text
 from claf2.tokenizers import SPECIALS, SubwordTokenizer, Tokenizer, WordTokenizer, subword_tokenizers, word_tokenizers
-from claf2.tokenizers.build import compose_tokenizer
+from claf2.tokenizers.build import LearningOptions, compose_tokenizer
 from claf2.tokenizers.word import MorphemeTokenizer
 from claf2.training.callbacks.console import progress_display
 from claf2.vocabulary.progress import show_progress
@@ -239,15 +239,13 @@ def learn_tokenizer(
     characters = count_characters(sentences, words)
     check_pair_counts(characters)
     alphabet, coverage = choose_alphabet(characters, spec)
-    tokenizer = compose_tokenizer(
-        words,
-        spec.make_subword_tokenizer(),
-        lambda: iter(sentences),
-        MODEL_MAX_LENGTH,
-        alphabet=alphabet,
+    learning = LearningOptions(
+        alphabet=tuple(alphabet),
         boundary=None if spec.morphemes is None else BOUNDARY,
         show_progress=show_bar,
     )
+    subwords = spec.make_subword_tokenizer()
+    tokenizer = compose_tokenizer(words, subwords, lambda: iter(sentences), MODEL_MAX_LENGTH, learning)
     facts = {"characters": len(alphabet), "characters_seen": len(characters), "character_coverage": round(coverage, 6)}
     return tokenizer, facts
 
