@@ -166,18 +166,23 @@ def _format_of(path: Path) -> str:
 def _open_bytes(path: Path) -> Iterator[_OpenFile]:
     """Open a file that may be compressed."""
     with path.open("rb") as raw:
+
+        def position() -> int:
+            # The last document is passed on after its file was closed.
+            return path.stat().st_size if raw.closed else raw.tell()
+
         if path.suffix.lower() == ".zst":
             import pyarrow as pa
 
             _check_start(path)
             with pa.CompressedInputStream(raw, "zstd") as unpacked:
-                yield _OpenFile(path, cast(IO[bytes], unpacked), raw.tell)
+                yield _OpenFile(path, cast(IO[bytes], unpacked), position)
         elif path.suffix.lower() == ".gz":
             _check_start(path)
             with gzip.GzipFile(fileobj=raw) as unzipped:
-                yield _OpenFile(path, cast(IO[bytes], unzipped), raw.tell)
+                yield _OpenFile(path, cast(IO[bytes], unzipped), position)
         else:
-            yield _OpenFile(path, raw, raw.tell)
+            yield _OpenFile(path, raw, position)
 
 
 def _check_start(path: Path) -> None:
