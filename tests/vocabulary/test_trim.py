@@ -133,7 +133,7 @@ def test_predictions_of_masked_tokens_are_those_of_the_kept_entries(tmp_path: Pa
     write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
     trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
     kept = json.loads((tmp_path / "small" / RECORD_NAME).read_text())["kept_ids"]
-    texts = make_sentences(5)
+    texts = plain_sentences(5)
     for old, new in zip(outputs(original, texts, True), outputs(tmp_path / "small", texts, True), strict=True):
         assert torch.allclose(old[..., kept], new, atol=1e-6)
 
