@@ -42,7 +42,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: T
 
 
 def format_measures(measures: Sequence[VocabularyMeasures], layout: TableFormat) -> str:
-    """Return the measures of vocabularies as a table, and as a second one what they are on each source."""
+    """Return the measures of vocabularies as a table, and for several sources a table of each measure by source.
+
+    Tokens per word are left out for Japanese, which does not separate words.
+    """
     first = measures[0]
     script = f"with {SCRIPT_NAMES[first.language]}"
     header = ["vocabulary", "entries", script, "tokens per text", "unknown"]
@@ -55,7 +58,7 @@ def format_measures(measures: Sequence[VocabularyMeasures], layout: TableFormat)
             f"{vocabulary.total.length:.1f}",
             f"{vocabulary.total.unknown_share:.2%}",
             f"{vocabulary.total.bytes_per_token:.2f}",
-            f"{vocabulary.total.fertility:.2f}",
+            "–" if vocabulary.language == "ja" else f"{vocabulary.total.fertility:.2f}",
             f"{vocabulary.steps_per_gigabyte:,.0f}",
             f"{vocabulary.flops_per_gigabyte / first.flops_per_gigabyte:.2f}",
         ]
