@@ -168,6 +168,15 @@ def test_what_bpe_builds_entries_from_is_kept() -> None:
     assert not any(entry.startswith("▁qu") for entry in kept)
 
 
+def test_the_entry_that_scores_unknown_characters_is_kept() -> None:
+    model = {
+        "type": "Unigram",
+        "unk_id": 0,
+        "vocab": [["<unk>", 0.0], ["▁", -2.0], ["a", -3.0], ["rare", -9.0], ["b", -4.0]],
+    }
+    assert complete_entries({"model": model}, ["a"], "") == {"<unk>", "▁", "a", "rare"}
+
+
 def test_frequent_entries_only(tmp_path: Path) -> None:
     original = make_model("wordpiece", tmp_path / "model")
     write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
