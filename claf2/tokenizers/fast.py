@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import (
+    METASPACE,
     SPECIALS,
     BareEncoding,
     Encoding,
@@ -70,6 +71,10 @@ class FastTokenizer(Tokenizer):
     @property
     def vocab_size(self) -> int:
         return len(self._wrapped)
+
+    @property
+    def entries(self) -> dict[str, int]:
+        return dict(self._wrapped.get_vocab())
 
     @property
     def digest(self) -> str:
@@ -185,11 +190,25 @@ def _to_encoding(encoding: BackendEncoding) -> Encoding:
     return Encoding(ids=encoding.ids, type_ids=encoding.type_ids, offsets=encoding.offsets, sequence=sequence)
 
 
+@dataclass(frozen=True)
+class LearningOptions:
+    """How a vocabulary is learned from texts."""
+
+    alphabet: tuple[str, ...] | None = None
+    """The characters that get entries; ``None``: all of the texts."""
+    boundary: str | None = None
+    """A character that no entry may span, and which is removed from the texts; ``None``: there is none. It marks
+    boundaries inside words, such as those of morphemes, that are unknown when the tokenizer is used."""
+    show_progress: bool = False
+    """Show a progress bar."""
+
+
 def compose_tokenizer(
     word_tokenizer: WordTokenizer,
     subword_tokenizer: SubwordTokenizer,
     texts: Callable[[], Iterable[str]] | None,
     max_length: int,
+    learning: LearningOptions | None = None,
 ) -> FastTokenizer:
     """Compose a word and a subword tokenizer, with BERT's special tokens around the text.
 
@@ -198,6 +217,7 @@ def compose_tokenizer(
         subword_tokenizer: splits words into pieces.
         texts: returns the texts to learn a vocabulary from, if ``subword_tokenizer`` names no file.
         max_length: the ``model_max_length`` of the `transformers` tokenizer, in tokens.
+        learning: how a vocabulary is learned; ``None``: from all characters of the texts.
 
     Raises:
         Claf2Error: if there is neither a vocabulary nor a text to learn one from.
@@ -210,7 +230,8 @@ def compose_tokenizer(
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts)
+        marked, size = PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size
+        bpe = _learn_bpe(marked, size, texts, learning or LearningOptions())
         model = subword_tokenizer.learn(bpe, texts)
     else:
         name = subword_tokenizers.name_of(type(subword_tokenizer))
@@ -239,13 +260,26 @@ def compose_tokenizer(
     return FastTokenizer(wrapped, None if word_tokenizer.is_serializable else pretokenization)
 
 
-def _learn_bpe(pretokenization: PreTokenization, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
+def _learn_bpe(
+    pretokenization: PreTokenization, size: int, texts: Callable[[], Iterable[str]], learning: LearningOptions
+) -> Backend:
     """Return a tokenizer of ``size`` entries with byte-pair merges learned from texts."""
     from tokenizers import Tokenizer as Backend
-    from tokenizers import models, trainers
+    from tokenizers import models, pre_tokenizers, trainers
 
     backend = Backend(models.BPE(unk_token="[UNK]"))
     pretokenization.apply(backend)
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
+    if learning.boundary is not None:
+        # After the "▁", so that it stands in front of words only, and not of what follows a boundary.
+        split = pre_tokenizers.Split(learning.boundary, "removed")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, split])
+    settings: dict[str, Any] = {}
+    if learning.alphabet is not None:
+        # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
+        letters = sorted({*learning.alphabet, METASPACE})
+        settings = {"initial_alphabet": letters, "limit_alphabet": len(letters)}
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIALS), show_progress=learning.show_progress, **settings
+    )
     backend.train_from_iterator(texts(), trainer)
     return backend
