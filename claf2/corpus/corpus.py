@@ -7,15 +7,22 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
+from claf2.corpus.batches import InputLayout, MaskDraws
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
+from claf2.corpus.encoding import BEGINS_DOCUMENT
+from claf2.corpus.masks.token import TokenMasks
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import CorpusSection
 from claf2.corpus.shards import Shard, make_shard, open_shard, shard_key
+from claf2.data.features import FeatureList
+from claf2.errors import ConfigError
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
 
 __all__ = ["Corpus"]
 
+HELD_OUT_SHARDS = 16
+"""The most shards from which documents are held out."""
 OPEN_WINDOWS = 3
 """How many windows of shards stay open: the one that is read, the next one, and the remains of the last one."""
 
@@ -51,6 +58,7 @@ class Corpus:
         self.workers = workers
         self._folder = cache_dir / "corpus"
         self._tokenizer_digest = tokenizer.digest
+        self._held_out = self._choose_held_out()
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._keys: dict[int, str] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -62,9 +70,13 @@ class Corpus:
     def shard(self, number: int) -> Shard:
         """Return a shard, which is made if it is missing or damaged.
 
+        Args:
+            number: its number, or that of a repeated reading; see ``shard_order``.
+
         Raises:
             DataError: if its text cannot be read.
         """
+        number %= len(self)
         with self._lock:
             if number in self._open:
                 self._open.move_to_end(number)
@@ -75,6 +87,15 @@ class Corpus:
             while len(self._open) > OPEN_WINDOWS * self.section.window:
                 self._open.popitem(last=False)
         return shard
+
+    def _choose_held_out(self) -> dict[int, int]:
+        """Return how many documents of which shards are held out: shards that are evenly spread over the corpus."""
+        wanted = self.section.valid_documents
+        read = [number for number, block in enumerate(self.blocks) if self.section.sources[block.source].weight > 0]
+        count = min(len(read), HELD_OUT_SHARDS, wanted)
+        chosen = [read[index * len(read) // count] for index in range(count)]
+        # The first ones give one document more where the number does not divide evenly.
+        return {number: wanted // count + (place < wanted % count) for place, number in enumerate(chosen)}
 
     def _make(self, number: int) -> Shard:
         from filelock import FileLock
@@ -90,7 +111,7 @@ class Corpus:
         return open_shard(folder, key)
 
     def rows(self, number: int, room: int) -> Rows:
-        """Return the rows of a shard, in the order of its text.
+        """Return the training rows of a shard, in the order of its text.
 
         Args:
             number: the shard.
@@ -98,18 +119,75 @@ class Corpus:
         """
         import numpy as np
 
-        shard = self.shard(number)
-        return self.cut(number, np.array([[0, len(shard)]]), room)
+        return self.cut(number, np.array([[self.held_out_tokens(number), len(self.shard(number))]]), room)
 
     def row_count(self, number: int, room: int) -> int:
-        """Return the number of rows of a shard; see ``rows``."""
-        key = (number, room)
+        """Return the number of training rows of a shard; see ``rows``."""
+        key = (number % len(self), room)
         if key not in self._counts:
             self._counts[key] = len(self.rows(number, room))
         return self._counts[key]
 
+    def held_out_tokens(self, number: int) -> int:
+        """Return how many tokens at the start of a shard are held out for evaluation: those of its first documents."""
+        import numpy as np
+
+        share = self._held_out.get(number % len(self), 0)
+        if not share:
+            return 0
+        shard = self.shard(number)
+        # Training keeps at least half of a shard's documents.
+        share = min(share, shard.documents // 2)
+        return int(np.flatnonzero(shard.flags & BEGINS_DOCUMENT)[share]) if share else 0
+
+    def valid_rows(self, max_seq_length: int) -> FeatureList:
+        """Return the rows of the held-out documents with fixed masks: 15 % of the tokens, chosen one by one, whatever
+        the masks of the training are. They depend on the text, the tokenizer and the length alone, so that losses can
+        be compared.
+
+        Args:
+            max_seq_length: the length of the longest row in tokens, special tokens included.
+
+        Returns:
+            ``example``, ``input_ids``, ``token_type_ids`` and ``labels`` of each row, and for pairs
+            ``next_sentence_label``.
+
+        Raises:
+            ConfigError: if no documents are held out.
+        """
+        import numpy as np
+
+        layout = InputLayout(self.tokenizer, self.instances)
+        room = max_seq_length - layout.special_tokens
+        parts = [
+            self.cut(number, np.array([[0, self.held_out_tokens(number)]]), room).of_shard(number, len(self))
+            for number in self._held_out
+        ]
+        if not sum(map(len, parts)):
+            raise ConfigError("valid_documents", "no documents are held out", hint="raise it, or give more documents")
+        rows = self.instances.arrange(Rows.concatenate(parts), generator(0, "valid", max_seq_length))
+        draws = MaskDraws.of_step(0, "valid", len(rows), max_seq_length)
+        arrays = layout.arrays(rows, self.shard, max_seq_length, TokenMasks(), draws, 0)
+        lengths = arrays.pop("attention_mask").sum(1)
+        return FeatureList(
+            [
+                {"example": row}
+                | {
+                    name: int(array[row]) if array.ndim == 1 else array[row, : lengths[row]].tolist()
+                    for name, array in arrays.items()
+                }
+                for row in range(len(rows))
+            ]
+        )
+
+    @property
+    def bytes_per_token(self) -> float:
+        """The mean UTF-8 bytes of a token, over the shards with held-out documents."""
+        shards = [self.shard(number) for number in self._held_out]
+        return sum(shard.bytes for shard in shards) / max(1, sum(map(len, shards)))
+
     def cut(self, number: int, spans: object, room: int) -> Rows:
         """Return the rows of some spans of a shard."""
         shard = self.shard(number)
-        rng = generator(0, "lengths", self._keys[number], room)
+        rng = generator(0, "lengths", self._keys[number % len(self)], room)
         return self.instances.cut(shard.flags, spans, room, rng)  # type: ignore[arg-type]

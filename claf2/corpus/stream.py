@@ -205,7 +205,9 @@ class CorpusStream:
         if key not in self._windows:
             room = length - self._layout.special_tokens
             shards = self._window_shards(position)
-            rows = Rows.concatenate([_of_shard(self._corpus.rows(shard, room), shard) for shard in shards])
+            rows = Rows.concatenate(
+                [self._corpus.rows(shard, room).of_shard(shard, len(self._corpus)) for shard in shards]
+            )
             self._windows = {key: self._shuffle(rows, position, length)}
         return self._windows[key]
 
@@ -225,7 +227,7 @@ class CorpusStream:
         for shard in np.unique(rows.shards).tolist():
             own = rows.shards == shard
             spans = unread_spans(rows.starts[own], rows.ends[own])
-            parts.append(_of_shard(self._corpus.cut(shard, spans, room), shard))
+            parts.append(self._corpus.cut(shard, spans, room).of_shard(shard, len(self._corpus)))
         position.recuts += 1
         position.offset = 0
         position.recut = self._shuffle(Rows.concatenate(parts), position, new)
@@ -248,7 +250,3 @@ class CorpusStream:
                 step.rows.take(rows), self._corpus.shard, step.length, self._corpus.masks, own, step.step
             )
         )
-
-
-def _of_shard(rows: Rows, shard: int) -> Rows:
-    return replace(rows, shards=rows.shards + shard)
