@@ -128,8 +128,9 @@ class InputLayout:
         segments_of_shards = zip(
             rows.shards.ravel().tolist(), rows.starts.ravel().tolist(), rows.ends.ravel().tolist(), strict=True
         )
+        opened = {number: shard(number) for number in np.unique(rows.shards).tolist()}
         for number, start, end in segments_of_shards:
-            source = shard(number)
+            source = opened[number]
             text_ids.append(source.ids[start:end])
             text_flags.append(source.flags[start:end])
         ids, flags = np.concatenate(text_ids), np.concatenate(text_flags) | np.uint8(IS_TEXT)

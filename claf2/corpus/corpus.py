@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from claf2.corpus.batches import InputLayout, MaskDraws
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
 from claf2.corpus.encoding import BEGINS_DOCUMENT
 from claf2.corpus.masks.token import TokenMasks
+from claf2.corpus.row_counts import RowCounts
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import CorpusSection
-from claf2.corpus.shards import Shard, make_shard, open_shard, shard_key
+from claf2.corpus.shards import SHARD_FORMAT, Shard, make_shard, open_shard, shard_key
 from claf2.data.features import FeatureList
-from claf2.errors import ConfigError
+from claf2.errors import ConfigError, DataError
+from claf2.registry import digest
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
 
@@ -61,7 +65,7 @@ class Corpus:
         self._held_out = self._choose_held_out()
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._keys: dict[int, str] = {}
-        self._counts: dict[tuple[int, int], int] = {}
+        self._counts = RowCounts(self._folder / "rows" / f"{self._digest()}.txt")
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -97,6 +101,16 @@ class Corpus:
         # The first ones give one document more where the number does not divide evenly.
         return {number: wanted // count + (place < wanted % count) for place, number in enumerate(chosen)}
 
+    def _digest(self) -> str:
+        """Return the digest of what the numbers of rows depend on. Files are compared by size and time, since reading
+        them takes too long."""
+        files = [
+            [str(block.path.absolute()), block.text_field, block.start, block.end, stat.st_size, stat.st_mtime_ns]
+            for block, stat in ((block, block.path.stat()) for block in self.blocks)
+        ]
+        kind = [self.section.instances.name, self.instances.model_dump(mode="json")]
+        return digest([SHARD_FORMAT, files, self._tokenizer_digest, kind, sorted(self._held_out.items())])
+
     def _make(self, number: int) -> Shard:
         from filelock import FileLock
 
@@ -119,14 +133,46 @@ class Corpus:
         """
         import numpy as np
 
-        return self.cut(number, np.array([[self.held_out_tokens(number), len(self.shard(number))]]), room)
+        rows = self.cut(number, np.array([[self.held_out_tokens(number), len(self.shard(number))]]), room)
+        known = self._counts.add(number % len(self), room, len(rows))
+        if known != len(rows):
+            block = self.blocks[number % len(self)]
+            problem = f"has other text than when it was read before ({len(rows)} rows instead of {known})"
+            raise DataError(block.path, problem, hint=f"start a new run; delete {self._counts.path}")
+        return rows
 
     def row_count(self, number: int, room: int) -> int:
         """Return the number of training rows of a shard; see ``rows``."""
-        key = (number % len(self), room)
-        if key not in self._counts:
-            self._counts[key] = len(self.rows(number, room))
-        return self._counts[key]
+        if not self.knows_rows(number, room):
+            self.rows(number, room)
+        return self._counts.get(number % len(self), room)
+
+    def knows_rows(self, number: int, room: int) -> bool:
+        """Say whether the number of rows of a shard is known without opening it."""
+        return self._counts.has(number % len(self), room)
+
+    def open_shards(self, numbers: Sequence[int], share: float = 0.0, stopped: Event | None = None) -> None:
+        """Make and open some shards, several at a time.
+
+        Args:
+            numbers: the shards.
+            share: where to begin, as a share of them; processes that begin at different ones divide the work.
+            stopped: is set when the shards are no longer needed.
+        """
+        first = int(share * len(numbers))
+
+        def make(number: int) -> None:
+            if stopped is None or not stopped.is_set():
+                self.shard(number)
+
+        missing = [number for number in [*numbers[first:], *numbers[:first]] if number % len(self) not in self._open]
+        if len(missing) == 1 or self.workers < 2:
+            for number in missing:
+                make(number)
+            return
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="claf2-shards") as pool:
+            for future in [pool.submit(make, number) for number in missing]:
+                future.result()
 
     def held_out_tokens(self, number: int) -> int:
         """Return how many tokens at the start of a shard are held out for evaluation: those of its first documents."""
