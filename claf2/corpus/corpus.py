@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from claf2.corpus.batches import InputLayout, MaskDraws
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
@@ -17,11 +18,15 @@ from claf2.corpus.row_counts import RowCounts
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import CorpusSection
 from claf2.corpus.shards import SHARD_FORMAT, Shard, make_shard, open_shard, shard_key
+from claf2.corpus.sources import Document
 from claf2.data.features import FeatureList
 from claf2.errors import ConfigError, DataError
 from claf2.registry import digest
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Corpus"]
 
@@ -71,21 +76,23 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def shard(self, number: int) -> Shard:
+    def shard(self, number: int, stopped: Event | None = None) -> Shard:
         """Return a shard, which is made if it is missing or damaged.
 
         Args:
             number: its number, or that of a repeated reading; see ``shard_order``.
+            stopped: is set when the shard is no longer needed.
 
         Raises:
             DataError: if its text cannot be read.
+            CancelledError: if it was no longer needed before it was made.
         """
         number %= len(self)
         with self._lock:
             if number in self._open:
                 self._open.move_to_end(number)
                 return self._open[number]
-        shard = self._make(number)
+        shard = self._make(number, stopped)
         with self._lock:
             self._open[number] = shard
             while len(self._open) > OPEN_WINDOWS * self.section.window:
@@ -104,14 +111,13 @@ class Corpus:
     def _digest(self) -> str:
         """Return the digest of what the numbers of rows depend on. Files are compared by size and time, since reading
         them takes too long."""
-        files = [
-            [str(block.path.absolute()), block.text_field, block.start, block.end, stat.st_size, stat.st_mtime_ns]
-            for block, stat in ((block, block.path.stat()) for block in self.blocks)
-        ]
+        paths = dict.fromkeys((block.path, block.text_field) for block in self.blocks)
+        files = [[str(path.absolute()), field, path.stat().st_size, path.stat().st_mtime_ns] for path, field in paths]
         kind = [self.section.instances.name, self.instances.model_dump(mode="json")]
-        return digest([SHARD_FORMAT, files, self._tokenizer_digest, kind, sorted(self._held_out.items())])
+        held_out = sorted(self._held_out.items())
+        return digest([SHARD_FORMAT, files, self.section.shard_bytes, self._tokenizer_digest, kind, held_out])
 
-    def _make(self, number: int) -> Shard:
+    def _make(self, number: int, stopped: Event | None) -> Shard:
         from filelock import FileLock
 
         block = self.blocks[number]
@@ -121,7 +127,7 @@ class Corpus:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
         with contextlib.suppress(NotImplementedError), FileLock(folder.with_name(".lock")):
-            make_shard(folder, key, read_block(block), self.tokenizer)
+            make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer)
         return open_shard(folder, key)
 
     def rows(self, number: int, room: int) -> Rows:
@@ -151,28 +157,38 @@ class Corpus:
         """Say whether the number of rows of a shard is known without opening it."""
         return self._counts.has(number % len(self), room)
 
-    def open_shards(self, numbers: Sequence[int], share: float = 0.0, stopped: Event | None = None) -> None:
-        """Make and open some shards, several at a time.
+    def open_shards(
+        self,
+        numbers: Sequence[int],
+        *,
+        share: float = 0.0,
+        stopped: Event | None = None,
+        on_open: Callable[[int], None] | None = None,
+    ) -> None:
+        """Open some shards, and make those that are missing, several at a time.
 
         Args:
             numbers: the shards.
             share: where to begin, as a share of them; processes that begin at different ones divide the work.
             stopped: is set when the shards are no longer needed.
+            on_open: is called with the number of shards that are open, after each of them.
+
+        Raises:
+            DataError: if a text cannot be read.
+            CancelledError: if they were no longer needed.
         """
         first = int(share * len(numbers))
-
-        def make(number: int) -> None:
-            if stopped is None or not stopped.is_set():
-                self.shard(number)
-
         missing = [number for number in [*numbers[first:], *numbers[:first]] if number % len(self) not in self._open]
-        if len(missing) == 1 or self.workers < 2:
-            for number in missing:
-                make(number)
-            return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="claf2-shards") as pool:
-            for future in [pool.submit(make, number) for number in missing]:
-                future.result()
+        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="claf2-shards") as pool:
+            futures = [pool.submit(self.shard, number, stopped) for number in missing]
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    if on_open is not None:
+                        on_open(len(numbers) - len(missing) + done)
+            finally:
+                for future in futures:
+                    future.cancel()
 
     def held_out_tokens(self, number: int) -> int:
         """Return how many tokens at the start of a shard are held out for evaluation: those of its first documents."""
@@ -230,10 +246,22 @@ class Corpus:
     def bytes_per_token(self) -> float:
         """The mean UTF-8 bytes of a token, over the shards with held-out documents."""
         shards = [self.shard(number) for number in self._held_out]
-        return sum(shard.bytes for shard in shards) / max(1, sum(map(len, shards)))
+        return sum(shard.text_bytes for shard in shards) / max(1, sum(map(len, shards)))
 
-    def cut(self, number: int, spans: object, room: int) -> Rows:
-        """Return the rows of some spans of a shard."""
+    def cut(self, number: int, spans: np.ndarray, room: int) -> Rows:
+        """Return the rows of some spans of a shard; see ``Instances.cut``."""
         shard = self.shard(number)
         rng = generator(0, "lengths", self._keys[number % len(self)], room)
-        return self.instances.cut(shard.flags, spans, room, rng)  # type: ignore[arg-type]
+        return self.instances.cut(shard.flags, spans, room, rng)
+
+
+def _until(stopped: Event | None, documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield documents until they are no longer needed.
+
+    Raises:
+        CancelledError: when they are not.
+    """
+    for document in documents:
+        if stopped is not None and stopped.is_set():
+            raise CancelledError
+        yield document

@@ -61,7 +61,7 @@ class Windows:
         room = length - self._special_tokens
         shards = self.shards(epoch, window)
         if not all(self._corpus.knows_rows(shard, room) for shard in shards):
-            self._corpus.open_shards(shards, self._share, self._stopped)
+            self._corpus.open_shards(shards, share=self._share, stopped=self._stopped)
         return sum(self._corpus.row_count(shard, room) for shard in shards)
 
     def rows(self, epoch: int, window: int, length: int, pool: ThreadPoolExecutor | None) -> Rows:
@@ -106,7 +106,7 @@ class Windows:
 
     def _prepare(self, epoch: int, window: int, length: int) -> Rows:
         shards = self.shards(epoch, window)
-        self._corpus.open_shards(shards, self._share, self._stopped)
+        self._corpus.open_shards(shards, share=self._share, stopped=self._stopped)
         room, total = length - self._special_tokens, len(self._corpus)
         rows = Rows.concatenate([self._corpus.rows(shard, room).of_shard(shard, total) for shard in shards])
         return self._shuffle(rows, (epoch, window, length))

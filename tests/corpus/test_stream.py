@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from claf2.corpus.corpus import Corpus
 from claf2.corpus.section import Phase
 from claf2.corpus.stream import CorpusStream
 from claf2.data.batch import Batch
-from claf2.errors import ConfigError, DataError
 
 PHASES = [
     Phase(until=170, batch_size=12, max_seq_length=32),
@@ -41,7 +39,9 @@ def merged(batches: list[Batch]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays}
 
 
-def steps(corpus: Corpus, world_size: int, workers: int, start: int, **settings: Any) -> Iterator[dict[str, np.ndarray]]:
+def steps(
+    corpus: Corpus, world_size: int, workers: int, start: int, **settings: Any
+) -> Iterator[dict[str, np.ndarray]]:
     """Yield the whole batch of each step, put together from the rows of all processes."""
     ranks = [
         stream(corpus, rank=rank, world_size=world_size, workers=workers, **settings).epoch(0, start)
