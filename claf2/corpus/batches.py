@@ -104,7 +104,7 @@ class InputLayout:
         """
         import numpy as np
 
-        ids, flags, types, lengths = self._tokens(rows, shard, length)
+        ids, flags, types, lengths = self.tokens(rows, shard, length)
         maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
         selected = masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
         arrays = {
@@ -117,10 +117,11 @@ class InputLayout:
             arrays["next_sentence_label"] = rows.random_next.astype(np.int32)
         return arrays
 
-    def _tokens(
+    def tokens(
         self, rows: Rows, shard: Callable[[int], Shard], length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the ids, flags and type ids of B rows, (B, L), and their lengths, (B,)."""
+        """Return the ids, flags and type ids of B rows, (B, L), and their lengths in tokens, (B,), before anything is
+        masked. Flags are those of shards, with ``IS_TEXT`` at tokens of text and 0 at special tokens and padding."""
         import numpy as np
 
         size, segments = rows.starts.shape

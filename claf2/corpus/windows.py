@@ -35,7 +35,7 @@ class Windows:
         self._special_tokens = special_tokens
         self._share = share
         self._weights = np.array([corpus.section.sources[block.source].weight for block in corpus.blocks], float)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._orders: dict[int, np.ndarray] = {}
         self._rows: dict[tuple[int, int, int], Future[Rows]] = {}
         self._stopped = Event()
 
@@ -116,11 +116,12 @@ class Windows:
         return self._corpus.instances.arrange(rows.take(rng.permutation(len(rows))), rng)
 
     def _shard_order(self, epoch: int) -> np.ndarray:
-        known, order = self._order
-        if known != epoch:
-            order = shard_order(self._weights, self._seed, epoch)
-            self._order = (epoch, order)
-        return order
+        orders = self._orders
+        if epoch not in orders:
+            # The next epoch is prepared while this one is read.
+            recent = {number: order for number, order in orders.items() if number >= epoch - 1}
+            orders = self._orders = {**recent, epoch: shard_order(self._weights, self._seed, epoch)}
+        return orders[epoch]
 
 
 def _completed(rows: Rows) -> Future[Rows]:
