@@ -179,10 +179,12 @@ class InputLayout:
         import numpy as np
 
         hidden = ids.copy()
-        chance = draws[1][selected]
-        ordinary = self._ordinary_ids
+        rows, places = np.nonzero(selected)
+        chance = draws[1][rows, places]
+        hidden[rows, places] = np.where(chance < MASK_BELOW, np.int32(self._mask_id), ids[rows, places])
+        is_random = (chance >= MASK_BELOW) & (chance < RANDOM_BELOW)
+        rows, places = rows[is_random], places[is_random]
         # A product of two 32-bit numbers: the high half of the 64 bits is an index into the ordinary ids.
-        index = (draws[2][selected].astype(np.uint64) * np.uint64(len(ordinary))) >> np.uint64(32)
-        replacements = np.where(chance < RANDOM_BELOW, ordinary[index.astype(np.int64)], ids[selected])
-        hidden[selected] = np.where(chance < MASK_BELOW, np.int32(self._mask_id), replacements)
+        index = (draws[2][rows, places].astype(np.uint64) * np.uint64(len(self._ordinary_ids))) >> np.uint64(32)
+        hidden[rows, places] = self._ordinary_ids[index.astype(np.int64)]
         return hidden
