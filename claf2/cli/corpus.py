@@ -160,6 +160,8 @@ def open_corpus(
         block = values
         for parent in parents:
             block = block.setdefault(parent, {})
+            if not isinstance(block, dict):
+                raise ConfigError(f"--set {field}", f"{parent!r} is not a section", hint="for example masks.name=word")
         try:
             block[name] = json.loads(text)
         except ValueError:
@@ -168,7 +170,7 @@ def open_corpus(
         section = CorpusSection(**values)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigError(".".join(map(str, problem["loc"])), problem["msg"]) from error
+        raise ConfigError(".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")) from error
     folder = Path(tokenizer_path)
     tokenizer = load_tokenizer(folder if folder.exists() else tokenizer_path)
     return Corpus(section, tokenizer, cache_dir=cache_dir or default_cache_dir(), data_dir=data_dir, workers=workers)

@@ -39,7 +39,9 @@ def test_show_counts_and_prints_masked_rows(run: Callable[..., tuple[int, str]])
     assert "step 120: 15.0 % of the tokens are predicted" in output
     rows = [line for line in output.splitlines() if line.startswith("- ")]
     assert len(rows) == 3
-    assert all(row.startswith(("- true next: [CLS] ", "- random next: [CLS] ")) and row.endswith("[SEP]") for row in rows)
+    assert all(
+        row.startswith(("- true next: [CLS] ", "- random next: [CLS] ")) and row.endswith("[SEP]") for row in rows
+    )
     # An eojeol is hidden as a whole: its braces are followed by white space, a special token, or other tokens of it.
     assert re.search(r" \{[^{}>=]+\} ", "".join(rows))
     _, estimated = run("show", "--rows", "0", *words.split())
@@ -73,8 +75,9 @@ def test_build_makes_all_shards(run: Callable[..., tuple[int, str]], tmp_path: P
         ("--set instances.name=pairs", "kind of instances 'pairs' is not registered"),
         ("--set window=0", "window: Input should be greater than or equal to 1"),
         ("--set windows=3", "windows: Extra inputs are not permitted"),
+        ('--set masks.mixture={"parts":{"word":[[0,0.5]]}}', "masks.mixture: the shares of the parts must sum to 1"),
         ("--step 10000", "step: 10000 is after the last step"),
-        ("--set sources.0.weight=0", "sources"),
+        ("--set sources.0.weight=0", "'sources' is not a section"),
     ],
 )
 def test_mistakes_are_one_line(run: Callable[..., tuple[int, str]], words: str, problem: str) -> None:

@@ -75,7 +75,7 @@ def test_one_digest_for_all_ranks_workers_and_resumes(open_corpus: Callable[...,
         add_step(whole, arrays)
     rng = np.random.default_rng(0)
     for world_size in (1, 2, 4):
-        for workers in (0, 1, 4):
+        for workers in (0, 1, 4) if instances == "full_sentences" else (4 - world_size,):
             # Interrupted 20 times, among others at each change of phase, by a process that knows nothing but the step.
             stops = sorted({0, 170, 180, 260, 300, *rng.choice(np.arange(1, 300), 17, replace=False).tolist()})
             digest = hashlib.sha256()
