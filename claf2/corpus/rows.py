@@ -66,6 +66,14 @@ class Rows:
         return Rows(np.zeros_like(starts), starts, ends, documents, np.zeros(len(starts), bool))
 
     @staticmethod
+    def empty(segments: int) -> Rows:
+        """Return no rows, of ``segments`` segments each."""
+        import numpy as np
+
+        place, document = np.empty((0, segments), np.int32), np.empty((0, segments), np.int64)
+        return Rows(place, place, place, document, np.empty(0, bool))
+
+    @staticmethod
     def concatenate(parts: list[Rows]) -> Rows:
         """Return the rows of several tables, one table after another."""
         import numpy as np

@@ -51,7 +51,9 @@ class Windows:
     def shards(self, epoch: int, window: int) -> list[int]:
         """Return the shards of a window; see ``shard_order`` for their numbers."""
         order = self._shard_order(epoch)
-        first, after = window_bounds(len(order), self._corpus.section.window, epoch)[window]
+        bounds = window_bounds(len(order), self._corpus.section.window, epoch)
+        # An epoch has no window where all weights are so small that no shard is read in it.
+        first, after = bounds[window] if bounds else (0, 0)
         shards: list[int] = order[first:after].tolist()
         return shards
 
@@ -108,7 +110,8 @@ class Windows:
         shards = self.shards(epoch, window)
         self._corpus.open_shards(shards, share=self._share, stopped=self._stopped)
         room, total = length - self._special_tokens, len(self._corpus)
-        rows = Rows.concatenate([self._corpus.rows(shard, room).of_shard(shard, total) for shard in shards])
+        parts = [self._corpus.rows(shard, room).of_shard(shard, total) for shard in shards]
+        rows = Rows.concatenate([Rows.empty(self._corpus.instances.segments), *parts])
         return self._shuffle(rows, (epoch, window, length))
 
     def _shuffle(self, rows: Rows, names: tuple[int, ...]) -> Rows:

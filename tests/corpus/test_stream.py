@@ -187,6 +187,17 @@ def test_phases_follow_each_other(open_corpus: Callable[..., Corpus], ends: list
         stream(open_corpus(), phases=phases)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_without_a_shard_are_passed_over(
+    open_corpus: Callable[..., Corpus], corpus_file: Path, tmp_path: Path, workers: int
+) -> None:
+    sources = [{"path": str(corpus_file), "weight": 0.3}]
+    corpus = open_corpus(sources=sources, shard_bytes=2**20, cache_dir=tmp_path)
+    assert len(corpus) == 1
+    phases = [Phase(until=40, batch_size=300, max_seq_length=32)]
+    assert len(list(stream(corpus, phases=phases, workers=workers).epoch(0))) == 40
+
+
 def test_a_corpus_without_rows_is_refused(
     open_corpus: Callable[..., Corpus], tmp_path: Path, corpus_file: Path
 ) -> None:
