@@ -147,7 +147,8 @@ def _merge(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     import numpy as np
 
     merged = np.sort(np.concatenate([one, other]), kind="stable")  # much faster than `np.union1d`
-    return merged[np.append(True, merged[1:] != merged[:-1])]
+    unique: np.ndarray = merged[np.append(True, merged[1:] != merged[:-1])]
+    return unique
 
 
 def _ends_of(starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
