@@ -183,7 +183,7 @@ def format_statistics(corpus: Corpus, statistics: CorpusStatistics, phases: list
     counted = statistics.shards_read == statistics.shards
     width = 3 if corpus.tokenizer.vocab_size <= 2**16 else 5
     lines = [
-        f"{statistics.shards:,} shards, "
+        f"{statistics.shards:,} shard{'' if statistics.shards == 1 else 's'}, "
         + ("all counted" if counted else f"estimated from {statistics.shards_read} of them (--all counts all)"),
         f"text       {statistics.text_bytes:>15,} bytes",
         f"documents  {statistics.documents:>15,}",
