@@ -138,6 +138,22 @@ def test_predictions_of_masked_tokens_are_those_of_the_kept_entries(tmp_path: Pa
         assert torch.allclose(old[..., kept], new, atol=1e-6)
 
 
+def test_weights_of_pytorch_with_a_tied_head(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    original = make_model("wordpiece", tmp_path / "model", prediction_head=True)
+    weights = load_file(original / "model.safetensors")
+    rows = weights["bert.embeddings.word_embeddings.weight"]
+    torch.save(weights | {"cls.predictions.decoder.weight": rows}, original / "pytorch_model.bin")
+    (original / "model.safetensors").unlink()
+    write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
+    result = trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+    trimmed = load_file(tmp_path / "small/model.safetensors")
+    assert trimmed["cls.predictions.decoder.weight"].shape == (result.entries, 32)
+    assert trimmed["cls.predictions.bias"].shape == (result.entries,)
+    assert result.largest_difference == 0
+
+
 def test_what_bpe_builds_entries_from_is_kept() -> None:
     state = json.loads(make_backend("bpe").to_str())
     vocabulary = vocabulary_of(state)
@@ -150,6 +166,15 @@ def test_what_bpe_builds_entries_from_is_kept() -> None:
         assert entry in kept
         pending += parts.get(entry, ())
     assert not any(entry.startswith("▁qu") for entry in kept)
+
+
+def test_the_entry_that_scores_unknown_characters_is_kept() -> None:
+    model = {
+        "type": "Unigram",
+        "unk_id": 0,
+        "vocab": [["<unk>", 0.0], ["▁", -2.0], ["a", -3.0], ["rare", -9.0], ["b", -4.0]],
+    }
+    assert complete_entries({"model": model}, ["a"], "") == {"<unk>", "▁", "a", "rare"}
 
 
 def test_frequent_entries_only(tmp_path: Path) -> None:
