@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claf2.cli.main import main
+from claf2.corpus.section import MasksSection
+from claf2.task import shipped_dir
 from claf2.tokenizers import Tokenizer
 
 
@@ -85,3 +89,26 @@ def test_mistakes_are_one_line(run: Callable[..., tuple[int, str]], words: str, 
     assert code == 2
     assert problem in output
     assert len(output.strip().splitlines()) == 1
+
+
+def test_the_commands_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (shipped_dir("tasks").parent / "docs/corpus.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    text = next(block for _, block in blocks if "라바는 이른 봄에" in block)
+    (tmp_path / "my_larva.txt").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for language, block in blocks if not language for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(command)[1:])
+        assert not end.value.code, capsys.readouterr().err
+    output = capsys.readouterr().out
+    assert "3 documents" in output
+    assert "random next: [CLS]" in output
+    # The section that the page shows is a valid one, and says what its text says.
+    masks = next(json.loads(block)["masks"] for language, block in blocks if language == "json")
+    mixture = MasksSection(**masks).chosen()
+    assert [round(mixture.rate_at(step), 3) for step in (0, 99_999, 100_000, 1_000_000)] == [0.3, 0.3, 0.285, 0.15]
