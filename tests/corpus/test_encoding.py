@@ -12,7 +12,7 @@ import pytest
 from generated_text import make_documents
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertJapaneseTokenizer, PreTrainedTokenizerFast
 
 from claf2.corpus.encoding import (
     BEGINS_DOCUMENT,
@@ -25,6 +25,7 @@ from claf2.corpus.encoding import (
 )
 from claf2.corpus.sources import Document
 from claf2.tokenizers import Tokenizer
+from claf2.tokenizers.aligned import AlignedTokenizer
 from claf2.tokenizers.fast import FastTokenizer, compose_tokenizer
 from claf2.tokenizers.subword import Unigram
 from claf2.tokenizers.word import Whitespace
@@ -131,3 +132,27 @@ def test_a_long_line_is_divided_at_white_space(tokenizer: Tokenizer) -> None:
     _, flags = encode(tokenizer, line)
     assert (flags & BEGINS_EOJEOL != 0).sum() == LONGEST_ENCODED
     assert (flags & BEGINS_DOCUMENT != 0).sum() == 1
+
+
+def test_a_tokenizer_in_python_gives_the_same_flags(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    entries = tokenizer.tokens_of(range(tokenizer.vocab_size))
+    (tmp_path / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
+    wrapped = BertJapaneseTokenizer(str(tmp_path / "vocab.txt"), word_tokenizer_type="basic", do_lower_case=False)
+    aligned = AlignedTokenizer(wrapped)
+    texts = [*make_documents(30), "가나[SEP]다라. ☃", ""]
+    for one, other in zip(encode(tokenizer, *texts), encode(aligned, *texts), strict=True):
+        assert np.array_equal(one, other)
+    assert aligned.mask_id == tokenizer.mask_id
+    assert aligned.special_ids == tokenizer.special_ids
+    assert aligned.tokens_of([0, 5]) == tokenizer.tokens_of([0, 5])
+    assert aligned.template.num_special_tokens(pair=True) == 3
+
+
+def test_flat_encodings_are_those_of_single_texts(tokenizer: Tokenizer) -> None:
+    texts = ["", *make_documents(5), "☃ 가나", ""]
+    flat = tokenizer.encode_flat(texts)
+    bare = [encodings[0] for encodings in tokenizer.encode(texts, max_length=10**6)]
+    assert flat.lengths.tolist() == [len(encoding.ids) - 2 for encoding in bare]
+    assert flat.ids.tolist() == [token for encoding in bare for token in encoding.ids[1:-1]]
+    assert flat.offsets.tolist() == [list(span) for encoding in bare for span in encoding.offsets[1:-1]]

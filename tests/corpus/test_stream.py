@@ -151,9 +151,10 @@ def test_the_future_may_change(open_corpus: Callable[..., Corpus]) -> None:
 
 
 def test_another_seed_reads_in_another_order(open_corpus: Callable[..., Corpus]) -> None:
-    corpus = open_corpus()
-    one, other = next(steps(corpus, 1, 0, 0)), next(steps(corpus, 1, 0, 0, seed=4))
-    assert not np.array_equal(one["input_ids"], other["input_ids"])
+    for shard_bytes in (8192, 2**20):  # many shards, and a single one
+        corpus = open_corpus(shard_bytes=shard_bytes, masks={"name": "token", "token": {"rate": [[0, 0.0]]}})
+        one, other = next(steps(corpus, 1, 0, 0)), next(steps(corpus, 1, 0, 0, seed=4))
+        assert not np.array_equal(one["input_ids"], other["input_ids"])
 
 
 def test_masks_differ_between_epochs_and_are_gone_with_the_labels(open_corpus: Callable[..., Corpus]) -> None:
