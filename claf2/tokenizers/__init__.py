@@ -79,6 +79,11 @@ class Tokenizer(ABC):
 
     @property
     @abstractmethod
+    def mask_id(self) -> int | None:
+        """The id of the token that takes the place of a masked one; ``None`` if there is none."""
+
+    @property
+    @abstractmethod
     def vocab_size(self) -> int:
         """The number of ids, added tokens included, which is the number of rows that an embedding needs."""
 
@@ -135,6 +140,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids up to the first special token."""
+
+    @abstractmethod
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens, the
+        unknown token among them."""
 
     @abstractmethod
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.tokenizers import Encoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import byte_lengths
 from claf2.tokenizers.template import InputTemplate, build_inputs
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class AlignedTokenizer(Tokenizer):
     @property
     def unknown_id(self) -> int | None:
         token: Any = self._wrapped.unk_token_id
+        return None if token is None else int(token)
+
+    @property
+    def mask_id(self) -> int | None:
+        token: Any = self._wrapped.mask_token_id
         return None if token is None else int(token)
 
     @property
@@ -103,6 +109,9 @@ class AlignedTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return byte_lengths(self._wrapped, ids)
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)

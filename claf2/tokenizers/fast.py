@@ -21,6 +21,7 @@ from claf2.tokenizers import (
     word_tokenizers,
 )
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import byte_lengths
 from claf2.tokenizers.template import InputTemplate, build_inputs
 from claf2.tokenizers.word import Whitespace
 
@@ -67,6 +68,11 @@ class FastTokenizer(Tokenizer):
         return self._backend.token_to_id(str(self._wrapped.unk_token))
 
     @property
+    def mask_id(self) -> int | None:
+        token: Any = self._wrapped.mask_token_id
+        return None if token is None else int(token)
+
+    @property
     def vocab_size(self) -> int:
         return len(self._wrapped)
 
@@ -108,6 +114,9 @@ class FastTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return byte_lengths(self._wrapped, ids, is_byte_level="ByteLevel" in str(self._backend.decoder))
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)
