@@ -20,6 +20,7 @@ from claf2.models.embeddings import trained_rows
 from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
 from claf2.training.callbacks import Callback
+from claf2.training.kept_steps import KeptSteps
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
@@ -95,6 +96,9 @@ class _StepTimer(Callback):
         return None
 
     def save_last(self, state: State) -> None:
+        return None
+
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
         return None
 
 

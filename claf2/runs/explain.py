@@ -28,7 +28,8 @@ from claf2.runs.folder import check_run_dir
 from claf2.runs.follow_ups import follow_up_experiment
 from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metric_key, describe_padding, prepare
 from claf2.runs.provenance import check_resumable, collect_provenance, read_provenance
-from claf2.runs.resolve import Run, TaskSplits, locate_splits, resolve, resolve_weights, split_name
+from claf2.runs.locate import TaskSplits, locate_splits
+from claf2.runs.resolve import Run, resolve, resolve_weights, split_name
 from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES, read_json
 from claf2.runtime.precision import Precision

@@ -22,7 +22,8 @@ from claf2.evaluation.report import Report, lower_is_better
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import Example
 from claf2.runs.distillation import soft_labels
-from claf2.runs.resolve import EvaluationSets, Run, TaskSplits, split_name
+from claf2.runs.locate import TaskSplits
+from claf2.runs.resolve import EvaluationSets, Run, split_name
 from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
