@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import json
 import shutil
 import tempfile
@@ -103,7 +104,9 @@ def read_sources(sources: Iterable[TextSource], data_dir: Path | None = None) ->
             yield from read_documents(file, text_field=source.text_field, source=number)
 
 
-def read_documents(path: Path, *, text_field: str = "text", source: int = 0) -> Iterator[Document]:
+def read_documents(
+    path: Path, *, text_field: str = "text", source: int = 0, span: tuple[int, int] | None = None
+) -> Iterator[Document]:
     """Stream the documents of a file in the order in which they are stored.
 
     One document is in memory at a time, and for Parquet a few hundred rows. A document whose text is null is empty.
@@ -112,6 +115,8 @@ def read_documents(path: Path, *, text_field: str = "text", source: int = 0) -> 
         path: the file.
         text_field: the key or column of the text, in JSON Lines and Parquet.
         source: the number of the source, which is passed on.
+        span: the bytes ``[start, end)`` to read, of a file that is neither compressed nor Parquet; both must be where a
+            document begins or the file ends. Numbers of lines are counted from ``start``.
 
     Raises:
         DataError: naming the file, and the line where there is one: if the file is damaged, is not in UTF-8, is a Git
@@ -122,9 +127,9 @@ def read_documents(path: Path, *, text_field: str = "text", source: int = 0) -> 
         if kind == ".parquet":
             texts = _read_parquet(path, text_field)
         elif kind in JSONL_ENDINGS:
-            texts = _read_json_lines(path, text_field)
+            texts = _read_json_lines(path, text_field, span)
         else:
-            texts = _read_blocks(path)
+            texts = _read_blocks(path, span)
         for number, text in texts:
             yield Document(text, source, f"{path.name}:{number}")
 
@@ -138,9 +143,13 @@ def _format_of(path: Path) -> str:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that may be compressed."""
-    if path.suffix == ".zst":
+def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
+    """Open a file that may be compressed, or a span of its bytes."""
+    if span is not None:
+        with path.open("rb") as file:
+            file.seek(span[0])
+            yield io.BytesIO(file.read(span[1] - span[0]))
+    elif path.suffix == ".zst":
         import pyarrow as pa
 
         _check_start(path)
@@ -165,13 +174,13 @@ def _check_start(path: Path) -> None:
         raise DataError(path, substitute)
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path, span: tuple[int, int] | None = None) -> Iterator[tuple[int, str]]:
     """Stream the lines of a text file with their numbers, without the line feed or CRLF at their end.
 
     In contrast to ``readers.read_lines``, a carriage return inside a line is part of the text: rows of a table must not
     contain one, but found text does.
     """
-    with _open_bytes(path) as raw, decode_text(raw, path) as file:
+    with _open_bytes(path, span) as raw, decode_text(raw, path) as file:
         for number, line in enumerate(_bounded_lines(path, file), start=1):
             yield number, line.rstrip("\r\n")
 
@@ -185,11 +194,11 @@ def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _read_blocks(path: Path) -> Iterator[tuple[int, str]]:
+def _read_blocks(path: Path, span: tuple[int, int] | None) -> Iterator[tuple[int, str]]:
     """Stream the blocks of lines between blank lines, each with the number of its first line."""
     block: list[str] = []
     size = first = 0
-    for number, line in _read_lines(path):
+    for number, line in _read_lines(path, span):
         if "\0" in line:
             hint = "it is binary, or text in UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
             raise DataError(path, "contains a NUL character", line=number, hint=hint)
@@ -204,8 +213,8 @@ def _read_blocks(path: Path) -> Iterator[tuple[int, str]]:
         yield first, "\n".join(block)
 
 
-def _read_json_lines(path: Path, text_field: str) -> Iterator[tuple[int, str]]:
-    for number, line in _read_lines(path):
+def _read_json_lines(path: Path, text_field: str, span: tuple[int, int] | None) -> Iterator[tuple[int, str]]:
+    for number, line in _read_lines(path, span):
         if not line or line.isspace():
             continue
         try:

@@ -16,12 +16,16 @@ from pydantic import Field
 from claf2.registry import Component, Registry, UserPath
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer as Backend
     from tokenizers.decoders import Decoder
     from tokenizers.models import Model
 
+    from claf2.tokenizers.template import InputTemplate
+
 __all__ = [
     "Encoding",
+    "FlatEncoding",
     "SubwordTokenizer",
     "Tokenizer",
     "WordTokenizer",
@@ -64,6 +68,20 @@ class Encoding:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class FlatEncoding:
+    """The bare encodings of N texts in one piece, T tokens in all, for texts that are too many for Python objects."""
+
+    ids: np.ndarray
+    """(T,), int32"""
+    offsets: np.ndarray
+    """The characters ``[start, end)`` of each token in its own text, (T, 2), int32; see ``Encoding.offsets``."""
+    begins_word: np.ndarray
+    """Whether the token is the first one of a word, as the pre-tokenizer divides the text, (T,)."""
+    lengths: np.ndarray
+    """The number of tokens of each text, (N,)."""
+
+
 class Tokenizer(ABC):
     """A tokenizer with its vocabulary. A run has one, which all its tasks share."""
 
@@ -76,11 +94,6 @@ class Tokenizer(ABC):
     @abstractmethod
     def unknown_id(self) -> int | None:
         """The id that stands for text which is not in the vocabulary; ``None`` if there is none."""
-
-    @property
-    @abstractmethod
-    def mask_id(self) -> int | None:
-        """The id of the token that takes the place of a masked one; ``None`` if there is none."""
 
     @property
     @abstractmethod
@@ -122,6 +135,29 @@ class Tokenizer(ABC):
         Raises:
             Claf2Error: if a first text leaves no room for windows of the second.
         """
+
+    @abstractmethod
+    def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
+        """Encode N texts without special tokens around them and without truncation."""
+
+    @property
+    @abstractmethod
+    def template(self) -> InputTemplate:
+        """The special tokens around one or two texts."""
+
+    @property
+    @abstractmethod
+    def mask_id(self) -> int | None:
+        """The id of the token that hides another one; ``None`` if there is none."""
+
+    @property
+    @abstractmethod
+    def special_ids(self) -> frozenset[int]:
+        """The ids of all special tokens, the unknown token included."""
+
+    @abstractmethod
+    def tokens_of(self, ids: Sequence[int]) -> list[str]:
+        """Return the tokens with these ids as strings, special tokens included."""
 
     @abstractmethod
     def tokenize(self, text: str) -> list[str]:
