@@ -27,7 +27,6 @@ from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
 from claf2.readers import Example
-from claf2.runs.corpus_splits import CorpusSplit
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
@@ -97,8 +96,6 @@ class Run:
             DataError: naming the file that cannot be used.
         """
         featurizer, labels = self.experiment.tasks[task].featurizer, self.labels[task]
-        if isinstance(data, CorpusSplit):
-            return data.features(self.tokenizer)
         key = feature_key(data.identity(), featurizer, self.tokenizer, labels)
         try:
             with distributed.main_process_first():
