@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.summary import Summary
 
-__all__ = ["bench_group", "compare_command", "gate_command"]
+__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds"]
 
 CELL_FAILED = 2
 """The exit code of a bench in which a cell failed."""
@@ -75,7 +75,7 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
     more_models = list(takewhile(lambda word: not word.startswith("-"), overrides))
     threads = cpus or (max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None)
     results: list[CellResult] = []
-    seed_list = _parse_seeds(seeds)
+    seed_list = parse_seeds(seeds)
     click.echo(f"seeds: {', '.join(map(str, seed_list))}", err=True)
     summary = api.bench(
         name, _split((*models, *more_models)), checkpoints=checkpoints, tasks=_split([tasks]),
@@ -96,7 +96,7 @@ def _split(texts: Iterable[str]) -> list[str]:
     return [entry for text in texts for entry in text.split(",") if entry]
 
 
-def _parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """Parse seeds such as ``1,2,5`` or ``1-5``.
 
     Raises:

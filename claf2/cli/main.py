@@ -19,6 +19,7 @@ from claf2.cli.bench import bench_group, compare_command, gate_command
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
 from claf2.cli.options import PATH, WITH_OVERRIDES, experiment_options
+from claf2.cli.vocab import vocab_group
 from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.runtime.process import stop_signals_interrupt
 
@@ -247,5 +248,8 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
     return {override.key: override.text or "" for override in parse_overrides(fields)}
 
 
-for command in (init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command):
+COMMANDS = (
+    init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
+)  # fmt: skip
+for command in COMMANDS:
     claf2.add_command(command)

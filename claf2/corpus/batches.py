@@ -91,7 +91,8 @@ class InputLayout:
     def arrays(
         self, rows: Rows, shard: Callable[[int], Shard], length: int, masks: Masks, draws: MaskDraws, step: int
     ) -> dict[str, np.ndarray]:
-        """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` and ``labels``, each (B, L), int32.
+        """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` and ``labels``, each (B, L), int32; and for
+        pairs ``next_sentence_label``, (B,): 1 where the second text does not follow the first one.
 
         Args:
             rows: B rows.
@@ -106,12 +107,15 @@ class InputLayout:
         ids, flags, types, lengths = self._tokens(rows, shard, length)
         maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
         selected = masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
-        return {
+        arrays = {
             "input_ids": self._hide(ids, selected, draws.draws),
             "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int32),
             "token_type_ids": types,
             "labels": np.where(selected, ids, np.int32(NO_LABEL)),
         }
+        if rows.starts.shape[1] == 2:
+            arrays["next_sentence_label"] = rows.random_next.astype(np.int32)
+        return arrays
 
     def _tokens(
         self, rows: Rows, shard: Callable[[int], Shard], length: int
@@ -124,8 +128,9 @@ class InputLayout:
         segments_of_shards = zip(
             rows.shards.ravel().tolist(), rows.starts.ravel().tolist(), rows.ends.ravel().tolist(), strict=True
         )
+        opened = {number: shard(number) for number in np.unique(rows.shards).tolist()}
         for number, start, end in segments_of_shards:
-            source = shard(number)
+            source = opened[number]
             text_ids.append(source.ids[start:end])
             text_flags.append(source.flags[start:end])
         ids, flags = np.concatenate(text_ids), np.concatenate(text_flags) | np.uint8(IS_TEXT)

@@ -38,6 +38,11 @@ class TextBlock:
     end: int | None = None
     """The range ``[start, end)`` of bytes; ``None``: the whole file, which cannot be divided."""
 
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the range."""
+        return (self.path.stat().st_size if self.end is None else self.end) - self.start
+
 
 def list_blocks(sources: Sequence[TextSource], block_bytes: int, data_dir: Path | None = None) -> list[TextBlock]:
     """Return the blocks of all files of a corpus, in the order of its sources and of the files' paths.

@@ -33,7 +33,7 @@ BEGINS_DOCUMENT = 8
 IS_SPECIAL = 16
 """The flag of a special token that the text itself contains, the unknown token included."""
 
-SENTENCE_END = re.compile("[.?!…]+[\"'”’)\\]]*(?=\\s)|[。？！｡]+[\"'”’)\\]」』】）]*|\n")
+END_OF_SENTENCE = re.compile("[.?!…]+[\"'”’)\\]]*(?=\\s)|[。？！｡]+[\"'”’)\\]」』】）]*|\n")
 SPACE = re.compile(r"\s")
 BATCH_CHARACTERS = 2**19
 """How many characters are encoded at a time."""
@@ -116,7 +116,10 @@ def _flags(
     # White space between two tokens, or at the start of the second one, which then stands for it as in SentencePiece.
     eojeol = np.ones(len(starts), bool)
     eojeol[1:] = spaces[starts[1:] + 1] > spaces[ends[:-1]]
-    sentence_ends = np.fromiter((match.end() for match in SENTENCE_END.finditer(text)), np.int64)
+    # A token of white space alone belongs to the eojeol before it, unless it stands for the space of the next one.
+    is_blank = spaces[ends] - spaces[starts] == ends - starts
+    eojeol[:-1] &= ~(is_blank[:-1] & eojeol[1:])
+    sentence_ends = np.fromiter((match.end() for match in END_OF_SENTENCE.finditer(text)), np.int64)
     sentence = np.ones(len(starts), bool)
     sentence[1:] = np.diff(np.searchsorted(sentence_ends, starts, side="right")) > 0
     document = np.ones(len(starts), bool)

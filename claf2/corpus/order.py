@@ -43,7 +43,8 @@ def occurrences(weights: np.ndarray, epoch: int) -> np.ndarray:
 
 
 def shard_order(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return the shards of an epoch in the order in which they are read, (K,).
+    """Return the shards of an epoch in the order in which they are read, (K,). The second reading of shard i in the
+    same epoch has the number i + M, the third i + 2 * M.
 
     Args:
         weights: the weight of each shard's source, (M,).
@@ -52,8 +53,10 @@ def shard_order(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """
     import numpy as np
 
-    shards = np.repeat(np.arange(len(weights)), occurrences(weights, epoch))
-    order: np.ndarray = generator(seed, "shards", epoch).permutation(shards)
+    counts = occurrences(weights, epoch)
+    shards = np.repeat(np.arange(len(weights)), counts)
+    readings = np.arange(len(shards)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order: np.ndarray = generator(seed, "shards", epoch).permutation(shards + len(weights) * readings)
     return order
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from claf2.corpus.encoding import BEGINS_DOCUMENT, BEGINS_SENTENCE, BEGINS_WORD
@@ -18,18 +18,28 @@ class Rows:
     """N inputs, each of S segments: one text, or the two texts of a pair."""
 
     shards: np.ndarray
-    """The number of the shard that each segment comes from, (N, S), int32."""
+    """The shard that each segment comes from, (N, S), int32; a shard that is read again has another number."""
     starts: np.ndarray
     """Its first token there, (N, S), int32,"""
     ends: np.ndarray
     """and the one after its last."""
     documents: np.ndarray
-    """The number of its document in the shard, (N, S), int32: of its first token's."""
+    """The document of its first token, (N, S), int64, by a number that is the same for each reading."""
     random_next: np.ndarray
     """Whether the second segment comes from elsewhere, (N,), bool."""
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def of_shard(self, number: int, shards: int) -> Rows:
+        """Return the rows of one shard with its number.
+
+        Args:
+            number: the number of its reading: that of the shard, plus ``shards`` for each reading before.
+            shards: the number of shards.
+        """
+        documents = self.documents + (number % shards) * 2**32
+        return replace(self, shards=self.shards * 0 + number, documents=documents)
 
     def take(self, rows: np.ndarray | slice) -> Rows:
         """Return some of the rows."""
@@ -52,7 +62,7 @@ class Rows:
         import numpy as np
 
         starts, ends = units.starts[firsts].astype(np.int32), units.ends[afters - 1].astype(np.int32)
-        documents = units.documents[firsts].astype(np.int32)
+        documents = units.documents[firsts].astype(np.int64)
         return Rows(np.zeros_like(starts), starts, ends, documents, np.zeros(len(starts), bool))
 
     @staticmethod
@@ -85,6 +95,14 @@ class Units:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def document_ends(self) -> np.ndarray:
+        """Return the first unit of the next document, or of the next span, for each unit, (K,)."""
+        import numpy as np
+
+        groups = np.zeros(len(self), np.int64)
+        groups[1:] = np.cumsum((self.spans[1:] != self.spans[:-1]) | (self.documents[1:] != self.documents[:-1]))
+        return np.searchsorted(groups, groups, side="right")
 
 
 def find_units(flags: np.ndarray, spans: np.ndarray, room: int) -> Units:
@@ -138,15 +156,21 @@ def _divide(flags: np.ndarray, start: int, end: int, room: int) -> np.ndarray:
 
 
 def pack_units(
-    units: Units, rooms: np.ndarray | int, limits: np.ndarray, separators: np.ndarray | None = None
+    units: Units,
+    rooms: np.ndarray | int,
+    limits: np.ndarray,
+    *,
+    separators: np.ndarray | None = None,
+    least: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill rows with as many consecutive units as have room in them.
 
     Args:
         units: K units.
-        rooms: the most tokens of a row that begins at each unit, (K,), or of all; a row has at least one unit.
+        rooms: the most tokens of a row that begins at each unit, (K,), or of all.
         limits: the first unit that a row which begins at each unit must not contain, (K,).
         separators: how many tokens are inserted before each unit unless it begins a row, (K,).
+        least: the units that a row has at least, whatever their size, if its limit allows it.
 
     Returns:
         The first unit of each row, (N,), and the unit after its last one, (N,).
@@ -160,7 +184,7 @@ def pack_units(
     # The tokens up to the end of each unit; a row from i to j has reach[j] - reach[i] + sizes[i] of them.
     reach = np.cumsum(sizes + gaps)
     following = np.searchsorted(reach, reach - sizes + rooms, side="right")
-    following = np.clip(following, np.arange(len(units)) + 1, limits)
+    following = np.clip(following, np.minimum(np.arange(len(units)) + least, limits), limits)
     firsts = []
     chain, unit, total = following.tolist(), 0, len(units)
     while unit < total:

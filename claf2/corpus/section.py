@@ -7,9 +7,13 @@ from typing import Any
 from pydantic import Field
 
 from claf2.corpus.instances import Instances, instances
+from claf2.corpus.instances.document import DocumentRows
 from claf2.corpus.instances.full_sentences import FullSentences
+from claf2.corpus.instances.sentence_pair import SentencePairs
 from claf2.corpus.masks import Masks, masks
 from claf2.corpus.masks.eojeol import EojeolMasks
+from claf2.corpus.masks.mixture import MixtureMasks
+from claf2.corpus.masks.ngram import NgramMasks
 from claf2.corpus.masks.token import TokenMasks
 from claf2.corpus.masks.word import WordMasks
 from claf2.corpus.sources import TextSource
@@ -26,6 +30,8 @@ class InstancesSection(Component):
 
     name: str = "full_sentences"
     full_sentences: FullSentences | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    document: DocumentRows | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    sentence_pair: SentencePairs | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
 
     def chosen(self) -> Instances:
         """Return the block with the section's name, or its defaults."""
@@ -40,6 +46,8 @@ class MasksSection(Component):
     token: TokenMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     word: WordMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     eojeol: EojeolMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    ngram: NgramMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    mixture: MixtureMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
 
     def chosen(self) -> Masks:
         """Return the block with the section's name, or its defaults."""

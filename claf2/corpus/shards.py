@@ -46,7 +46,7 @@ class Shard:
     """What begins at each token, (T,), uint8; see ``claf2.corpus.encoding``."""
     documents: int
     sentences: int
-    bytes: int
+    text_bytes: int
     """The size of its text in UTF-8, without line breaks."""
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def open_shard(folder: Path, key: str) -> Shard:
     expected = tokens * (width + 1)
     if (folder / TOKEN_FILE).stat().st_size != expected:
         raise RunError(f"{folder / TOKEN_FILE}: expected {expected} bytes; the shard is damaged: delete {folder}")
-    counts = {name: int(spec[name]) for name in ("documents", "sentences", "bytes")}
+    counts = {name: int(spec[name]) for name in ("documents", "sentences", "text_bytes")}
     if not tokens:
         return Shard(np.empty(0, np.uint16), np.empty(0, np.uint8), **counts)
     with (folder / TOKEN_FILE).open("rb") as file:
@@ -105,7 +105,7 @@ def _write(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tok
     import numpy as np
 
     width = 2 if tokenizer.vocab_size <= LARGEST_UINT16 else 4
-    counts = dict.fromkeys(("tokens", "documents", "sentences", "bytes"), 0)
+    counts = dict.fromkeys(("tokens", "documents", "sentences", "text_bytes"), 0)
     flags_path = folder / "flags.bin"
     with (folder / TOKEN_FILE).open("wb") as file:
         with flags_path.open("wb") as flags_file:
@@ -115,7 +115,7 @@ def _write(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tok
                 counts["tokens"] += len(ids)
                 counts["documents"] += int(np.count_nonzero(flags & BEGINS_DOCUMENT))
                 counts["sentences"] += int(np.count_nonzero(flags & BEGINS_SENTENCE))
-                counts["bytes"] += size
+                counts["text_bytes"] += size
         if counts["tokens"] > LONGEST:
             raise DataError("corpus", f"a file of {counts['tokens']:,} tokens is too large", hint="divide the file")
         with flags_path.open("rb") as flags_file:

@@ -14,17 +14,21 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, TextIO, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 from pydantic import Field
 
 from claf2.errors import DataError, first_line, nearest
 from claf2.readers.text import decode_text
 from claf2.registry import Component, UserPath, not_in_recipe
+from claf2.runtime.files import find_substitute
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Document", "TextSource", "read_documents", "read_sources", "source_files"]
 
@@ -41,6 +45,9 @@ LONGEST_LINE = 2**26
 """The most characters of a line. A longer one is damage, and would fill the memory."""
 ROWS_AT_ONCE = 256
 """How many rows of a Parquet file are decoded at once."""
+
+REPORTED_EVERY = 64
+"""After how many documents progress is reported."""
 
 ENCODING_HINT = "text in another encoding can be converted: iconv -f CP949 -t UTF-8 FILE > NEW_FILE"
 
@@ -105,7 +112,12 @@ def read_sources(sources: Iterable[TextSource], data_dir: Path | None = None) ->
 
 
 def read_documents(
-    path: Path, *, text_field: str = "text", source: int = 0, span: tuple[int, int] | None = None
+    path: Path,
+    *,
+    text_field: str = "text",
+    source: int = 0,
+    span: tuple[int, int] | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of a file in the order in which they are stored.
 
@@ -116,22 +128,38 @@ def read_documents(
         text_field: the key or column of the text, in JSON Lines and Parquet.
         source: the number of the source, which is passed on.
         span: the bytes ``[start, end)`` to read, of a file that is neither compressed nor Parquet; both must be where a
-            document begins or the file ends. Numbers of lines are counted from ``start``.
+            document begins or the file ends. Lines are counted from ``start``. ``None``: the whole file.
+        on_read: is called now and then with how much of the file has been read, in stored bytes.
 
     Raises:
         DataError: naming the file, and the line where there is one: if the file is damaged, is not in UTF-8, is a Git
             LFS pointer or an HTML page, or if a row has no text.
     """
     kind = _format_of(path)
-    with _report_damage(path):
+    with _report_damage(path), _open_bytes(path, span) as file:
         if kind == ".parquet":
-            texts = _read_parquet(path, text_field)
+            texts = _read_parquet(file, text_field)
         elif kind in JSONL_ENDINGS:
-            texts = _read_json_lines(path, text_field, span)
+            texts = _read_json_lines(file, text_field)
         else:
-            texts = _read_blocks(path, span)
-        for number, text in texts:
+            texts = _read_blocks(file)
+        for count, (number, text) in enumerate(texts, start=1):
+            if on_read is not None and count % REPORTED_EVERY == 0:
+                on_read(file.position())
             yield Document(text, source, f"{path.name}:{number}")
+    if on_read is not None:
+        on_read(path.stat().st_size)
+
+
+@dataclass
+class _OpenFile:
+    """An open file that may be compressed."""
+
+    path: Path
+    stream: IO[bytes]
+    """Its content, unpacked."""
+    position: Callable[[], int]
+    """Returns how many of the stored bytes have been read."""
 
 
 def _format_of(path: Path) -> str:
@@ -143,45 +171,42 @@ def _format_of(path: Path) -> str:
 
 
 @contextmanager
-def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
+def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[_OpenFile]:
     """Open a file that may be compressed, or a span of its bytes."""
-    if span is not None:
-        with path.open("rb") as file:
-            file.seek(span[0])
-            yield io.BytesIO(file.read(span[1] - span[0]))
-    elif path.suffix == ".zst":
-        import pyarrow as pa
+    with path.open("rb") as raw:
+        if span is not None:
+            raw.seek(span[0])
+            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), raw.tell)
+        elif path.suffix.lower() == ".zst":
+            import pyarrow as pa
 
-        _check_start(path)
-        with pa.input_stream(str(path), compression="zstd") as stream:
-            yield cast(IO[bytes], stream)
-    elif path.suffix == ".gz":
-        _check_start(path)
-        with gzip.open(path, "rb") as unzipped:
-            yield cast(IO[bytes], unzipped)
-    else:
-        with path.open("rb") as file:
-            yield file
+            _check_start(path)
+            with pa.CompressedInputStream(raw, "zstd") as unpacked:
+                yield _OpenFile(path, cast(IO[bytes], unpacked), raw.tell)
+        elif path.suffix.lower() == ".gz":
+            _check_start(path)
+            with gzip.GzipFile(fileobj=raw) as unzipped:
+                yield _OpenFile(path, cast(IO[bytes], unzipped), raw.tell)
+        else:
+            yield _OpenFile(path, raw, raw.tell)
 
 
 def _check_start(path: Path) -> None:
     """Report what lies in the place of a compressed file."""
-    from claf2.runtime.files import find_substitute
-
     with path.open("rb") as file:
         substitute = find_substitute(file.read(256))
     if substitute is not None:
         raise DataError(path, substitute)
 
 
-def _read_lines(path: Path, span: tuple[int, int] | None = None) -> Iterator[tuple[int, str]]:
+def _read_lines(opened: _OpenFile) -> Iterator[tuple[int, str]]:
     """Stream the lines of a text file with their numbers, without the line feed or CRLF at their end.
 
     In contrast to ``readers.read_lines``, a carriage return inside a line is part of the text: rows of a table must not
     contain one, but found text does.
     """
-    with _open_bytes(path, span) as raw, decode_text(raw, path) as file:
-        for number, line in enumerate(_bounded_lines(path, file), start=1):
+    with decode_text(opened.stream, opened.path) as file:
+        for number, line in enumerate(_bounded_lines(opened.path, file), start=1):
             yield number, line.rstrip("\r\n")
 
 
@@ -194,14 +219,14 @@ def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _read_blocks(path: Path, span: tuple[int, int] | None) -> Iterator[tuple[int, str]]:
+def _read_blocks(file: _OpenFile) -> Iterator[tuple[int, str]]:
     """Stream the blocks of lines between blank lines, each with the number of its first line."""
     block: list[str] = []
     size = first = 0
-    for number, line in _read_lines(path, span):
+    for number, line in _read_lines(file):
         if "\0" in line:
             hint = "it is binary, or text in UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
-            raise DataError(path, "contains a NUL character", line=number, hint=hint)
+            raise DataError(file.path, "contains a NUL character", line=number, hint=hint)
         if block and (not line or line.isspace() or size + len(line) >= LONGEST_DOCUMENT):
             yield first, "\n".join(block)
             block, size = [], 0
@@ -213,17 +238,17 @@ def _read_blocks(path: Path, span: tuple[int, int] | None) -> Iterator[tuple[int
         yield first, "\n".join(block)
 
 
-def _read_json_lines(path: Path, text_field: str, span: tuple[int, int] | None) -> Iterator[tuple[int, str]]:
-    for number, line in _read_lines(path, span):
+def _read_json_lines(file: _OpenFile, text_field: str) -> Iterator[tuple[int, str]]:
+    for number, line in _read_lines(file):
         if not line or line.isspace():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(path, f"not valid JSON: {error}", line=number) from error
+            raise DataError(file.path, f"not valid JSON: {error}", line=number) from error
         if not isinstance(row, dict):
-            raise DataError(path, f"expected a JSON object, got {type(row).__name__}", line=number)
-        yield number, _text_of(path, number, row, text_field)
+            raise DataError(file.path, f"expected a JSON object, got {type(row).__name__}", line=number)
+        yield number, _text_of(file.path, number, row, text_field)
 
 
 def _text_of(path: Path, number: int, row: Mapping[str, Any], text_field: str) -> str:
@@ -242,30 +267,35 @@ def _text_of(path: Path, number: int, row: Mapping[str, Any], text_field: str) -
     return text
 
 
-def _read_parquet(path: Path, text_field: str) -> Iterator[tuple[int, str]]:
-    import pyarrow as pa
+def _read_parquet(opened: _OpenFile, text_field: str) -> Iterator[tuple[int, str]]:
     import pyarrow.parquet as pq
 
+    path, size = opened.path, opened.path.stat().st_size
     _check_start(path)
     with tempfile.TemporaryFile(prefix="claf2-") as copy:
         # Parquet is read from its end, which a compressed file cannot do.
-        file: Any = str(path)
-        if path.suffix in COMPRESSED:
-            with _open_bytes(path) as raw:
-                shutil.copyfileobj(raw, copy)
+        file: Any = opened.stream
+        if path.suffix.lower() in COMPRESSED:
+            shutil.copyfileobj(opened.stream, copy)
             file = copy
         with pq.ParquetFile(file) as table:
-            columns = table.schema_arrow.names
-            if text_field not in columns:
-                raise DataError(path, f"no column {text_field!r}", hint=nearest(text_field, columns))
-            kind = table.schema_arrow.field(text_field).type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-                raise DataError(path, f"the column {text_field!r} is {kind}, not a string")
-            number = 0
+            _check_column(path, table.schema_arrow, text_field)
+            rows, number = max(1, table.metadata.num_rows), 0
+            opened.position = lambda: size * number // rows
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=[text_field]):
                 for text in batch.column(0).to_pylist():
                     number += 1
                     yield number, text or ""
+
+
+def _check_column(path: Path, schema: pa.Schema, name: str) -> None:
+    import pyarrow as pa
+
+    if name not in schema.names:
+        raise DataError(path, f"no column {name!r}", hint=nearest(name, schema.names))
+    kind = schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise DataError(path, f"the column {name!r} is {kind}, not a string")
 
 
 @contextmanager
@@ -290,7 +320,7 @@ def _report_damage(path: Path) -> Iterator[None]:
 def _find_undecodable_line(path: Path) -> int | None:
     """Return the number of the first line that is not in UTF-8; the decoder knows only its position in a block."""
     with _open_bytes(path) as file:
-        for number, line in enumerate(iter(file.readline, b""), start=1):
+        for number, line in enumerate(iter(file.stream.readline, b""), start=1):
             try:
                 line.decode()
             except UnicodeDecodeError:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from claf2.corpus.batches import InputLayout, MaskDraws
 from claf2.corpus.corpus import Corpus
-from claf2.corpus.order import shard_order, unread_spans, window_bounds
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import Phase
+from claf2.corpus.windows import Windows
 from claf2.data.batch import Batch
 from claf2.errors import ConfigError, DataError
-from claf2.runtime.seed import generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,23 +31,75 @@ class _Step:
     rows: Rows
 
 
-@dataclass
-class _Position:
-    """A place in the endless sequence of rows: inside a window of an epoch."""
+class _Reader:
+    """A place in the endless sequence of rows: inside a window of an epoch.
 
-    epoch: int = 0
-    window: int = 0
-    offset: int = 0
-    recut: Rows | None = None
-    """The rows of the window, where a change of length has divided them anew."""
-    recuts: int = 0
-    """How often it has."""
+    Args:
+        windows: the windows of the run.
+        pool: prepares the next window in the background; ``None``: nothing does.
+    """
 
-    def enter_next(self, windows: int) -> None:
-        """Move to the start of the next window."""
-        self.window, self.offset, self.recut, self.recuts = self.window + 1, 0, None, 0
-        if self.window == windows:
-            self.epoch, self.window = self.epoch + 1, 0
+    def __init__(self, windows: Windows, pool: ThreadPoolExecutor | None) -> None:
+        self._windows = windows
+        self._pool = pool
+        self._epoch = self._window = self._offset = 0
+        self._length = 0
+        self._recut: Rows | None = None  # the rest of the window, where a change of length has divided it anew
+        self._recuts = 0
+
+    def skip(self, rows: int, length: int) -> None:
+        """Move over some rows of this length. The numbers of rows suffice for that.
+
+        Raises:
+            DataError: if there are no rows at all.
+        """
+        if length != self._length:
+            self._change_length(length)
+        barren = self._epoch
+        while True:
+            size = self._size()
+            if rows < size - self._offset:
+                self._offset += rows
+                return
+            rows -= size - self._offset
+            barren = self._epoch if size else barren
+            self._enter_next_window()
+            if self._epoch > barren + self._windows.patience():
+                raise DataError("corpus", "contains no rows", hint="check the files and the weights of its sources")
+
+    def take(self, count: int) -> Rows:
+        """Return the next rows, and move over them."""
+        parts = []
+        while count:
+            part = self._rows().take(slice(self._offset, self._offset + count))
+            parts.append(part)
+            count -= len(part)
+            self.skip(len(part), self._length)
+        return Rows.concatenate(parts)
+
+    def _change_length(self, length: int) -> None:
+        """Divide what has not been read of the window into rows of another length."""
+        if self._recut is not None or self._offset > 0:
+            unread = self._rows().take(slice(self._offset, None))
+            self._recuts += 1
+            self._recut = self._windows.recut(unread, (self._epoch, self._window, self._recuts), length)
+            self._offset = 0
+        self._length = length
+
+    def _rows(self) -> Rows:
+        if self._recut is not None:
+            return self._recut
+        return self._windows.rows(self._epoch, self._window, self._length, self._pool)
+
+    def _size(self) -> int:
+        if self._recut is not None:
+            return len(self._recut)
+        return self._windows.size(self._epoch, self._window, self._length)
+
+    def _enter_next_window(self) -> None:
+        self._window, self._offset, self._recut, self._recuts = self._window + 1, 0, None, 0
+        if self._window >= self._windows.count(self._epoch):
+            self._epoch, self._window = self._epoch + 1, 0
 
 
 class CorpusStream:
@@ -84,8 +135,6 @@ class CorpusStream:
         workers: int = 1,
         max_tokens: int | None = None,
     ) -> None:
-        import numpy as np
-
         ends = [phase.until for phase in phases]
         if not ends or ends != sorted(set(ends)):
             raise ConfigError("phases", f"must end one after another, got the steps {ends}")
@@ -98,9 +147,6 @@ class CorpusStream:
         self._workers = workers
         self._max_tokens = max_tokens
         self._layout = InputLayout(corpus.tokenizer, corpus.instances)
-        self._weights = np.array([corpus.section.sources[block.source].weight for block in corpus.blocks], float)
-        self._orders: dict[int, np.ndarray] = {}
-        self._windows: dict[tuple[int, int, int], Rows] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,120 +161,44 @@ class CorpusStream:
             start: the first step to yield.
             paused: has no effect, since there is one task.
         """
-        steps = self._steps(epoch * self.steps_per_epoch + start)
+        first = epoch * self.steps_per_epoch + start
+        windows = Windows(
+            self._corpus,
+            seed=self._seed,
+            special_tokens=self._layout.special_tokens,
+            share=self._rank / self._world_size,
+        )
         if self._workers == 0:
-            yield from ((self._task, self._load(step)) for step in steps)
+            yield from ((self._task, self._load(step)) for step in self._steps(first, windows, None))
             return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="claf2-batch") as pool:
+        # One thread more, which prepares the next window.
+        with ThreadPoolExecutor(self._workers + 1, thread_name_prefix="claf2-batch") as pool:
             pending: deque[Future[list[Batch]]] = deque()
             try:
-                for step in steps:
+                for step in self._steps(first, windows, pool):
                     pending.append(pool.submit(self._load, step))
                     if len(pending) > 2 * self._workers:
                         yield self._task, pending.popleft().result()
                 while pending:
                     yield self._task, pending.popleft().result()
             finally:
+                windows.stop()
                 for future in pending:
                     future.cancel()
 
-    def _steps(self, start: int) -> Iterator[_Step]:
+    def _steps(self, start: int, windows: Windows, pool: ThreadPoolExecutor | None) -> Iterator[_Step]:
         """Yield the rows of each step from ``start`` on."""
-        position, begin, length = _Position(), 0, 0
+        reader = _Reader(windows, pool)
+        begin = 0
         for phase in self._phases:
-            if length not in (0, phase.max_seq_length):
-                self._change_length(position, length, phase.max_seq_length)
-            length = phase.max_seq_length
             if start >= phase.until:
-                self._skip(position, (phase.until - begin) * phase.batch_size, length)
+                reader.skip((phase.until - begin) * phase.batch_size, phase.max_seq_length)
             else:
                 first = max(start, begin)
-                self._skip(position, (first - begin) * phase.batch_size, length)
+                reader.skip((first - begin) * phase.batch_size, phase.max_seq_length)
                 for step in range(first, phase.until):
-                    yield _Step(step, length, self._take(position, phase.batch_size, length))
+                    yield _Step(step, phase.max_seq_length, reader.take(phase.batch_size))
             begin = phase.until
-
-    def _skip(self, position: _Position, rows: int, length: int) -> None:
-        """Move a position over some rows. It never stays at the end of a window."""
-        barren = position.epoch
-        while True:
-            size = self._window_size(position, length)
-            if rows < size - position.offset:
-                position.offset += rows
-                return
-            rows -= size - position.offset
-            barren = position.epoch if size else barren
-            position.enter_next(len(self._bounds(position.epoch)))
-            if position.epoch > barren + self._patience():
-                raise DataError("corpus", "contains no rows", hint="check the weights and the files of its sources")
-
-    def _patience(self) -> int:
-        """Return how many epochs without a row there may be: a source with a small weight is absent from most."""
-        positive = self._weights[self._weights > 0]
-        return 1 + int(1 / positive.min()) if len(positive) else 0
-
-    def _take(self, position: _Position, count: int, length: int) -> Rows:
-        """Return the next rows, and move the position over them."""
-        parts = []
-        while count:
-            rows = self._window_rows(position, length)
-            part = rows.take(slice(position.offset, position.offset + count))
-            parts.append(part)
-            count -= len(part)
-            self._skip(position, len(part), length)
-        return Rows.concatenate(parts)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            self._orders = {epoch: shard_order(self._weights, self._seed, epoch)}
-        return self._orders[epoch]
-
-    def _bounds(self, epoch: int) -> list[tuple[int, int]]:
-        return window_bounds(len(self._order(epoch)), self._corpus.section.window, epoch)
-
-    def _window_shards(self, position: _Position) -> list[int]:
-        first, after = self._bounds(position.epoch)[position.window]
-        shards: list[int] = self._order(position.epoch)[first:after].tolist()
-        return shards
-
-    def _window_size(self, position: _Position, length: int) -> int:
-        if position.recut is not None:
-            return len(position.recut)
-        room = length - self._layout.special_tokens
-        return sum(self._corpus.row_count(shard, room) for shard in self._window_shards(position))
-
-    def _window_rows(self, position: _Position, length: int) -> Rows:
-        """Return all rows of a window, shuffled."""
-        if position.recut is not None:
-            return position.recut
-        key = (position.epoch, position.window, length)
-        if key not in self._windows:
-            room = length - self._layout.special_tokens
-            shards = self._window_shards(position)
-            rows = Rows.concatenate([_of_shard(self._corpus.rows(shard, room), shard) for shard in shards])
-            self._windows = {key: self._shuffle(rows, position, length)}
-        return self._windows[key]
-
-    def _shuffle(self, rows: Rows, position: _Position, length: int) -> Rows:
-        rng = generator(self._seed, "rows", position.epoch, position.window, length, position.recuts)
-        return self._corpus.instances.arrange(rows.take(rng.permutation(len(rows))), rng)
-
-    def _change_length(self, position: _Position, old: int, new: int) -> None:
-        """Divide the unread text of the current window into rows of another length."""
-        import numpy as np
-
-        if position.recut is None and position.offset == 0:
-            return
-        rows = self._window_rows(position, old).take(slice(position.offset, None))
-        room = new - self._layout.special_tokens
-        parts = []
-        for shard in np.unique(rows.shards).tolist():
-            own = rows.shards == shard
-            spans = unread_spans(rows.starts[own], rows.ends[own])
-            parts.append(_of_shard(self._corpus.cut(shard, spans, room), shard))
-        position.recuts += 1
-        position.offset = 0
-        position.recut = self._shuffle(Rows.concatenate(parts), position, new)
 
     def _load(self, step: _Step) -> list[Batch]:
         """Return this process's micro-batches of a step."""
@@ -248,7 +218,3 @@ class CorpusStream:
                 step.rows.take(rows), self._corpus.shard, step.length, self._corpus.masks, own, step.step
             )
         )
-
-
-def _of_shard(rows: Rows, shard: int) -> Rows:
-    return replace(rows, shards=rows.shards + shard)

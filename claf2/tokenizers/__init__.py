@@ -102,6 +102,11 @@ class Tokenizer(ABC):
 
     @property
     @abstractmethod
+    def entries(self) -> dict[str, int]:
+        """The vocabulary: entry → id, added tokens included. Each access copies it."""
+
+    @property
+    @abstractmethod
     def digest(self) -> str:
         """The SHA-256 of everything that determines the ids. Tokenizers with equal digests return equal ids."""
 

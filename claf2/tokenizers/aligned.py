@@ -66,6 +66,10 @@ class AlignedTokenizer(Tokenizer):
         return len(self._wrapped)
 
     @property
+    def entries(self) -> dict[str, int]:
+        return dict(self._wrapped.get_vocab())
+
+    @property
     def digest(self) -> str:
         # Paths of vocabulary files are left out: their content is in the vocabulary, and a moved model is the same one.
         settings = {name: repr(value) for name, value in self._wrapped.init_kwargs.items() if "file" not in name}

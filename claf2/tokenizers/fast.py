@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import (
+    METASPACE,
     SPECIALS,
     Encoding,
     FlatEncoding,
@@ -72,6 +73,10 @@ class FastTokenizer(Tokenizer):
     @property
     def vocab_size(self) -> int:
         return len(self._wrapped)
+
+    @property
+    def entries(self) -> dict[str, int]:
+        return dict(self._wrapped.get_vocab())
 
     @property
     def digest(self) -> str:
@@ -230,6 +235,9 @@ def compose_tokenizer(
     subword_tokenizer: SubwordTokenizer,
     texts: Callable[[], Iterable[str]] | None,
     max_length: int,
+    *,
+    alphabet: Iterable[str] | None = None,
+    boundary: str | None = None,
 ) -> FastTokenizer:
     """Compose a word and a subword tokenizer, with BERT's special tokens around the text.
 
@@ -238,6 +246,10 @@ def compose_tokenizer(
         subword_tokenizer: splits words into pieces.
         texts: returns the texts to learn a vocabulary from, if ``subword_tokenizer`` names no file.
         max_length: the ``model_max_length`` of the `transformers` tokenizer, in tokens.
+        alphabet: the characters of a learned vocabulary; ``None``: all of the texts.
+        boundary: a character that no learned piece may span, and which is removed from the texts; ``None``: there is
+            none. It marks boundaries inside words, such as those of morphemes, that are unknown when the tokenizer is
+            used.
 
     Raises:
         Claf2Error: if there is neither a vocabulary nor a text to learn one from.
@@ -250,7 +262,7 @@ def compose_tokenizer(
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts)
+        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts, alphabet, boundary)
         model = subword_tokenizer.learn(bpe, texts)
     else:
         name = subword_tokenizers.name_of(type(subword_tokenizer))
@@ -279,13 +291,26 @@ def compose_tokenizer(
     return FastTokenizer(wrapped, None if word_tokenizer.is_serializable else pretokenization)
 
 
-def _learn_bpe(pretokenization: PreTokenization, size: int, texts: Callable[[], Iterable[str]]) -> Backend:
+def _learn_bpe(
+    pretokenization: PreTokenization,
+    size: int,
+    texts: Callable[[], Iterable[str]],
+    alphabet: Iterable[str] | None,
+    boundary: str | None,
+) -> Backend:
     """Return a tokenizer of ``size`` entries with byte-pair merges learned from texts."""
     from tokenizers import Tokenizer as Backend
-    from tokenizers import models, trainers
+    from tokenizers import models, pre_tokenizers, trainers
 
     backend = Backend(models.BPE(unk_token="[UNK]"))
     pretokenization.apply(backend)
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
+    if boundary is not None:
+        # After the "▁", so that it stands in front of words only, and not of what follows a boundary.
+        split = pre_tokenizers.Split(boundary, "removed")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, split])
+    # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
+    letters = None if alphabet is None else sorted({*alphabet, METASPACE})
+    limits = {} if letters is None else {"initial_alphabet": letters, "limit_alphabet": len(letters)}
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False, **limits)
     backend.train_from_iterator(texts(), trainer)
     return backend

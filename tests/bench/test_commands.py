@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import claf2
-from claf2.cli.bench import _parse_seeds, bench_report, bench_run, compare_command, gate_command
+from claf2.cli.bench import parse_seeds, bench_report, bench_run, compare_command, gate_command
 from claf2.errors import RunError
 
 COMMANDS = {
@@ -43,14 +43,14 @@ def test_every_option_is_documented() -> None:
 
 
 def test_seeds_are_lists_and_ranges() -> None:
-    assert _parse_seeds("3,1-2,2") == [3, 1, 2]
+    assert parse_seeds("3,1-2,2") == [3, 1, 2]
     for wrong in ("", "x", "2-1", "1-", "-1", "1,,2", "1" * 30):
         with pytest.raises(RunError, match="write 1,2,3 or 1-3"):
-            _parse_seeds(wrong)
-    assert len(_parse_seeds("1-1000")) == 1000
+            parse_seeds(wrong)
+    assert len(parse_seeds("1-1000")) == 1000
     for many in ("1-1001", "1-99999999999999999", "0-998,5000-5001", f"1-{'9' * 18}"):
         with pytest.raises(RunError, match="more than 1000 seeds; name fewer"):
-            _parse_seeds(many)
+            parse_seeds(many)
 
 
 @pytest.mark.parametrize(("given", "shown"), [([], "seeds: 1, 2, 3\n"), (["--seeds", "3"], "seeds: 3\n")])

@@ -28,5 +28,5 @@ class FullSentences(Instances):
         limits = np.searchsorted(units.spans, units.spans, side="right")
         separators = np.zeros(len(units), np.int64)
         separators[1:] = units.documents[1:] != units.documents[:-1]
-        first, after = pack_units(units, room, limits, separators)
+        first, after = pack_units(units, room, limits, separators=separators)
         return Rows.of_units(units, first[:, None], after[:, None])

@@ -20,7 +20,7 @@ from claf2.registry import LARGEST, Component, Registry
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DRAWS", "Masks", "StepSchedule", "TokenGrid", "masks", "register_masks", "value_at"]
+__all__ = ["DRAWS", "Masks", "StepSchedule", "TokenGrid", "UnitMasks", "masks", "register_masks", "value_at"]
 
 DRAWS = 4
 """The random numbers per token: which units are chosen, what replaces a token, by which token, and how long a unit
@@ -78,6 +78,7 @@ class Masks(Component, ABC):
     update_every: int = Field(default=1, ge=1, le=LARGEST)
     """The steps between two updates of what follows a schedule."""
 
+    @abstractmethod
     def select(self, grid: TokenGrid, step: int) -> np.ndarray:
         """Return which tokens are chosen at a step, (B, L).
 
@@ -85,6 +86,20 @@ class Masks(Component, ABC):
             grid: the rows.
             step: the number of the optimizer step, from 0.
         """
+
+    def rate_at(self, step: int) -> float:
+        """Return the share of tokens that are chosen at a step."""
+        return value_at(self.rate, self.updated(step))
+
+    def updated(self, step: int) -> int:
+        """Return the step of the last update of what follows a schedule."""
+        return step - step % self.update_every
+
+
+class UnitMasks(Masks, ABC):
+    """Masks that divide a row into units, which are chosen as a whole."""
+
+    def select(self, grid: TokenGrid, step: int) -> np.ndarray:
         import numpy as np
 
         begins = self.unit_starts(grid)
@@ -94,10 +109,6 @@ class Masks(Component, ABC):
             chance = np.take_along_axis(chance, np.cumsum(begins, axis=1, dtype=np.int64), axis=1)
         selected: np.ndarray = (chance < int(self.rate_at(step) * TWO_32)) & grid.maskable
         return selected
-
-    def rate_at(self, step: int) -> float:
-        """Return the share of tokens that are chosen at a step."""
-        return value_at(self.rate, step - step % self.update_every)
 
     @abstractmethod
     def unit_starts(self, grid: TokenGrid) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claf2.corpus.encoding import BEGINS_EOJEOL
-from claf2.corpus.masks import Masks, TokenGrid, register_masks
+from claf2.corpus.masks import TokenGrid, UnitMasks, register_masks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ __all__ = ["EojeolMasks"]
 
 
 @register_masks("eojeol")
-class EojeolMasks(Masks):
+class EojeolMasks(UnitMasks):
     """All tokens between two white spaces are chosen together: in Korean an eojeol, a word with its particles and the
     punctuation beside it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claf2.corpus.masks import Masks, TokenGrid, register_masks
+from claf2.corpus.masks import TokenGrid, UnitMasks, register_masks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ __all__ = ["TokenMasks"]
 
 
 @register_masks("token")
-class TokenMasks(Masks):
+class TokenMasks(UnitMasks):
     """Each token is chosen on its own."""
 
     def unit_starts(self, grid: TokenGrid) -> np.ndarray | None:

@@ -1,0 +1,350 @@
+"""A smaller model with the same answers: the entries that texts do not use are removed from vocabulary and weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claf2.corpus.sources import TextSource, read_documents, source_files
+from claf2.errors import DataError, ModelError, RunError
+from claf2.models.source import resolve_model
+from claf2.runtime.files import create_dir_atomic, default_cache_dir, read_json, write_json
+from claf2.runtime.model_files import reading_model
+from claf2.tokenizers import Tokenizer
+from claf2.tokenizers.build import load_tokenizer
+from claf2.vocabulary.bench import UNLIMITED, encode_bare
+from claf2.vocabulary.progress import show_progress
+from claf2.vocabulary.tokenizer_file import complete_entries, renumber, trim_tokenizer_file, vocabulary_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["RECORD_NAME", "TrimResult", "trim_model"]
+
+logger = logging.getLogger("claf2")
+
+RECORD_NAME = "trimmed.json"
+"""The file that says which ids were kept, and what was compared."""
+
+EMBEDDINGS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight", "wte.weight", "shared.weight")
+"""The names of weights with one row per entry, by their ends: the embeddings of the input,"""
+PREDICTIONS = ("decoder.weight", "decoder.bias", "predictions.bias", "lm_head.weight", "lm_head.bias")
+"""and the predictions of masked tokens."""
+
+COPIED = ("README*", "LICENSE*", "NOTICE*", "modules.json", "*sentence*.json", "1_*")
+"""Other files of a model that stay as they are, among them those of sentence-transformers."""
+
+HELD_OUT = 20
+"""One of so many documents is held out, to see what the trimmed vocabulary makes of new text."""
+COMPARED = 32
+"""The number of held-out texts for which the outputs of both models are compared."""
+COMPARED_CHARACTERS = 500
+"""How much of each of these texts is used."""
+MAX_DIFFERENCE = 1e-4
+"""The largest difference of outputs that the rounding of another order of summation can explain."""
+TEXTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class TrimResult:
+    """What a trimmed model keeps of its original."""
+
+    entries_before: int
+    entries: int
+    parameters_before: int
+    parameters: int
+    bytes_before: int
+    """The size of the weights on disk, in bytes."""
+    bytes: int
+    held_out_tokens: int
+    """The tokens of held-out texts under the old vocabulary,"""
+    held_out_tokens_kept: int
+    """those of them whose entries were kept,"""
+    held_out_tokens_after: int
+    """and the tokens under the new vocabulary."""
+    compared_texts: int
+    """The texts on which both models were compared,"""
+    equal_texts: int
+    """and those with equal tokens, on which the outputs are compared."""
+    largest_difference: float
+    """Between an output of the model and of its original: the last hidden states."""
+
+
+def trim_model(
+    name: str,
+    sources: Sequence[TextSource],
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    min_count: int = 1,
+    size: int | None = None,
+) -> TrimResult:
+    """Write a model without the entries that texts do not use.
+
+    The model and the original give the same outputs for every text whose tokens were all kept. A text with removed
+    entries is spelled with smaller ones.
+
+    Args:
+        name: a folder, an archive, a URL or a hub id.
+        sources: the texts. Their weights are not used.
+        folder: the new folder.
+        data_dir: the folder that relative paths of sources start from.
+        min_count: how often an entry must occur in the texts to be kept.
+        size: the most entries that are kept because they occur, most frequent first; ``None``: all of them.
+
+    Raises:
+        ModelError: if the model cannot be read or trimmed, or the outputs differ.
+        DataError: if a text cannot be read.
+        RunError: if the folder exists.
+    """
+    if folder.exists():
+        raise RunError(f"{folder}: exists; choose another folder")
+    files = [source_files(source, data_dir) for source in sources]
+    original = _resolve_folder(name)
+    tokenizer, state, settings = _read_tokenizer(original)
+    counts, letters, held_out = _count_tokens(tokenizer, sources, files)
+    names = {number: entry for entry, number in vocabulary_of(state).items()}
+    # Ties are broken by the id, which does not depend on the order of the texts.
+    frequent = sorted((number for number in counts if counts[number] >= min_count), key=lambda n: (-counts[n], n))
+    kept = complete_entries(state, (names[number] for number in frequent[:size]), letters)
+    new_ids = renumber(state, kept)
+    results: list[TrimResult] = []
+
+    def fill(target: Path) -> None:
+        write_json(target / "tokenizer.json", trim_tokenizer_file(state, kept, new_ids))
+        write_json(target / "tokenizer_config.json", _renumber_added(settings, new_ids))
+        weights = _write_weights(original, target, new_ids)
+        _write_config(original, target, new_ids)
+        for pattern in COPIED:
+            for path in original.glob(pattern):
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
+        trimmed = load_tokenizer(target)
+        results.append(_compare(original, target, tokenizer, trimmed, new_ids, held_out, weights))
+        record = {"model": name, "min_count": min_count, "size": size, "kept_ids": list(new_ids)}
+        write_json(target / RECORD_NAME, {**asdict(results[0]), **record})
+
+    create_dir_atomic(folder, fill)
+    return results[0]
+
+
+def _resolve_folder(name: str) -> Path:
+    """Return the local folder of a model; one on the hub is downloaded."""
+    source = resolve_model(name, cache=default_cache_dir())
+    if isinstance(source, Path):
+        return source
+    from huggingface_hub import snapshot_download
+
+    with reading_model(source, "cannot be downloaded", hint="give its folder, or check the name and the network"):
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model", "*.txt"]))
+
+
+def _read_tokenizer(original: Path) -> tuple[Tokenizer, dict[str, Any], dict[str, Any]]:
+    """Return the tokenizer of a model, and the content of its tokenizer.json and tokenizer_config.json."""
+    tokenizer = load_tokenizer(original)
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer.save(Path(temporary))
+        if not (Path(temporary) / "tokenizer.json").is_file():
+            raise ModelError(f"{original}: its tokenizer runs in Python and has no tokenizer.json, so it cannot be trimmed")
+        state = json.loads((Path(temporary) / "tokenizer.json").read_text(encoding="utf-8"))
+        settings = read_json(Path(temporary) / "tokenizer_config.json")
+    return tokenizer, state, settings
+
+
+def _count_tokens(
+    tokenizer: Tokenizer, sources: Sequence[TextSource], files: Sequence[Sequence[Path]]
+) -> tuple[Counter[int], set[str], list[str]]:
+    """Return how often each id occurs, the characters of the texts, and the documents that were held out."""
+    counts: Counter[int] = Counter()
+    letters = {chr(number) for number in range(33, 127)}
+    held_out: list[str] = []
+    for batch in _batches(sources, files, held_out):
+        for text in batch:
+            letters.update(text)
+        for ids in encode_bare(tokenizer, batch):
+            counts.update(ids)
+    if not counts or not held_out:
+        raise DataError(sources[0].path, f"too few documents: one in {HELD_OUT} is held out to measure on")
+    return counts, letters, held_out
+
+
+def _batches(
+    sources: Sequence[TextSource], files: Sequence[Sequence[Path]], held_out: list[str]
+) -> Iterator[list[str]]:
+    """Yield the documents in batches, without those that are held out."""
+    batch: list[str] = []
+    done = 0
+    with show_progress("counting tokens", sum(path.stat().st_size for paths in files for path in paths), "B") as progress:
+        for source, paths in zip(sources, files, strict=True):
+            for path in paths:
+                for document in read_documents(path, text_field=source.text_field):
+                    digest = blake2b(document.id.encode(), digest_size=8).digest()
+                    if int.from_bytes(digest, "big") % HELD_OUT == 0 and document.text:
+                        held_out.append(document.text)
+                        continue
+                    batch.append(document.text)
+                    if len(batch) == TEXTS_AT_ONCE:
+                        yield batch
+                        batch = []
+                done += path.stat().st_size
+                progress.update(done)
+    if batch:
+        yield batch
+
+
+def _renumber_added(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return the content of tokenizer_config.json with the new ids of added tokens."""
+    if "added_tokens_decoder" not in settings:
+        return settings
+    added = {str(new_ids[int(number)]): token for number, token in settings["added_tokens_decoder"].items()}
+    return {**settings, "added_tokens_decoder": added}
+
+
+def _write_config(original: Path, target: Path, new_ids: Mapping[int, int]) -> None:
+    """Write config.json, and generation_config.json if there is one, with the new size and ids."""
+    for name in ("config.json", "generation_config.json"):
+        if not (original / name).is_file():
+            continue
+        config = read_json(original / name)
+        if "vocab_size" in config:
+            config["vocab_size"] = len(new_ids)
+        for key, value in config.items():
+            if key.endswith("_token_id") and isinstance(value, int):
+                config[key] = new_ids.get(value)
+            elif key.endswith("_token_id") and isinstance(value, list):
+                config[key] = [new_ids[number] for number in value if number in new_ids]
+        write_json(target / name, config)
+
+
+@dataclass(frozen=True)
+class _WeightSizes:
+    """The size of weights before and after trimming, in numbers and in bytes."""
+
+    parameters_before: int
+    parameters: int
+    bytes_before: int
+    bytes: int
+
+
+def _write_weights(original: Path, target: Path, new_ids: Mapping[int, int]) -> _WeightSizes:
+    """Write the weights with the kept rows alone.
+
+    Raises:
+        ModelError: if there are no weights, or it is unclear which of them have one row per entry.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    config = read_json(original / "config.json")
+    rows = config.get("vocab_size")
+    weights = _read_weights(original)
+    before = sum(tensor.numel() for tensor in weights.values()), _count_bytes(weights)
+    kept = torch.tensor(list(new_ids))
+    trimmed = {}
+    for name, tensor in weights.items():
+        is_by_entry = tensor.dim() > 0 and tensor.shape[0] == rows and name.endswith((*EMBEDDINGS, *PREDICTIONS))
+        trimmed[name] = tensor[kept].contiguous() if is_by_entry else tensor.contiguous()
+    if not any(name.endswith(EMBEDDINGS) and weights[name].shape[0] == rows for name in weights):
+        raise ModelError(f"{original}: no weights of {rows} word embeddings found, so it cannot be trimmed")
+    others = [number for key, number in config.items() if key != "vocab_size" and isinstance(number, int)]
+    unclear = [
+        name
+        for name, tensor in weights.items()
+        if tensor.dim() > 0 and tensor.shape[0] == rows and trimmed[name] is tensor and rows not in others
+    ]
+    if unclear:
+        raise ModelError(f"{original}: {unclear[0]} has {rows} rows like the vocabulary, but is unknown to claf2 vocab trim")
+    save_file(trimmed, target / "model.safetensors", metadata={"format": "pt"})
+    return _WeightSizes(before[0], sum(tensor.numel() for tensor in trimmed.values()), before[1], _count_bytes(trimmed))
+
+
+def _count_bytes(weights: Mapping[str, torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+
+
+def _read_weights(original: Path) -> dict[str, torch.Tensor]:
+    import torch
+    from safetensors.torch import load_file
+
+    files = sorted(original.glob("model*.safetensors")) or sorted(original.glob("pytorch_model*.bin"))
+    if not files:
+        raise ModelError(f"{original}: has no weights: neither model.safetensors nor pytorch_model.bin")
+    weights: dict[str, torch.Tensor] = {}
+    with reading_model(original, "its weights cannot be read", "*.safetensors", "*.bin", hint="download it again"):
+        for file in files:
+            if file.suffix == ".safetensors":
+                weights |= load_file(file)
+            else:
+                weights |= torch.load(file, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _compare(
+    original: Path,
+    target: Path,
+    before: Tokenizer,
+    after: Tokenizer,
+    new_ids: Mapping[int, int],
+    held_out: Sequence[str],
+    weights: _WeightSizes,
+) -> TrimResult:
+    """Compare tokens and outputs of the two models on held-out texts.
+
+    Raises:
+        ModelError: if the outputs for equal tokens differ.
+    """
+    tokens = kept = tokens_after = 0
+    for start in range(0, len(held_out), TEXTS_AT_ONCE):
+        batch = held_out[start : start + TEXTS_AT_ONCE]
+        for ids in encode_bare(before, batch):
+            tokens += len(ids)
+            kept += sum(number in new_ids for number in ids)
+        tokens_after += sum(map(len, encode_bare(after, batch)))
+    texts = [text[:COMPARED_CHARACTERS] for text in held_out[:COMPARED]]
+    pairs = []
+    for text in texts:
+        ((old,),), ((new,),) = (side.encode([text], max_length=UNLIMITED) for side in (before, after))
+        if [new_ids.get(number) for number in old.ids] == new.ids:
+            pairs.append((old.ids, new.ids))
+    difference = _largest_difference(original, target, pairs)
+    if difference > MAX_DIFFERENCE:
+        raise ModelError(f"{original}: outputs of the trimmed model differ by {difference:.2g}; please report this model")
+    return TrimResult(
+        entries_before=before.vocab_size,
+        entries=after.vocab_size,
+        **asdict(weights),
+        held_out_tokens=tokens,
+        held_out_tokens_kept=kept,
+        held_out_tokens_after=tokens_after,
+        compared_texts=len(texts),
+        equal_texts=len(pairs),
+        largest_difference=difference,
+    )
+
+
+def _largest_difference(original: Path, target: Path, pairs: Sequence[tuple[list[int], list[int]]]) -> float:
+    """Return the largest difference of the last hidden states of two models, for pairs of equal inputs."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    with reading_model(original, "cannot be loaded", "*.safetensors", "*.bin", "config.json", hint="check its files"):
+        config = AutoConfig.from_pretrained(original)
+        models = [AutoModel.from_pretrained(path, dtype=torch.float32).eval() for path in (original, target)]
+    # An input that is too long is cut, special tokens at its end included, which changes nothing about the comparison.
+    limit = min(getattr(config, "max_position_embeddings", None) or 512, 512) - 2
+    largest = 0.0
+    with torch.inference_mode():
+        for inputs in pairs:
+            states = [
+                model(input_ids=torch.tensor([ids[:limit]])).last_hidden_state
+                for model, ids in zip(models, inputs, strict=True)
+            ]
+            largest = max(largest, float((states[0] - states[1]).abs().max()))
+    return largest
