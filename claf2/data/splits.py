@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from claf2.data.hub import download_split
 from claf2.data.samples import write_sample
@@ -16,31 +16,7 @@ from claf2.runtime.files import sha256
 from claf2.runtime.seed import generator
 from claf2.task import Task
 
-__all__ = ["Split", "SplitData", "locate_split"]
-
-
-class Split(Protocol):
-    """The examples of one split of a task."""
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-
-    @property
-    def path(self) -> Path:
-        """The file, or the first of several, for messages."""
-
-    def examples(self) -> Iterator[Example]:
-        """Stream the examples."""
-
-    def texts(self) -> Iterable[str]:
-        """Stream the texts of the examples."""
-
-    def sha256(self) -> str:
-        """Return the digest of the bytes."""
-
-    def identity(self) -> str:
-        """Return what distinguishes these examples from any others."""
+__all__ = ["SplitData", "locate_split"]
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from claf2.config import Experiment
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.section import CorpusSection
 from claf2.corpus.sources import TextSource, read_sources, source_files
-from claf2.data.splits import Split, SplitData, locate_split
+from claf2.data.features import FeatureSet
+from claf2.data.splits import SplitData, locate_split
 from claf2.errors import ConfigError
 from claf2.readers import Example, TextExample
 from claf2.registry import digest
 from claf2.runtime.files import sha256
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
+from claf2.training.trainers.pretrain import PretrainTrainer
 
-__all__ = ["CorpusText", "locate_corpus"]
+__all__ = ["AnySplit", "CorpusText", "HeldOutRows", "locate_corpus"]
 
 
 @dataclass(frozen=True)
 class CorpusText:
-    """The text that a run trains on: the split ``train`` of a task on a corpus."""
+    """The text that a run trains on: split ``train`` of a task on a corpus."""
 
     task: Task
     section: CorpusSection
@@ -46,21 +49,65 @@ class CorpusText:
             self.section, tokenizer, cache_dir=self.cache_dir, data_dir=self.data_dir, workers=max(1, workers)
         )
 
-    def examples(self) -> Iterator[Example]:
-        """Stream the documents."""
-        for document in read_sources(self.section.sources, self.data_dir):
-            yield TextExample(id=document.id, text_a=document.text)
-
-    def texts(self) -> Iterable[str]:
+    def texts(self) -> Iterator[str]:
+        """Stream the texts of the documents."""
         for document in read_sources(self.section.sources, self.data_dir):
             yield document.text
+
+    def identity(self) -> str:
+        """Return what distinguishes the text from any other."""
+        return f"{self.sha256()}:{self.task.identity()}"
 
     def sha256(self) -> str:
         """Return the digest of all files, in the order of their names."""
         return digest([[path.name, _file_digest(path, *_stamp(path))] for path in self.files])
 
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """The rows of documents that are held out of a corpus, with the same masks at each evaluation."""
+
+    text: CorpusText
+    max_seq_length: int
+
+    @property
+    def task(self) -> Task:
+        return self.text.task
+
+    @property
+    def path(self) -> Path:
+        return self.text.path
+
+    def features(self, tokenizer: Tokenizer) -> FeatureSet:
+        """Return the rows as features, one example each."""
+        import numpy as np
+        import pyarrow as pa
+
+        rows = self.text.open(tokenizer, 0).valid_rows(self.max_seq_length).features
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        kinds = {name: pa.list_(pa.int32()) if isinstance(rows[0][name], list) else pa.int64() for name in columns}
+        table = pa.table({name: pa.array(column, kinds[name]) for name, column in columns.items()})
+        return FeatureSet(table, {"examples": len(rows), "features": len(rows)}, np.arange(len(rows)))
+
+    def examples(self, features: FeatureSet) -> list[Example]:
+        """Return an example for each row: its number, without the text."""
+        return [TextExample(id=str(row), text_a="") for row in range(len(features))]
+
+    def texts(self) -> Iterator[str]:
+        """Stream nothing: rows are token ids."""
+        return iter(())
+
     def identity(self) -> str:
-        return f"{self.sha256()}:{self.task.identity()}"
+        """Return what distinguishes the rows from any others."""
+        return f"{self.sha256()}:{self.task.identity()}:{self.max_seq_length}"
+
+    def sha256(self) -> str:
+        """Return the digest of the whole text, and of how much of it is held out."""
+        return digest([self.text.sha256(), self.text.section.valid_documents])
+
+
+AnySplit: TypeAlias = SplitData | CorpusText | HeldOutRows
+"""Where the data of a split comes from."""
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -74,7 +121,7 @@ def _file_digest(path: Path, size: int, modified: int) -> str:
     return sha256(path)
 
 
-def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, Split]:
+def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, AnySplit]:
     """Return the text of a task on a corpus, and the documents that it is evaluated on.
 
     ``train_file_path`` takes the place of the sources, and a generated sample that of both splits.
@@ -86,6 +133,7 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
     config = experiment.tasks[name]
     task, reader, section = config.task, config.data, config.corpus
     assert section is not None
+    assert isinstance(experiment.trainer, PretrainTrainer)
     if reader.source == "hub":
         problem = "a corpus is read from files"
         raise ConfigError("data_reader.source", problem, hint="use local, and name the files as sources")
@@ -98,6 +146,13 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
         section = section.model_copy(update={"sources": [TextSource(path=str(train.absolute()))]})
     text = CorpusText(task, section, data_dir.absolute(), cache)
     text.path  # noqa: B018  # an early error
-    if valid is not None:
-        return {"train": text, "valid": SplitData(task, valid)}
-    raise ConfigError("data_reader.valid_file_path", "nothing is held out", hint="set valid_documents")
+    path = f"data_reader.{reader.dataset}"
+    if reader.valid_file_path is None:
+        if not section.valid_documents:
+            problem = "no documents are held out for evaluation"
+            raise ConfigError(f"{path}.valid_documents", problem, hint="set it to 100 or more")
+        # The shortest rows, so that losses before and after a change of length can be compared.
+        shortest = min(phase.max_seq_length for phase in experiment.trainer.phases)
+        return {"train": text, "valid": HeldOutRows(text, shortest)}
+    assert valid is not None
+    return {"train": text, "valid": SplitData(task, valid)}

@@ -10,20 +10,20 @@ from typing import TypeAlias
 
 from claf2.config import Experiment
 from claf2.config.schema import DataReaderSection
-from claf2.data.splits import Split, SplitData, locate_split
+from claf2.data.splits import SplitData, locate_split
 from claf2.errors import ConfigError
-from claf2.runs.corpus_splits import locate_corpus
+from claf2.runs.corpus_splits import AnySplit, locate_corpus
 from claf2.runtime.files import default_cache_dir
 
 __all__ = ["TaskSplits", "cache_dir", "data_dir", "locate_splits"]
 
 logger = logging.getLogger("claf2")
 
-TaskSplits: TypeAlias = Mapping[str, Mapping[str, Split]]
+TaskSplits: TypeAlias = Mapping[str, Mapping[str, AnySplit]]
 """Task → split → where its examples come from."""
 
 
-def locate_splits(experiment: Experiment) -> dict[str, dict[str, Split]]:
+def locate_splits(experiment: Experiment) -> dict[str, dict[str, AnySplit]]:
     """Return where the training and validation examples of each task come from.
 
     Raises:
@@ -32,7 +32,7 @@ def locate_splits(experiment: Experiment) -> dict[str, dict[str, Split]]:
     return {task: _locate_task_splits(experiment, task) for task in experiment.tasks}
 
 
-def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, Split]:
+def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, AnySplit]:
     reader, task = experiment.tasks[name].data, experiment.tasks[name].task
     if experiment.tasks[name].corpus is not None:
         return locate_corpus(experiment, name, data_dir=data_dir(reader), cache=cache_dir(experiment))
@@ -55,7 +55,7 @@ def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, Split]:
         problem = f"task {task.name!r} has no validation file"
         hint = "set it to a file, or use part of the training file: --data_reader.valid_fraction 0.1"
         raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
-    splits: dict[str, Split] = {"train": SplitData(task, train_path), "valid": SplitData(task, valid_path)}
+    splits: dict[str, AnySplit] = {"train": SplitData(task, train_path), "valid": SplitData(task, valid_path)}
     # A validation file of the user's own replaces all of the task's.
     for split in task.files if reader.valid_file_path is None else ():
         path = locate(split, None) if split.startswith("valid_") else None

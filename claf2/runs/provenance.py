@@ -17,12 +17,12 @@ from huggingface_hub import try_to_load_from_cache
 
 import claf2
 from claf2.config.source import iter_leaves
-from claf2.data.splits import Split
 from claf2.errors import ChangedError, RunError
 from claf2.models import SCRATCH
 from claf2.models.encoder import stored_label_order
 from claf2.models.source import weights_digest
 from claf2.registry import ENTRY_POINTS
+from claf2.runs.locate import TaskSplits
 from claf2.runs.resolve import Run, split_name
 from claf2.runtime import distributed
 from claf2.runtime.device import select_device
@@ -74,7 +74,7 @@ REQUIRED: Mapping[str, type] = {
 """The entries of ``run.json`` without which a run cannot be repeated, and their types."""
 
 
-def collect_provenance(run: Run, data: Mapping[str, Mapping[str, Split]]) -> dict[str, Any]:
+def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
     """Return everything that a run's numbers depend on: the first part of ``run.json``, sufficient to repeat the run.
 
     Args:

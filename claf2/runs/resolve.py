@@ -18,7 +18,7 @@ from claf2.config import Experiment
 from claf2.data.batch import TaskDataset
 from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
-from claf2.data.splits import Split
+from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error, ConfigError, DataError
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
@@ -27,6 +27,7 @@ from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
 from claf2.readers import Example
+from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
@@ -89,12 +90,15 @@ class Run:
         """The run's folder."""
         return Path(self.experiment.trainer_config.log_dir)
 
-    def features(self, task: str, data: Split) -> FeatureSet:
+    def features(self, task: str, data: AnySplit) -> FeatureSet:
         """Return the features of a split of a task, from the cache where they are there.
 
         Raises:
             DataError: naming the file that cannot be used.
         """
+        if isinstance(data, HeldOutRows):
+            return data.features(self.tokenizer)
+        assert isinstance(data, SplitData)  # the text of a corpus has no features: its stream makes the rows
         featurizer, labels = self.experiment.tasks[task].featurizer, self.labels[task]
         key = feature_key(data.identity(), featurizer, self.tokenizer, labels)
         try:
@@ -115,9 +119,11 @@ class Run:
         sets: dict[str, dict[str, tuple[FeatureSet, list[Example]]]] = {}
         for task, splits in data.items():
             for split, split_data in splits.items():
-                if split != "train":
-                    check_coverage(self.tokenizer, split_data.task.language, split_data.texts(), split_data.path)
-                    sets.setdefault(split, {})[task] = (self.features(task, split_data), list(split_data.examples()))
+                if split == "train" or isinstance(split_data, CorpusText):
+                    continue
+                check_coverage(self.tokenizer, split_data.task.language, split_data.texts(), split_data.path)
+                features = self.features(task, split_data)
+                sets.setdefault(split, {})[task] = (features, _examples(split_data, features))
         return sets
 
     def dataset(self, task: str, features: FeatureSet | FeatureList) -> TaskDataset:
@@ -234,6 +240,10 @@ class Run:
             }
             reports.append(evaluate_model(model, data, split=split, precision=self.precision()))
         return merge_evaluations(self.experiment, reports)
+
+
+def _examples(data: SplitData | HeldOutRows, features: FeatureSet) -> list[Example]:
+    return data.examples(features) if isinstance(data, HeldOutRows) else list(data.examples())
 
 
 def merge_evaluations(experiment: Experiment, reports: Sequence[Report]) -> Report:
