@@ -133,6 +133,8 @@ class Experiment:
         of the weights, and `runtime`. The content of weights and data is digested separately."""
         values = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         values["trainer"] = {**values["trainer"], "log_dir": None, "verbose_step_count": None}
+        trainer_name = values["trainer"]["name"]
+        values["trainer"][trainer_name] = recipe_values(values["trainer"][trainer_name], type(self.trainer))
         model = values["model"]
         name = model["name"]
         values["model"] = {"name": name, name: {**model[name], "pretrained_model_name": None}}

@@ -34,7 +34,7 @@ from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES, read_json
 from claf2.runtime.precision import Precision
 from claf2.task import task_tables
-from claf2.training.checkpoint import last_dir
+from claf2.training.checkpoint import last_dir, read_step
 from claf2.training.state import State
 from claf2.training.trainers import FollowUpRun
 
@@ -65,7 +65,8 @@ def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, ove
     run, data = resolve(experiment)
     state = State()
     if existing and resume:
-        check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data))
+        step = read_step(folder)
+        check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), step)
         last = last_dir(folder)
         last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
         state = State(**read_json(last / "state.json"))

@@ -33,6 +33,7 @@ from claf2.training.objectives import Distillation
 __all__ = [
     "CHANGE_KINDS",
     "SCORE_PACKAGES",
+    "changed_settings",
     "check_repeatable",
     "check_resumable",
     "code_digest",
@@ -66,6 +67,9 @@ CHANGE_KINDS: Mapping[str, tuple[str, ...]] = {
 """The kinds of change that a user may accept → the entries of ``run.json`` that record them. All of them change scores:
 the first four change what is computed, the others at least the last digits. ``code`` covers claf2, plug-ins and the
 tasks' rows, and with them what becomes of an unchanged config."""
+
+PHASES = "trainer.pretrain.phases"
+"""The setting of a pre-training of which the future may change when it is resumed."""
 
 REQUIRED: Mapping[str, type] = {
     "base_config": str, "overrides": list, "config": dict, "data": dict, "tokenizer": str, "weights": str,
@@ -241,16 +245,23 @@ def read_provenance(path: Path, *, finished: bool = True) -> dict[str, Any]:
     return provenance
 
 
-def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> None:
     """Check that experiment, data, tokenizer, weights and the order of their labels are those that a run began with,
-    before it is resumed.
+    before it is resumed. Phases may change from the step on that comes next.
+
+    Args:
+        before: what the run depended on when it began or was last resumed.
+        now: what it depends on now.
+        step: the steps that are done.
 
     Raises:
         ChangedError: naming the first entry that differs, then and now; of the experiment every setting.
     """
     compared = ("experiment", "data", "tokenizer", "weights", "label_order")
     for name, pair in diff_provenance(before, now, compared).items():
-        changes = _changed_settings(before["config"], now["config"]) if name == "experiment" else [("", *pair)]
+        changes = changed_settings(before["config"], now["config"]) if name == "experiment" else [("", *pair)]
+        if name == "experiment" and _changes_future(changes, step):
+            continue
         shown = ", ".join(f"{path} {_shorten(old)} → {_shorten(new)}".strip() for path, old, new in changes)
         raise ChangedError(
             f"{name} has changed since the run began{f' ({shown})' if shown else ''}, so the run cannot be resumed; "
@@ -258,7 +269,33 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _changes_future(changes: Sequence[tuple[str, Any, Any]], step: int) -> bool:
+    """Say whether settings differ in nothing but the phases after a step.
+
+    Raises:
+        ChangedError: when the phases before it differ.
+    """
+    if {path for path, _, _ in changes} - {PHASES, "trainer.num_steps"}:
+        return False
+    for path, old, new in changes:
+        if path == PHASES and _done_phases(old, step) != _done_phases(new, step):
+            raise ChangedError(
+                f"{PHASES} has changed for some of the {step} steps that are done; only phases after them can be "
+                "changed: give the others as they were, or start again with --overwrite"
+            )
+    return True
+
+
+def _done_phases(phases: Sequence[Mapping[str, int]], step: int) -> list[tuple[int, dict[str, int]]]:
+    """Return the end and the sizes of the parts of a pre-training that are done, or begun."""
+    starts = [0, *(phase["until"] for phase in phases)]
+    done = [(start, phase) for start, phase in zip(starts, phases, strict=False) if start < step]
+    return [
+        (min(step, phase["until"]), {key: value for key, value in phase.items() if key != "until"}) for _, phase in done
+    ]
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (path, then, now) of the settings that a run is bound to and that differ in two configs."""
     old, new = dict(iter_leaves(dict(before))), dict(iter_leaves(dict(now)))
     return [

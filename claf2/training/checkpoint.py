@@ -24,7 +24,7 @@ from claf2.training.kept_steps import KeptSteps, list_steps, remove_step, step_d
 from claf2.training.shards import load_shards, save_shards
 from claf2.training.state import State
 
-__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "save_task_model"]
+__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_step", "save_task_model"]
 
 
 def best_dir(run_dir: Path, task: str | None) -> Path:
@@ -35,6 +35,13 @@ def best_dir(run_dir: Path, task: str | None) -> Path:
 def last_dir(run_dir: Path) -> Path:
     """Return the folder that holds what a resume needs."""
     return run_dir / "last"
+
+
+def read_step(run_dir: Path) -> int:
+    """Return the steps that are done when a run is resumed; 0 where it has no checkpoint."""
+    last = last_dir(run_dir)
+    last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
+    return int(read_json(last / "state.json")["step"]) if last.exists() else 0
 
 
 def check_best(run_dir: Path, tasks: Collection[str]) -> None:
