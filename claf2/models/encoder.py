@@ -273,6 +273,9 @@ def _head_module(
         setattr(module, module.base_model_prefix, encoder)
         module.tie_weights()  # a decoder of tokens is tied to the embeddings of the encoder that was replaced
         return module
+    if task.head.predicts_tokens and isinstance(source, Path) and not _has_weights(source):
+        logger.info("%s has no weights, so pre-training starts with new ones", source)
+        return fresh_module(kind, config)
     module = _load(kind, source, config, spec)
     order = find_label_order(stored, task.labels)
     if order is not None:
@@ -314,6 +317,12 @@ def _weight_files(source: Path | str) -> Sequence[str]:
     kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
     folder = source if isinstance(source, Path) else None
     return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
+
+
+def _has_weights(folder: Path) -> bool:
+    """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
+    patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def _align_weights(model: nn.Module) -> None:

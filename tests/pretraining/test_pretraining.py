@@ -8,15 +8,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from stored import last
+from pretraining_runs import outcome, train_until
 from transformers import BertConfig, BertForPreTraining, pipeline
 
 from claf2 import config
@@ -151,33 +150,6 @@ def test_later_positions_are_not_trained_before_the_rows_are_long(words: Words) 
         )
     )
     assert seen == [False] * 8 + [True] * 4
-
-
-def outcome(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of metrics and weights, and those of the optimizer's state."""
-    names = ["metrics.json", "metrics.jsonl", "best/model.safetensors"]
-    names += sorted(str(path.relative_to(folder)) for path in folder.glob("steps/*/model.safetensors"))
-    files = {name: (folder / name).read_bytes() for name in names}
-    # The header of the file lists optimizer state in the order in which it was made.
-    return files | {name: tensor.numpy().tobytes() for name, tensor in last(folder).items()}
-
-
-def train_until(experiment: Any, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start or resume a run, and interrupt it after some steps."""
-    count = 0
-
-    @contextmanager
-    def interrupted_once() -> Iterator[Callable[[], bool]]:
-        def interrupted() -> bool:
-            nonlocal count
-            count += 1
-            return count == steps
-
-        yield interrupted
-
-    with monkeypatch.context() as patch:
-        patch.setattr("claf2.runs.train.interruptible", interrupted_once)
-        train(experiment, resume=True)
 
 
 KEPT = ("--keep_step_count", "3")
