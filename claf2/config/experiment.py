@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from claf2.config import source
 from claf2.config.fill import FilledConfig, complete, error_prefix, fill
+from claf2.config.pretraining import check_pretraining, longest_rows
+from claf2.config.recipe import recipe_values
 from claf2.config.schema import (
     DATASET,
     SELECTORS,
@@ -25,8 +27,6 @@ from claf2.config.schema import (
     experiment_type,
     iter_fields,
 )
-from claf2.config.pretraining import check_pretraining, longest_rows
-from claf2.config.recipe import recipe_values
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import MtDnnSampler, Sampler
 from claf2.errors import ConfigError, RunError, nearest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,7 +60,7 @@ class CorpusText:
 
     def sha256(self) -> str:
         """Return the digest of all files, in the order of their names."""
-        return digest([[path.name, _file_digest(path, *_stamp(path))] for path in self.files])
+        return digest([[path.name, _of_unchanged_file(sha256, path)] for path in self.files])
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,16 @@ AnySplit: TypeAlias = SplitData | CorpusText | HeldOutRows
 """Where the data of a split comes from."""
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _of_unchanged_file(function: Callable[[Path], str], path: Path) -> str:
+    """Return what a function returns for a file. It is called once while the file's size and time of change are the
+    same."""
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return _remembered(function, path, status.st_size, status.st_mtime_ns)
 
 
 @cache
-def _file_digest(path: Path, size: int, modified: int) -> str:
-    """Return the digest of a file, which is read once while its size and its time of change stay the same."""
-    return sha256(path)
+def _remembered(function: Callable[[Path], str], path: Path, size: int, modified: int) -> str:
+    return function(path)
 
 
 def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, AnySplit]:

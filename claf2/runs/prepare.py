@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from claf2.config import Experiment
 from claf2.config.schema import MultiTaskTrainerSection
+from claf2.corpus.section import Phase
 from claf2.corpus.stream import CorpusStream
 from claf2.data.batch import BatchStream, Stream
 from claf2.data.features import FeatureSet
@@ -68,6 +69,8 @@ class PreparedRun:
     precision: Precision
     stream: Stream
     plan: Plan
+    texts: Mapping[str, CorpusText] = field(default_factory=dict)
+    """The text of a task on a corpus, which has no features in ``train``."""
 
     def training_context(
         self,
@@ -123,7 +126,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
     for split, features_by_task in {**({"train": train} if train else {}), **checked}.items():
         for task, features in features_by_task.items():
             features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
-    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan)
+    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan, texts)
 
 
 def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
@@ -196,8 +199,10 @@ def build_stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWit
     )
 
 
-def build_corpus_stream(run: Run, texts: Mapping[str, CorpusText]) -> CorpusStream:
-    """Return the batches of a run on a corpus.
+def build_corpus_stream(
+    run: Run, texts: Mapping[str, CorpusText], phases: Sequence[Phase] | None = None
+) -> CorpusStream:
+    """Return the batches of a run on a corpus; of other phases than the run's, where they are given.
 
     Raises:
         ConfigError: when a batch cannot be divided equally among the processes.
@@ -205,15 +210,15 @@ def build_corpus_stream(run: Run, texts: Mapping[str, CorpusText]) -> CorpusStre
     ((task, text),) = texts.items()
     trainer, runtime = run.experiment.trainer, run.experiment.runtime
     assert isinstance(trainer, PretrainTrainer)
-    phases, world_size = trainer.steps_of_phases(), distributed.world_size()
-    for phase in phases:
+    world_size = distributed.world_size()
+    for phase in trainer.phases:
         if phase.batch_size % world_size:
             problem = f"a batch of {phase.batch_size} rows cannot be divided among {world_size} processes"
             raise ConfigError("trainer.pretrain.phases", problem, hint="change the batch size or the processes")
     return CorpusStream(
         task,
         text.open(run.tokenizer, runtime.workers),
-        phases,
+        phases or trainer.steps_of_phases(),
         seed=run.experiment.seed,
         rank=distributed.rank(),
         world_size=world_size,

@@ -18,7 +18,7 @@ WHITE_SPACE_BYTES = "ĠĊĉč"
 """How byte-level vocabularies write the space, the line feed, the tab and the carriage return."""
 
 
-def byte_lengths(wrapped: PreTrainedTokenizerBase, ids: Sequence[int], *, is_byte_level: bool = False) -> list[int]:
+def count_bytes(wrapped: PreTrainedTokenizerBase, ids: Sequence[int], *, is_byte_level: bool = False) -> list[int]:
     """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens.
 
     Args:

@@ -1,7 +1,7 @@
 """Checkpoints that a run keeps on its way: which steps, what is in their folders, and which of them are deleted again.
 
-Each is a folder `steps/step-000100000/` that `transformers` loads, as it loads `best/`, with a `manifest.json` that names
-every file with its size and digest. The folder appears at once when it is complete.
+Each is a folder `steps/step-000100000/` that `transformers` loads, as it loads `best/`, with a `manifest.json` that
+names every file with its size and digest. The folder appears at once when it is complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["MANIFEST", "KeptSteps", "check_manifest", "list_steps", "remove_step
 MANIFEST = "manifest.json"
 """The file that says what is in a kept checkpoint; it is written last."""
 
-PREFIX = "step-"
+STEP_PREFIX = "step-"
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class KeptSteps:
 
 def step_dir(run_dir: Path, step: int) -> Path:
     """Return the folder of a kept step."""
-    return run_dir / "steps" / f"{PREFIX}{step:09d}"
+    return run_dir / "steps" / f"{STEP_PREFIX}{step:09d}"
 
 
 def list_steps(run_dir: Path) -> list[int]:
     """Return the steps that are kept in the folder of a run, ascending."""
-    folders = (run_dir / "steps").glob(f"{PREFIX}*")
-    return sorted(int(folder.name.removeprefix(PREFIX)) for folder in folders if (folder / MANIFEST).is_file())
+    folders = (run_dir / "steps").glob(f"{STEP_PREFIX}*")
+    return sorted(int(folder.name.removeprefix(STEP_PREFIX)) for folder in folders if (folder / MANIFEST).is_file())
 
 
 def remove_step(run_dir: Path, step: int) -> None:

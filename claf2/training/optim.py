@@ -245,7 +245,9 @@ class WarmupStableDecay(Schedule):
     def warmup(self, total_steps: int) -> int:
         warmup = super().warmup(total_steps)
         if warmup + self._decay_steps(total_steps) > total_steps:
-            problem = f"{warmup} warm-up steps and {self._decay_steps(total_steps)} decay steps in a run of {total_steps}"
+            problem = (
+                f"{warmup} warm-up steps and {self._decay_steps(total_steps)} decay steps in a run of {total_steps}"
+            )
             hint = "give fewer of either, or more steps"
             raise ConfigError("optimizer.warmup_stable_decay.decay_steps", problem, hint=hint)
         return warmup

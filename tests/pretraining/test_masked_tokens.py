@@ -140,7 +140,9 @@ def test_a_decoder_is_tied_to_the_shared_encoder() -> None:
 def test_texts_are_masked_alike_every_time(model_folder: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(model_folder())
     featurizer = MaskedTextFeaturizer(max_seq_length=12)
-    examples = [TextExample(id=str(number), text_a="the king and the queen ran to the city " * 3) for number in range(4)]
+    examples = [
+        TextExample(id=str(number), text_a="the king and the queen ran to the city " * 3) for number in range(4)
+    ]
     features = list(featurizer.features(examples, tokenizer, [], Counter()))
     assert features == list(featurizer.features(examples, tokenizer, [], Counter()))
     assert [feature["example"] for feature in features] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
@@ -211,7 +213,10 @@ def test_losses_per_token_and_per_byte() -> None:
 
 def test_predictions_join_the_windows_of_a_text(model_folder: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(model_folder())
-    examples = [TextExample(id="a", text_a="the king ran to the city and sat " * 2), TextExample(id="b", text_a="a dog")]
+    examples = [
+        TextExample(id="a", text_a="the king ran to the city and sat " * 2),
+        TextExample(id="b", text_a="a dog"),
+    ]
     features = list(MaskedTextFeaturizer(max_seq_length=8).features(examples, tokenizer, [], Counter()))
     rows = [{"nats": np.float32(2.0), "right": np.float32(1.0)} for _ in features]
     collected = CollectedOutputs(examples, features, rows, [], tokenizer)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from pretraining_runs import outcome, train_until
+from torch import nn
 from transformers import BertConfig, BertForPreTraining, pipeline
 
 from claf2 import config
@@ -123,7 +123,9 @@ def test_fifty_steps_are_those_of_a_plain_loop(accumulated: bool, words: Words) 
     assert expected[-1] < expected[0] - 0.5
     for name, parameter in plain.named_parameters():
         trained = dict(prepared.model.heads[0].named_parameters())[name]
-        torch.testing.assert_close(trained, parameter, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            trained, parameter, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_later_positions_are_not_trained_before_the_rows_are_long(words: Words) -> None:
@@ -236,7 +238,10 @@ def test_only_the_future_of_a_run_can_change(words: Words, tmp_path: Path, monke
     past = [{"until": 5, "batch_size": 16, "max_seq_length": 24}, {"until": 12, "batch_size": 8, "max_seq_length": 48}]
     with pytest.raises(ChangedError, match="has changed for some of the 6 steps that are done"):
         train(config.load(NAME, words(phases=past)), resume=True)
-    future = [{"until": 7, "batch_size": 16, "max_seq_length": 24}, {"until": 10, "batch_size": 4, "max_seq_length": 48}]
+    future = [
+        {"until": 7, "batch_size": 16, "max_seq_length": 24},
+        {"until": 10, "batch_size": 4, "max_seq_length": 48},
+    ]
     train(config.load(NAME, words(phases=future)), resume=True)
     record = json.loads((tmp_path / "run/run.json").read_text())
     (resumed,) = record["resumed"]
@@ -294,9 +299,7 @@ def kill_until_done(command: list[str], seed: int, kills: int, longest: float) -
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(
-    words: Words, tmp_path: Path, uninterrupted: dict[str, bytes]
-) -> None:
+def test_killed_at_random_moments_and_resumed(words: Words, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     given = words(*KEPT, "--log_dir", str(tmp_path / "killed"))
     command = [sys.executable, "-m", "claf2", "train", "--base_config", NAME, *given, "--resume"]
     started = time.monotonic()

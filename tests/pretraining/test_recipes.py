@@ -60,9 +60,7 @@ def shrink(name: str, log_dir: Path, model: Path) -> list[str]:
 def test_a_recipe_is_built_stepped_and_resumed(
     name: str, tmp_path: Path, model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, parts = (
-        config.load(name, shrink(name, tmp_path / folder, model_folder())) for folder in ("whole", "parts")
-    )
+    whole, parts = (config.load(name, shrink(name, tmp_path / folder, model_folder())) for folder in ("whole", "parts"))
     report = train(whole)
     (task_report,) = report.tasks.values()
     assert all(value is not None and math.isfinite(value) for value in task_report.scores.values())
