@@ -1,4 +1,4 @@
-"""Pre-training tasks: masked tokens of a corpus or of short texts, with and without the prediction of the next sentence."""
+"""Pre-training tasks: masked tokens of a corpus or of short texts, with and without next sentences."""
 
 from __future__ import annotations
 

@@ -160,8 +160,15 @@ def explain_command(
     from claf2 import api
     from claf2.runs.explanation_text import format_explanation
 
-    plan = {"hardware": hardware, "utilization": utilization, "price": price}
-    explanation = api.explain(experiment, steps=steps, resume=resume, overwrite=overwrite, **plan)
+    explanation = api.explain(
+        experiment,
+        steps=steps,
+        resume=resume,
+        overwrite=overwrite,
+        hardware=hardware,
+        utilization=utilization,
+        price=price,
+    )
     click.echo(json.dumps(explanation, ensure_ascii=False, indent=2) if as_json else format_explanation(explanation))
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["TargetTokens"]
+from claf2.heads.mlm import NO_TARGET
 
-NO_TARGET = -100
-"""The target of tokens that are not predicted."""
+__all__ = ["TargetTokens"]
 
 
 class TargetTokens:

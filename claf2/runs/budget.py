@@ -82,7 +82,7 @@ def flops_per_token(model: Any, length: int, predicted: float) -> float:
     encoder = model.base_model
     tables = {id(module.weight) for module in encoder.modules() if type(module).__name__.endswith("Embedding")}
     matrices = [weight for weight in encoder.parameters() if weight.ndim == 2 and id(weight) not in tables]
-    weights = sum(weight.numel() for weight in matrices)
+    weights = sum(int(weight.numel()) for weight in matrices)
     decoder = width * int(config.vocab_size) + width * width
     return 6.0 * (weights + 2 * layers * width * length + predicted * decoder)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -60,7 +59,10 @@ class CorpusText:
 
     def sha256(self) -> str:
         """Return the digest of all files, in the order of their names."""
-        return digest([[path.name, _of_unchanged_file(sha256, path)] for path in self.files])
+        for path in self.files:
+            if _stamp(path) not in _digests:
+                _digests[_stamp(path)] = sha256(path)
+        return digest([[path.name, _digests[_stamp(path)]] for path in self.files])
 
 
 @dataclass(frozen=True)
@@ -99,27 +101,20 @@ class HeldOutRows:
 
     def identity(self) -> str:
         """Return what distinguishes the rows from any others."""
-        return f"{self.sha256()}:{self.task.identity()}:{self.max_seq_length}"
-
-    def sha256(self) -> str:
-        """Return the digest of the whole text, and of how much of it is held out."""
-        return digest([self.text.sha256(), self.text.section.valid_documents])
+        return digest([self.text.identity(), self.text.section.valid_documents, self.max_seq_length])
 
 
 AnySplit: TypeAlias = SplitData | CorpusText | HeldOutRows
 """Where the data of a split comes from."""
 
 
-def _of_unchanged_file(function: Callable[[Path], str], path: Path) -> str:
-    """Return what a function returns for a file. It is called once while the file's size and time of change are the
-    same."""
+_digests: dict[tuple[Path, int, int], str] = {}
+"""Path, size and time of change of a file → its digest, so that a large file is read once."""
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
     status = path.stat()
-    return _remembered(function, path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _remembered(function: Callable[[Path], str], path: Path, size: int, modified: int) -> str:
-    return function(path)
+    return path, status.st_size, status.st_mtime_ns
 
 
 def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, AnySplit]:

@@ -243,11 +243,9 @@ class WarmupStableDecay(Schedule):
     end_factor: float = Field(0.0, ge=0, le=1)
 
     def warmup(self, total_steps: int) -> int:
-        warmup = super().warmup(total_steps)
-        if warmup + self._decay_steps(total_steps) > total_steps:
-            problem = (
-                f"{warmup} warm-up steps and {self._decay_steps(total_steps)} decay steps in a run of {total_steps}"
-            )
+        warmup, decay = super().warmup(total_steps), self._decay_steps(total_steps)
+        if warmup + decay > total_steps:
+            problem = f"{warmup} warm-up steps and {decay} decay steps in a run of {total_steps}"
             hint = "give fewer of either, or more steps"
             raise ConfigError("optimizer.warmup_stable_decay.decay_steps", problem, hint=hint)
         return warmup

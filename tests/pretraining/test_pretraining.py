@@ -76,8 +76,8 @@ def run_fit(prepared: PreparedRun) -> Recorder:
 
 
 def train_plainly(prepared: PreparedRun) -> tuple[list[float], nn.Module]:
-    """Train BERT as a script would, on the same batches: the loss of `transformers`, AdamW, clipping, warm-up and linear
-    decay."""
+    """Train BERT as a script would, on the same batches: the loss of `transformers`, AdamW, clipping, warm-up and
+    linear decay."""
     source: Any = prepared.model.heads[0]
     model = BertForPreTraining(BertConfig.from_dict(source.config.to_dict(), attn_implementation="sdpa"))
     model.load_state_dict(source.state_dict())
@@ -195,7 +195,7 @@ def test_a_changed_manifest_is_noticed(words: Words, tmp_path: Path) -> None:
     train(config.load(NAME, words(*KEPT)))
     folder = tmp_path / "run/steps/step-000000012"
     (folder / "config.json").write_text("{}")
-    with pytest.raises(RunError, match="config.json: changed since it was saved"):
+    with pytest.raises(RunError, match=r"config\.json: changed since it was saved"):
         check_manifest(folder)
 
 
@@ -222,12 +222,12 @@ def test_what_does_not_fit_is_refused(more: list[str], message: str, words: Word
 
 
 def test_rows_longer_than_the_positions_are_refused(words: Words) -> None:
-    with pytest.raises(ConfigError, match="trainer.pretrain.phases: 64 exceeds the 48 positions"):
+    with pytest.raises(ConfigError, match=r"trainer\.pretrain\.phases: 64 exceeds the 48 positions"):
         resolve(config.load(NAME, words(phases=[{"until": 2, "batch_size": 4, "max_seq_length": 64}])))
 
 
 def test_without_held_out_documents_there_is_no_evaluation(words: Words) -> None:
-    with pytest.raises(ConfigError, match="corpus_mlm.valid_documents: no documents are held out"):
+    with pytest.raises(ConfigError, match=r"corpus_mlm\.valid_documents: no documents are held out"):
         resolve(config.load(NAME, words("--valid_documents", "0")))
 
 
@@ -284,7 +284,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(words: Words, monkeypatc
 
 
 def kill_until_done(command: list[str], seed: int, kills: int, longest: float) -> int:
-    """Start a run again and again, and kill it after a random time, until it is done; return how often it was killed."""
+    """Start a run again and again, and kill it after a random time, until it is done; return the number of kills."""
     dice, killed = random.Random(seed), 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
     while True:

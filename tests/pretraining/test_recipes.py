@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,9 @@ def test_batches_grow_in_equal_increments_of_equal_rows() -> None:
     )
     steps = [(phase.until, phase.batch_size) for phase in trainer.steps_of_phases()]
     assert steps == [(20, 16), (30, 32), (37, 48), (100, 64)]
-    with pytest.raises(ConfigError, match="batch_ramp.rows: takes"):
+    with pytest.raises(ConfigError, match=r"batch_ramp\.rows: takes"):
         BatchRamp(batch_size=16, increment=16, rows=9600).phases(trainer.phases[0])
-    with pytest.raises(ConfigError, match="batch_ramp.batch_size: 64 is not below 64"):
+    with pytest.raises(ConfigError, match=r"batch_ramp\.batch_size: 64 is not below 64"):
         BatchRamp(batch_size=64, increment=16, rows=9600).phases(trainer.phases[0])
 
 
@@ -113,7 +114,7 @@ def test_the_rate_rises_stays_and_falls(shape: str) -> None:
     middle = 0.5 if shape == "linear" else 1 - math.sqrt(0.5)
     assert factors[90] == pytest.approx(0.9 * middle + 0.1)
     assert factors[100] == pytest.approx(0.1)
-    assert all(before >= after for before, after in zip(factors[80:], factors[81:], strict=False))
+    assert all(before >= after for before, after in pairwise(factors[80:]))
 
 
 def test_cramming_has_the_triangle_of_its_authors() -> None:
