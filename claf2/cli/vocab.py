@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,26 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["vocab_group"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-KINDS = click.Choice(["wordpiece", "bpe", "unigram", "character"])
+SUBWORD_KINDS = click.Choice(["wordpiece", "bpe", "unigram", "character"])
 
 
-class ByteSize(click.ParamType):
-    """A number of bytes, such as ``64MB``, ``1.5G`` or ``1000000``; units are powers of 1000."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of bytes.
-
-        Raises:
-            click.BadParameter: if the text is not a size.
-        """
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", str(value), re.IGNORECASE)
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 64MB or 1.5GB.", param, ctx)
-        return int(float(match[1]) * UNITS[match[2].upper()])
+def _parse_size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
+    """Return a number of bytes such as ``64MB``, ``1.5G`` or ``1000000``; units are powers of 1000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text, re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size such as 64MB or 1.5GB.", ctx, parameter)
+    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 data_dir_option = click.option("--data_dir", type=PATH, help="The folder that relative paths of sources start from.")
@@ -52,14 +40,16 @@ def sample_options(command: Any) -> Any:
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Determines the sample."),
         click.option("--character_coverage", type=NumberRange(0.5, 1), default=0.9999, show_default=True,
                      help="The share of the characters of the sample that get entries."),
-        click.option("--sample_size", type=ByteSize(), default="64MB", show_default=True,
+        click.option("--sample_size", callback=_parse_size, default="64MB", show_default=True,
                      help="The most text to learn from, in bytes of UTF-8."),
         click.option("--rule", "rules", multiple=True, metavar="NAME[:FIELD=VALUE,…]",
                      help="A cleaning rule (repeatable), in place of the default rules; none: no cleaning."),
-        click.option("--morphemes", metavar="NAME", help="Let no entry span two morphemes: korean, mecab_ko or japanese."),
+        click.option("--morphemes", metavar="NAME",
+                     help="Let no entry span two morphemes: korean, mecab_ko or japanese."),
         click.option("--word", default="bert_basic", show_default=True, metavar="NAME[:FIELD=VALUE,…]",
                      help="The word tokenizer."),
-        click.option("--kind", type=KINDS, default="wordpiece", show_default=True, help="The subword tokenizer."),
+        click.option("--kind", type=SUBWORD_KINDS, default="wordpiece", show_default=True,
+                     help="The subword tokenizer."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -81,14 +71,15 @@ Examples:
   claf2 vocab build --from vocab/ko/vocabulary.lock.json -o vocab/again
 """)  # fmt: skip
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("--from", "lock_file", type=PATH, metavar="LOCK", help="Repeat a build, and check that it gives the same bytes.")
+@click.option(
+    "--from", "lock_file", type=PATH, metavar="LOCK", help="Repeat a build, and check that it gives the same bytes."
+)
 @click.option("--size", type=click.IntRange(10, 10**7), default=32_000, show_default=True,
               help="The number of entries, special tokens included.")  # fmt: skip
 @click.option("-o", "--output", type=PATH, required=True, help="The new folder of the tokenizer.")
 @click.option("--overwrite", is_flag=True, help="Replace a vocabulary that was built into the folder before.")
 @sample_options
-@click.pass_context
-def build_command(ctx: click.Context, sources: tuple[str, ...], lock_file: Path | None, output: Path, data_dir: Path | None,
+def build_command(sources: tuple[str, ...], lock_file: Path | None, output: Path, data_dir: Path | None,
                   overwrite: bool, **settings: Any) -> None:  # fmt: skip
     """Build a vocabulary from a corpus.
 
@@ -99,10 +90,15 @@ def build_command(ctx: click.Context, sources: tuple[str, ...], lock_file: Path 
     from claf2.vocabulary.build import build_vocabulary, rebuild_vocabulary
 
     if lock_file is not None:
-        given = [name for name in settings if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+        context = click.get_current_context()
+        given = [
+            name for name in settings if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        ]
         if sources or given:
             what = f"--{given[0]}" if given else "sources"
-            raise RunError(f"--from: cannot be used with {what}, since the lock file determines the vocabulary; leave it out")
+            raise RunError(
+                f"--from: cannot be used with {what}, since the lock file determines the vocabulary; leave it out"
+            )
         built = rebuild_vocabulary(lock_file, output, data_dir=data_dir, overwrite=overwrite)
     else:
         spec = _make_spec(sources, settings)
@@ -134,13 +130,14 @@ def parse_source(text: str) -> TextSource:
 
     from claf2.corpus.sources import TextSource
 
-    path, fields = text, {}
+    path = text
+    fields: dict[str, str] = {}
     # From the end, since the path may contain commas.
     while match := re.fullmatch(r"(.+),(\w+)=([^,]*)", path):
         path, name, value = match.groups()
         fields["register_name" if name == "register" else name] = value
     try:
-        return TextSource(path=path, **fields)
+        return TextSource.model_validate({"path": path, **fields})
     except ValidationError as error:
         problem = error.errors()[0]
         hint = "a source is PATH[,weight=W][,register=NAME][,text_field=KEY]"
@@ -166,7 +163,8 @@ def _format_built(built: BuiltVocabulary) -> str:
     cleaning, vocabulary = lock["cleaning"], lock["vocabulary"]
     rules = [
         [
-            rule["rule"], f"{rule['documents_dropped']:,}", f"{rule['lines_dropped']:,}", f"{rule['documents_changed']:,}",
+            rule["rule"],
+            *(f"{rule[name]:,}" for name in ("documents_dropped", "lines_dropped", "documents_changed")),
             ", ".join(f"{count:,} {kind}" for kind, count in rule["replacements"].items()),
         ]
         for rule in cleaning["rules"]
@@ -198,7 +196,9 @@ Examples:
   claf2 vocab bench vocab/* --texts 'news/*.jsonl,register=written' --texts talks.txt --format markdown --chart size.svg
 """)  # fmt: skip
 @click.argument("tokenizers", nargs=-1, required=True, metavar="TOKENIZER...")
-@click.option("--texts", "sources", multiple=True, required=True, metavar="TEXTS", help="Texts to measure on (repeatable).")
+@click.option(
+    "--texts", "sources", multiple=True, required=True, metavar="TEXTS", help="Texts to measure on (repeatable)."
+)
 @data_dir_option
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The most documents of each source.  [default: all]")
 @click.option("--language", type=click.Choice(["ko", "ja", "en"]),
@@ -248,7 +248,9 @@ Example:
 """)  # fmt: skip
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--sizes", default="8000,32000", show_default=True, metavar="N,…", help="Sizes of vocabularies.")
-@click.option("--fractions", default="0.01,0.05,0.1,0.3", show_default=True, metavar="F,…", help="Shares of the corpus.")
+@click.option(
+    "--fractions", default="0.01,0.05,0.1,0.3", show_default=True, metavar="F,…", help="Shares of the corpus."
+)
 @click.option("--seeds", default="1-3", show_default=True, metavar="1-5|1,2,…", help="The seeds of the samples.")
 @click.option("--format", "layout", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True,
               help="How the table is printed.")  # fmt: skip
@@ -303,7 +305,9 @@ Examples:
 @data_dir_option
 @click.option("--min_count", type=click.IntRange(1), default=1, show_default=True,
               help="How often an entry must occur in the texts to be kept.")  # fmt: skip
-@click.option("--size", type=click.IntRange(1), metavar="N", help="Keep the N most frequent entries.  [default: all that occur]")
+@click.option(
+    "--size", type=click.IntRange(1), metavar="N", help="Keep the N most frequent entries.  [default: all that occur]"
+)
 def trim_command(model: str, sources: tuple[str, ...], output: Path, data_dir: Path | None, min_count: int,
                  size: int | None) -> None:  # fmt: skip
     """Remove the entries that texts do not use from the vocabulary and the weights of a model.

@@ -104,7 +104,7 @@ class InputLayout:
         """
         import numpy as np
 
-        ids, flags, types, lengths = self._tokens(rows, shard, length)
+        ids, flags, types, lengths = self.tokens(rows, shard, length)
         maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
         selected = masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
         arrays = {
@@ -117,10 +117,11 @@ class InputLayout:
             arrays["next_sentence_label"] = rows.random_next.astype(np.int32)
         return arrays
 
-    def _tokens(
+    def tokens(
         self, rows: Rows, shard: Callable[[int], Shard], length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the ids, flags and type ids of B rows, (B, L), and their lengths, (B,)."""
+        """Return the ids, flags and type ids of B rows, (B, L), and their lengths in tokens, (B,), before anything is
+        masked. Flags are those of shards, with ``IS_TEXT`` at tokens of text and 0 at special tokens and padding."""
         import numpy as np
 
         size, segments = rows.starts.shape
@@ -178,10 +179,12 @@ class InputLayout:
         import numpy as np
 
         hidden = ids.copy()
-        chance = draws[1][selected]
-        ordinary = self._ordinary_ids
+        rows, places = np.nonzero(selected)
+        chance = draws[1][rows, places]
+        hidden[rows, places] = np.where(chance < MASK_BELOW, np.int32(self._mask_id), ids[rows, places])
+        is_random = (chance >= MASK_BELOW) & (chance < RANDOM_BELOW)
+        rows, places = rows[is_random], places[is_random]
         # A product of two 32-bit numbers: the high half of the 64 bits is an index into the ordinary ids.
-        index = (draws[2][selected].astype(np.uint64) * np.uint64(len(ordinary))) >> np.uint64(32)
-        replacements = np.where(chance < RANDOM_BELOW, ordinary[index.astype(np.int64)], ids[selected])
-        hidden[selected] = np.where(chance < MASK_BELOW, np.int32(self._mask_id), replacements)
+        index = (draws[2][rows, places].astype(np.uint64) * np.uint64(len(self._ordinary_ids))) >> np.uint64(32)
+        hidden[rows, places] = self._ordinary_ids[index.astype(np.int64)]
         return hidden

@@ -6,6 +6,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -28,12 +29,21 @@ from claf2.tokenizers import Tokenizer
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "ShardTotals"]
 
 HELD_OUT_SHARDS = 16
 """The most shards from which documents are held out."""
 OPEN_WINDOWS = 3
 """How many windows of shards stay open: the one that is read, the next one, and the remains of the last one."""
+
+
+@dataclass(frozen=True)
+class ShardTotals:
+    """The size of all shards of a corpus."""
+
+    documents: int
+    tokens: int
+    stored_bytes: int
 
 
 class Corpus:
@@ -65,12 +75,13 @@ class Corpus:
         self.masks = section.masks.chosen()
         self.blocks = list_blocks(section.sources, section.shard_bytes, data_dir)
         self.workers = workers
-        self._folder = cache_dir / "corpus"
+        self.folder = cache_dir / "corpus"
+        """The folder of the shards."""
         self._tokenizer_digest = tokenizer.digest
         self._held_out = self._choose_held_out()
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._keys: dict[int, str] = {}
-        self._counts = RowCounts(self._folder / "rows" / f"{self._digest()}.txt")
+        self._counts = RowCounts(self.folder / "rows" / f"{self._digest()}.txt")
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -123,7 +134,7 @@ class Corpus:
         block = self.blocks[number]
         key = shard_key(block_digest(block), block.text_field, self._tokenizer_digest)
         self._keys[number] = key
-        folder = self._folder / key[:2] / key
+        folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
         with contextlib.suppress(NotImplementedError), FileLock(folder.with_name(".lock")):
@@ -189,6 +200,28 @@ class Corpus:
             finally:
                 for future in futures:
                     future.cancel()
+
+    def build(self, on_open: Callable[[int], None] | None = None) -> ShardTotals:
+        """Make all shards that are missing, and return their size.
+
+        Args:
+            on_open: is called with the number of shards that have been made or found, after each of them.
+
+        Raises:
+            DataError: if a text cannot be read.
+        """
+        documents = tokens = stored = 0
+        for first in range(0, len(self), self.section.window):
+            numbers = range(first, min(len(self), first + self.section.window))
+            self.open_shards(numbers)
+            for number in numbers:
+                shard = self.shard(number)
+                documents += shard.documents
+                tokens += len(shard)
+                stored += shard.ids.nbytes + shard.flags.nbytes
+                if on_open is not None:
+                    on_open(number + 1)
+        return ShardTotals(documents, tokens, stored)
 
     def held_out_tokens(self, number: int) -> int:
         """Return how many tokens at the start of a shard are held out for evaluation: those of its first documents."""

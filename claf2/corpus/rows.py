@@ -66,6 +66,14 @@ class Rows:
         return Rows(np.zeros_like(starts), starts, ends, documents, np.zeros(len(starts), bool))
 
     @staticmethod
+    def empty(segments: int) -> Rows:
+        """Return no rows, of ``segments`` segments each."""
+        import numpy as np
+
+        place, document = np.empty((0, segments), np.int32), np.empty((0, segments), np.int64)
+        return Rows(place, place, place, document, np.empty(0, bool))
+
+    @staticmethod
     def concatenate(parts: list[Rows]) -> Rows:
         """Return the rows of several tables, one table after another."""
         import numpy as np
@@ -125,13 +133,22 @@ def find_units(flags: np.ndarray, spans: np.ndarray, room: int) -> Units:
         return Units(empty, empty, empty, empty)
     owners = np.searchsorted(spans[:, 0], sentences, side="right") - 1
     inside = (owners >= 0) & (sentences < spans[np.maximum(owners, 0), 1])
-    starts = np.union1d(spans[:, 0], sentences[inside]).astype(np.int64)
+    starts = _merge(spans[:, 0], sentences[inside])
     starts, ends, owners = _ends_of(starts, spans)
     long = np.flatnonzero(ends - starts > room)
     if len(long):
         cuts = [_divide(flags, int(starts[unit]), int(ends[unit]), room) for unit in long]
-        starts, ends, owners = _ends_of(np.union1d(starts, np.concatenate(cuts)), spans)
+        starts, ends, owners = _ends_of(_merge(starts, np.concatenate(cuts)), spans)
     return Units(starts, ends, owners, np.searchsorted(documents, starts, side="right") - 1)
+
+
+def _merge(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the values of two arrays in ascending order, each once."""
+    import numpy as np
+
+    merged = np.sort(np.concatenate([one, other]), kind="stable")  # much faster than `np.union1d`
+    unique: np.ndarray = merged[np.append(True, merged[1:] != merged[:-1])]
+    return unique
 
 
 def _ends_of(starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -174,21 +174,26 @@ def _format_of(path: Path) -> str:
 def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[_OpenFile]:
     """Open a file that may be compressed, or a span of its bytes."""
     with path.open("rb") as raw:
+
+        def position() -> int:
+            # The last document is passed on after its file was closed.
+            return path.stat().st_size if raw.closed else raw.tell()
+
         if span is not None:
             raw.seek(span[0])
-            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), raw.tell)
+            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), position)
         elif path.suffix.lower() == ".zst":
             import pyarrow as pa
 
             _check_start(path)
             with pa.CompressedInputStream(raw, "zstd") as unpacked:
-                yield _OpenFile(path, cast(IO[bytes], unpacked), raw.tell)
+                yield _OpenFile(path, cast(IO[bytes], unpacked), position)
         elif path.suffix.lower() == ".gz":
             _check_start(path)
             with gzip.GzipFile(fileobj=raw) as unzipped:
-                yield _OpenFile(path, cast(IO[bytes], unzipped), raw.tell)
+                yield _OpenFile(path, cast(IO[bytes], unzipped), position)
         else:
-            yield _OpenFile(path, raw, raw.tell)
+            yield _OpenFile(path, raw, position)
 
 
 def _check_start(path: Path) -> None:

@@ -19,11 +19,11 @@ from claf2.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CorpusStream"]
+__all__ = ["CorpusStream", "StepRows"]
 
 
 @dataclass(frozen=True)
-class _Step:
+class StepRows:
     """The rows of one optimizer step, over all processes."""
 
     step: int
@@ -142,11 +142,12 @@ class CorpusStream:
         self._task = task
         self._corpus = corpus
         self._phases = list(phases)
-        self._seed = seed
+        self.seed = seed
         self._rank, self._world_size = rank, world_size
         self._workers = workers
         self._max_tokens = max_tokens
-        self._layout = InputLayout(corpus.tokenizer, corpus.instances)
+        self.layout = InputLayout(corpus.tokenizer, corpus.instances)
+        """How rows become inputs."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -164,8 +165,8 @@ class CorpusStream:
         first = epoch * self.steps_per_epoch + start
         windows = Windows(
             self._corpus,
-            seed=self._seed,
-            special_tokens=self._layout.special_tokens,
+            seed=self.seed,
+            special_tokens=self.layout.special_tokens,
             share=self._rank / self._world_size,
         )
         if self._workers == 0:
@@ -186,7 +187,7 @@ class CorpusStream:
                 for future in pending:
                     future.cancel()
 
-    def _steps(self, start: int, windows: Windows, pool: ThreadPoolExecutor | None) -> Iterator[_Step]:
+    def _steps(self, start: int, windows: Windows, pool: ThreadPoolExecutor | None) -> Iterator[StepRows]:
         """Yield the rows of each step from ``start`` on."""
         reader = _Reader(windows, pool)
         begin = 0
@@ -197,24 +198,29 @@ class CorpusStream:
                 first = max(start, begin)
                 reader.skip((first - begin) * phase.batch_size, phase.max_seq_length)
                 for step in range(first, phase.until):
-                    yield _Step(step, phase.max_seq_length, reader.take(phase.batch_size))
+                    yield StepRows(step, phase.max_seq_length, reader.take(phase.batch_size))
             begin = phase.until
 
-    def _load(self, step: _Step) -> list[Batch]:
+    def step_rows(self, step: int) -> StepRows:
+        """Return the rows of one step, over all processes."""
+        windows = Windows(self._corpus, seed=self.seed, special_tokens=self.layout.special_tokens)
+        return next(self._steps(step, windows, None))
+
+    def _load(self, step: StepRows) -> list[Batch]:
         """Return this process's micro-batches of a step."""
         import numpy as np
 
-        drawn = MaskDraws.of_step(self._seed, step.step, len(step.rows), step.length)
+        drawn = MaskDraws.of_step(self.seed, step.step, len(step.rows), step.length)
         own = np.arange(self._rank, len(step.rows), self._world_size)
         if not len(own):
             return [self._batch(step, np.array([0]), drawn).dummy_batch()]
         size = len(own) if self._max_tokens is None else max(1, self._max_tokens // step.length)
         return [self._batch(step, own[first : first + size], drawn) for first in range(0, len(own), size)]
 
-    def _batch(self, step: _Step, rows: np.ndarray, drawn: MaskDraws) -> Batch:
+    def _batch(self, step: StepRows, rows: np.ndarray, drawn: MaskDraws) -> Batch:
         own = replace(drawn, draws=drawn.draws[:, rows], order=drawn.order[rows])
         return Batch(
-            self._layout.arrays(
+            self.layout.arrays(
                 step.rows.take(rows), self._corpus.shard, step.length, self._corpus.masks, own, step.step
             )
         )

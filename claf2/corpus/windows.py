@@ -35,7 +35,7 @@ class Windows:
         self._special_tokens = special_tokens
         self._share = share
         self._weights = np.array([corpus.section.sources[block.source].weight for block in corpus.blocks], float)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._orders: dict[int, np.ndarray] = {}
         self._rows: dict[tuple[int, int, int], Future[Rows]] = {}
         self._stopped = Event()
 
@@ -51,7 +51,9 @@ class Windows:
     def shards(self, epoch: int, window: int) -> list[int]:
         """Return the shards of a window; see ``shard_order`` for their numbers."""
         order = self._shard_order(epoch)
-        first, after = window_bounds(len(order), self._corpus.section.window, epoch)[window]
+        bounds = window_bounds(len(order), self._corpus.section.window, epoch)
+        # An epoch has no window where all weights are so small that no shard is read in it.
+        first, after = bounds[window] if bounds else (0, 0)
         shards: list[int] = order[first:after].tolist()
         return shards
 
@@ -108,7 +110,8 @@ class Windows:
         shards = self.shards(epoch, window)
         self._corpus.open_shards(shards, share=self._share, stopped=self._stopped)
         room, total = length - self._special_tokens, len(self._corpus)
-        rows = Rows.concatenate([self._corpus.rows(shard, room).of_shard(shard, total) for shard in shards])
+        parts = [self._corpus.rows(shard, room).of_shard(shard, total) for shard in shards]
+        rows = Rows.concatenate([Rows.empty(self._corpus.instances.segments), *parts])
         return self._shuffle(rows, (epoch, window, length))
 
     def _shuffle(self, rows: Rows, names: tuple[int, ...]) -> Rows:
@@ -116,11 +119,12 @@ class Windows:
         return self._corpus.instances.arrange(rows.take(rng.permutation(len(rows))), rng)
 
     def _shard_order(self, epoch: int) -> np.ndarray:
-        known, order = self._order
-        if known != epoch:
-            order = shard_order(self._weights, self._seed, epoch)
-            self._order = (epoch, order)
-        return order
+        orders = self._orders
+        if epoch not in orders:
+            # The next epoch is prepared while this one is read.
+            recent = {number: order for number, order in orders.items() if number >= epoch - 1}
+            orders = self._orders = {**recent, epoch: shard_order(self._weights, self._seed, epoch)}
+        return orders[epoch]
 
 
 def _completed(rows: Rows) -> Future[Rows]:

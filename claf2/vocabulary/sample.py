@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from claf2.errors import DataError
 from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sampling import BalancedSampler, split_sentences
 
-__all__ = ["CorpusSample", "SourceShare", "draw_sample", "list_files"]
+__all__ = ["HELD_OUT", "CorpusSample", "SourceShare", "draw_sample", "is_held_out", "list_files"]
 
 logger = logging.getLogger("claf2")
 
 TOLERANCE = 0.02
 """How far the share of a source may be from what its weight asks for, before it is reported."""
+
+
+HELD_OUT = 20
+"""One of so many documents is held out where vocabularies are measured on texts that they were not made from."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,12 @@ def draw_sample(
     return sample
 
 
+def is_held_out(document: Document) -> bool:
+    """Return whether a document belongs to the one in twenty that is held out, which depends on its id alone."""
+    digest = blake2b(document.id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % HELD_OUT == 0
+
+
 def _add_documents(
     sampler: BalancedSampler, documents: Iterable[Document], keep: Callable[[Document], bool] | None
 ) -> None:
@@ -154,4 +165,6 @@ def _report_shares(sample: CorpusSample, sampler: BalancedSampler) -> None:
     small = [share for share in sample.shares if share.share < share.asked - TOLERANCE]
     if small:
         shares = ", ".join(f"{share.path} {share.share:.1%} instead of {share.asked:.1%}" for share in small)
-        logger.warning("too little text for its weight: %s; --sample_size %d keeps the shares", shares, sampler.exact_size())
+        logger.warning(
+            "too little text for its weight: %s; --sample_size %d keeps the shares", shares, sampler.exact_size()
+        )

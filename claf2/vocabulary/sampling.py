@@ -86,7 +86,8 @@ class BalancedSampler:
         return len(self._heaps[source])
 
     def exact_size(self) -> int:
-        """Return the largest size of a sample in which every source has the share that its weight asks for, in bytes."""
+        """Return the size, in bytes, of the largest sample in which every source has the share that its weight asks
+        for."""
         total = sum(self._weights)
         return int(
             min(seen * total / weight for seen, weight in zip(self.seen_bytes, self._weights, strict=True) if weight)

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,13 +17,11 @@ from claf2.tokenizers import Tokenizer
 from claf2.vocabulary.bench import encode_bare
 from claf2.vocabulary.build import VocabularySpec, learn_tokenizer, mark_morphemes
 from claf2.vocabulary.progress import show_progress
-from claf2.vocabulary.sample import CorpusSample, draw_sample, list_files
-from claf2.vocabulary.tables import Curve, Layout, draw_chart, format_table
+from claf2.vocabulary.sample import HELD_OUT, CorpusSample, draw_sample, is_held_out, list_files
+from claf2.vocabulary.tables import Curve, TableFormat, draw_chart, format_table
 
 __all__ = ["SampleStudy", "StudyPoint", "draw_study", "format_study", "study_samples"]
 
-HELD_OUT = 20
-"""One of so many documents is held out, to measure vocabularies on."""
 MAX_HELD_OUT = 5_000_000
 """The most characters of held-out documents."""
 ENOUGH_USAGE = 0.98
@@ -123,7 +120,7 @@ def study_samples(
     analyzer = spec.make_segmenter()
 
     def keep(document: Document) -> bool:
-        if not _is_held_out(document):
+        if not is_held_out(document):
             return True
         if sum(map(len, held_out)) < MAX_HELD_OUT:
             held_out.append(document.text)
@@ -159,11 +156,6 @@ def _total_cost(sizes: Sequence[int], fractions: Sequence[float], seeds: Sequenc
     return round(100 * len(sizes) * (1 + len(seeds) * sum(fractions)))
 
 
-def _is_held_out(document: Document) -> bool:
-    digest = blake2b(document.id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % HELD_OUT == 0
-
-
 def _subsample(sample: CorpusSample, fraction: float, seed: int) -> list[str]:
     """Return a random sample with the same fraction of the bytes of each source, and at least one sentence of each.
 
@@ -194,9 +186,7 @@ class _Measured:
                 self.tokens.update(names[token] for token in ids)
 
 
-def _compare(
-    whole: _Measured, part: _Measured, size: int, fraction: float, seed: int, sample_bytes: int
-) -> StudyPoint:
+def _compare(whole: _Measured, part: _Measured, size: int, fraction: float, seed: int, sample_bytes: int) -> StudyPoint:
     total = whole.tokens.total()
     return StudyPoint(
         size=size,
@@ -210,7 +200,7 @@ def _compare(
     )
 
 
-def format_study(study: SampleStudy, layout: Layout) -> str:
+def format_study(study: SampleStudy, layout: TableFormat) -> str:
     """Return a study as a table, with the range over the seeds, and the smallest sample that is enough."""
     rows = []
     for size in study.sizes:
@@ -229,12 +219,12 @@ def format_study(study: SampleStudy, layout: Layout) -> str:
     header = ["entries", "fraction", "sample", "overlap", "usage", "length"]
     lines = [format_table(header, rows, layout)]
     for size in study.sizes:
-        fraction = study.smallest_sufficient(size)
-        if fraction is None:
+        enough = study.smallest_sufficient(size)
+        if enough is None:
             lines.append(f"{size:,} entries: none of these samples is enough")
         else:
-            amount = fraction * study.corpus_bytes / 1e6
-            lines.append(f"{size:,} entries: a sample of {fraction:.3g} of the corpus is enough ({amount:.1f} MB)")
+            amount = enough * study.corpus_bytes / 1e6
+            lines.append(f"{size:,} entries: a sample of {enough:.3g} of the corpus is enough ({amount:.1f} MB)")
     lines.append(
         f"enough: usage of {ENOUGH_USAGE} or more, and texts at most {ENOUGH_LENGTH:.0%} longer, with every seed; "
         f"measured on {study.held_out_bytes / 1e6:.2f} MB of held-out documents\n"

@@ -13,12 +13,12 @@ from claf2.vocabulary.bench import SCRIPT_NAMES, VocabularyMeasures
 if TYPE_CHECKING:
     from claf2.vocabulary.trim import TrimResult
 
-__all__ = ["Curve", "draw_chart", "draw_measures", "format_measures", "format_table", "format_trim"]
+__all__ = ["Curve", "TableFormat", "draw_chart", "draw_measures", "format_measures", "format_table", "format_trim"]
 
-Layout = Literal["text", "markdown"]
+TableFormat = Literal["text", "markdown"]
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: Layout) -> str:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: TableFormat) -> str:
     """Return a table whose first column is aligned left and the others right.
 
     Args:
@@ -32,38 +32,46 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: L
         return "\n".join([head, "|" + "|".join([" --- ", *[" ---: "] * (len(header) - 1)]) + "|", *body]) + "\n"
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     aligned = [
-        [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         for line in lines
     ]
     return "".join("  ".join(line).rstrip() + "\n" for line in aligned)
 
 
-def format_measures(measures: Sequence[VocabularyMeasures], layout: Layout) -> str:
+def format_measures(measures: Sequence[VocabularyMeasures], layout: TableFormat) -> str:
     """Return the measures of vocabularies as a table, and as a second one what they are on each source."""
     first = measures[0]
-    header = [
-        "vocabulary", "entries", f"with {SCRIPT_NAMES[first.language]}", "tokens per text", "unknown", "bytes per token",
-        "tokens per word", "steps per GB", "compute",
-    ]  # fmt: skip
+    script = f"with {SCRIPT_NAMES[first.language]}"
+    header = ["vocabulary", "entries", script, "tokens per text", "unknown"]
+    header += ["bytes per token", "tokens per word", "steps per GB", "compute"]
     rows = [
         [
-            vocabulary.name, f"{vocabulary.entries:,}", f"{vocabulary.script_share:.1%}", f"{vocabulary.total.length:.1f}",
-            f"{vocabulary.total.unknown_share:.2%}", f"{vocabulary.total.bytes_per_token:.2f}",
-            f"{vocabulary.total.fertility:.2f}", f"{vocabulary.steps_per_gigabyte:,.0f}",
+            vocabulary.name,
+            f"{vocabulary.entries:,}",
+            f"{vocabulary.script_share:.1%}",
+            f"{vocabulary.total.length:.1f}",
+            f"{vocabulary.total.unknown_share:.2%}",
+            f"{vocabulary.total.bytes_per_token:.2f}",
+            f"{vocabulary.total.fertility:.2f}",
+            f"{vocabulary.steps_per_gigabyte:,.0f}",
             f"{vocabulary.flops_per_gigabyte / first.flops_per_gigabyte:.2f}",
         ]
         for vocabulary in measures
-    ]  # fmt: skip
+    ]
     parts = [format_table(header, rows, layout)]
     if len(first.texts) > 1:
-        for title, values in (
-            ("bytes per token", [[f"{text.bytes_per_token:.2f}" for text in vocabulary.texts] for vocabulary in measures]),
-            ("tokens per text", [[f"{text.length:.1f}" for text in vocabulary.texts] for vocabulary in measures]),
-            ("unknown", [[f"{text.unknown_share:.2%}" for text in vocabulary.texts] for vocabulary in measures]),
+        names = [f"{text.name} ({text.register_name})" if text.register_name else text.name for text in first.texts]
+        for title, form, field in (
+            ("bytes per token", "{:.2f}", "bytes_per_token"),
+            ("tokens per text", "{:.1f}", "length"),
+            ("unknown", "{:.2%}", "unknown_share"),
         ):
-            names = [f"{text.name} ({text.register_name})" if text.register_name else text.name for text in first.texts]
-            cells = [[vocabulary.name, *row] for vocabulary, row in zip(measures, values, strict=True)]
-            parts.append(format_table([title, *names], cells, layout))
+            cells = [[form.format(getattr(text, field)) for text in vocabulary.texts] for vocabulary in measures]
+            rows = [[vocabulary.name, *row] for vocabulary, row in zip(measures, cells, strict=True)]
+            parts.append(format_table([title, *names], rows, layout))
     return "\n".join(parts)
 
 
@@ -104,9 +112,7 @@ WIDTH, HEIGHT = 640, 300
 LEFT, TOP = 64, 64
 
 
-def draw_chart(
-    title: str, curves: Sequence[Curve], x_name: str, y_name: str, x_labels: Mapping[float, str]
-) -> str:
+def draw_chart(title: str, curves: Sequence[Curve], x_name: str, y_name: str, x_labels: Mapping[float, str]) -> str:
     """Return curves as an SVG picture, which follows the reader's light or dark mode. The axis of x is logarithmic.
 
     Args:
@@ -117,7 +123,9 @@ def draw_chart(
         x_labels: x → what is written below it.
     """
     xs = [x for curve in curves for x, _ in curve.points]
-    ys = [y for curve in curves for _, y in curve.points] + [y for curve in curves for ends in curve.band or () for y in ends]
+    ys = [y for curve in curves for _, y in curve.points] + [
+        y for curve in curves for ends in curve.band or () for y in ends
+    ]
     low, high, step = _scale(min(ys), max(ys))
     left, right = math.log(min(xs)), math.log(max(xs))
 
@@ -138,7 +146,9 @@ def draw_chart(
         color = f"var(--c{number % COLORS})"
         if curve.band is not None:
             pairs = list(zip(curve.points, curve.band, strict=True))
-            edge = [place(x, ends[0]) for (x, _), ends in pairs] + [place(x, ends[1]) for (x, _), ends in reversed(pairs)]
+            edge = [place(x, ends[0]) for (x, _), ends in pairs] + [
+                place(x, ends[1]) for (x, _), ends in reversed(pairs)
+            ]
             parts.append(f'<polygon class="band" style="fill: {color}" points="{_points(edge)}"/>')
         spots = [place(x, y) for x, y in curve.points]
         parts.append(f'<polyline class="curve" style="stroke: {color}" points="{_points(spots)}"/>')
@@ -182,9 +192,10 @@ def format_trim(result: TrimResult) -> str:
         ["weights", f"{result.bytes_before / 1e6:,.1f} MB", f"{result.bytes / 1e6:,.1f} MB"],
         ["tokens of held-out texts", f"{result.held_out_tokens:,}", f"{result.held_out_tokens_after:,}"],
     ]
+    kept = result.held_out_tokens_kept / max(1, result.held_out_tokens)
     return (
         format_table(["", "before", "after"], rows, "text")
-        + f"{result.held_out_tokens_kept / max(1, result.held_out_tokens):.2%} of the tokens of held-out texts were kept\n"
+        + f"{kept:.2%} of the tokens of held-out texts were kept\n"
         + f"{result.equal_texts} of {result.compared_texts} held-out texts have the same tokens; "
         + f"largest difference of the outputs on them: {result.largest_difference:.2g}\n"
     )

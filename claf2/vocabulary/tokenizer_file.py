@@ -13,8 +13,8 @@ __all__ = ["complete_entries", "renumber", "trim_tokenizer_file", "vocabulary_of
 
 BYTE_ENTRY = re.compile(r"<0x[0-9A-F]{2}>")
 """The entries that stand for single bytes, where a vocabulary falls back to them."""
-PREFIX = "##"
-KINDS = ("Unigram", "WordPiece", "BPE", "WordLevel")
+INNER_PREFIX = "##"
+TRIMMABLE = ("Unigram", "WordPiece", "BPE", "WordLevel")
 
 
 def vocabulary_of(state: Mapping[str, Any]) -> dict[str, int]:
@@ -27,8 +27,8 @@ def vocabulary_of(state: Mapping[str, Any]) -> dict[str, int]:
         ModelError: if it is of an unknown kind.
     """
     model = state["model"]
-    if model.get("type") not in KINDS:
-        raise ModelError(f"a tokenizer of the kind {model.get('type')!r} cannot be trimmed; {', '.join(KINDS)} can")
+    if model.get("type") not in TRIMMABLE:
+        raise ModelError(f"a tokenizer of the kind {model.get('type')!r} cannot be trimmed; {', '.join(TRIMMABLE)} can")
     vocabulary = model["vocab"]
     if model["type"] == "Unigram":
         entries = {piece: number for number, (piece, _) in enumerate(vocabulary)}
@@ -54,7 +54,7 @@ def complete_entries(state: Mapping[str, Any], used: Iterable[str], letters: Ite
     kept = set(used) | {token["content"] for token in state.get("added_tokens", ())}
     kept |= {entry for entry in vocabulary if BYTE_ENTRY.fullmatch(entry)}
     for letter in letters:
-        kept |= {letter, f"{METASPACE}{letter}", f"{PREFIX}{letter}", f"{letter}</w>"}
+        kept |= {letter, f"{METASPACE}{letter}", f"{INNER_PREFIX}{letter}", f"{letter}</w>"}
     if model.get("unk_token") is not None:
         kept.add(model["unk_token"])
     if model["type"] == "Unigram":
@@ -111,9 +111,7 @@ def trim_tokenizer_file(state: Mapping[str, Any], kept: set[str], new_ids: Mappi
         model["vocab"] = {entry: new_ids[number] for entry, number in model["vocab"].items() if entry in kept}
     if model["type"] == "BPE":
         model["merges"] = [
-            merge
-            for merge in model["merges"]
-            if {*(parts := _parts_of(merge)), parts[0] + parts[1]} <= kept
+            merge for merge in model["merges"] if {*(parts := _parts_of(merge)), parts[0] + parts[1]} <= kept
         ]
     trimmed = {**state, "model": model}
     trimmed["added_tokens"] = [{**token, "id": new_ids[token["id"]]} for token in state.get("added_tokens", ())]

@@ -9,7 +9,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
 from claf2.vocabulary.bench import UNLIMITED, encode_bare
 from claf2.vocabulary.progress import show_progress
+from claf2.vocabulary.sample import HELD_OUT, is_held_out
 from claf2.vocabulary.tokenizer_file import complete_entries, renumber, trim_tokenizer_file, vocabulary_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ PREDICTIONS = ("decoder.weight", "decoder.bias", "predictions.bias", "lm_head.we
 COPIED = ("README*", "LICENSE*", "NOTICE*", "modules.json", "*sentence*.json", "1_*")
 """Other files of a model that stay as they are, among them those of sentence-transformers."""
 
-HELD_OUT = 20
-"""One of so many documents is held out, to see what the trimmed vocabulary makes of new text."""
 COMPARED = 32
 """The number of held-out texts for which the outputs of both models are compared."""
 COMPARED_CHARACTERS = 500
@@ -152,7 +150,9 @@ def _read_tokenizer(original: Path) -> tuple[Tokenizer, dict[str, Any], dict[str
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save(Path(temporary))
         if not (Path(temporary) / "tokenizer.json").is_file():
-            raise ModelError(f"{original}: its tokenizer runs in Python and has no tokenizer.json, so it cannot be trimmed")
+            raise ModelError(
+                f"{original}: its tokenizer runs in Python and has no tokenizer.json, so it cannot be trimmed"
+            )
         state = json.loads((Path(temporary) / "tokenizer.json").read_text(encoding="utf-8"))
         settings = read_json(Path(temporary) / "tokenizer_config.json")
     return tokenizer, state, settings
@@ -181,12 +181,13 @@ def _batches(
     """Yield the documents in batches, without those that are held out."""
     batch: list[str] = []
     done = 0
-    with show_progress("counting tokens", sum(path.stat().st_size for paths in files for path in paths), "B") as progress:
+    with show_progress(
+        "counting tokens", sum(path.stat().st_size for paths in files for path in paths), "B"
+    ) as progress:
         for source, paths in zip(sources, files, strict=True):
             for path in paths:
                 for document in read_documents(path, text_field=source.text_field):
-                    digest = blake2b(document.id.encode(), digest_size=8).digest()
-                    if int.from_bytes(digest, "big") % HELD_OUT == 0 and document.text:
+                    if is_held_out(document) and document.text:
                         held_out.append(document.text)
                         continue
                     batch.append(document.text)
@@ -201,6 +202,8 @@ def _batches(
 
 def _renumber_added(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
     """Return the content of tokenizer_config.json with the new ids of added tokens."""
+    # Where a tokenizer was loaded from says nothing about the new one.
+    settings = {name: value for name, value in settings.items() if name not in ("is_local", "local_files_only")}
     if "added_tokens_decoder" not in settings:
         return settings
     added = {str(new_ids[int(number)]): token for number, token in settings["added_tokens_decoder"].items()}
@@ -260,7 +263,9 @@ def _write_weights(original: Path, target: Path, new_ids: Mapping[int, int]) -> 
         if tensor.dim() > 0 and tensor.shape[0] == rows and trimmed[name] is tensor and rows not in others
     ]
     if unclear:
-        raise ModelError(f"{original}: {unclear[0]} has {rows} rows like the vocabulary, but is unknown to claf2 vocab trim")
+        raise ModelError(
+            f"{original}: {unclear[0]} has {rows} rows like the vocabulary, but is unknown to claf2 vocab trim"
+        )
     save_file(trimmed, target / "model.safetensors", metadata={"format": "pt"})
     return _WeightSizes(before[0], sum(tensor.numel() for tensor in trimmed.values()), before[1], _count_bytes(trimmed))
 
@@ -315,7 +320,9 @@ def _compare(
             pairs.append((old.ids, new.ids))
     difference = _largest_difference(original, target, pairs)
     if difference > MAX_DIFFERENCE:
-        raise ModelError(f"{original}: outputs of the trimmed model differ by {difference:.2g}; please report this model")
+        raise ModelError(
+            f"{original}: outputs of the trimmed model differ by {difference:.2g}; please report this model"
+        )
     return TrimResult(
         entries_before=before.vocab_size,
         entries=after.vocab_size,

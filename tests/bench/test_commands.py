@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import claf2
-from claf2.cli.bench import parse_seeds, bench_report, bench_run, compare_command, gate_command
+from claf2.cli.bench import bench_report, bench_run, compare_command, gate_command, parse_seeds
 from claf2.errors import RunError
 
 COMMANDS = {

@@ -27,9 +27,10 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A JSON Lines file of 500 documents."""
+    """A JSON Lines file of 500 documents, some of which contain unknown characters and special tokens."""
     path = tmp_path_factory.mktemp("corpus") / "news.jsonl"
-    rows = [json.dumps({"text": text}, ensure_ascii=False) for text in make_documents(500)]
+    texts = [f"{text} ☃ 가나[SEP]다라." if number % 7 == 0 else text for number, text in enumerate(make_documents(500))]
+    rows = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 

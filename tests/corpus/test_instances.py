@@ -115,7 +115,7 @@ def test_no_token_twice_an_epoch_across_a_change_of_length(open_corpus: Callable
     stream = CorpusStream(
         "t", corpus, [Phase(until=u, batch_size=b, max_seq_length=n) for u, b, n in phases], seed=1, workers=0
     )
-    windows = Windows(corpus, seed=1, special_tokens=stream._layout.special_tokens)
+    windows = Windows(corpus, seed=1, special_tokens=stream.layout.special_tokens)
     last = windows.count(0)
     # The rows of each window of the first epoch, from the stream's own reader.
     from claf2.corpus.stream import _Reader

@@ -21,8 +21,8 @@ NUM_HASHES = 128
 class DuplicateDocuments(CleaningRule):
     """Drops documents that are equal to an earlier one."""
 
-    memory: int = Field(default=250_000, ge=1, le=LARGEST)
-    """How many of the latest distinct documents are remembered at least; about 150 bytes each."""
+    memory: int = Field(default=200_000, ge=1, le=LARGEST)
+    """How many of the latest distinct documents are remembered at least; about 130 bytes each."""
 
     def make_filter(self, replacements: Counter[str]) -> TextFilter:
         is_new = _RecentTexts(self.memory).add
@@ -39,8 +39,8 @@ class DuplicateLines(CleaningRule):
 
     min_characters: int = Field(default=20, ge=0)
     """The least characters of a line that may be dropped. Short lines, such as greetings, are often equal by chance."""
-    memory: int = Field(default=500_000, ge=1, le=LARGEST)
-    """How many of the latest distinct lines are remembered at least; about 150 bytes each."""
+    memory: int = Field(default=300_000, ge=1, le=LARGEST)
+    """How many of the latest distinct lines are remembered at least; about 130 bytes each."""
 
     def make_filter(self, replacements: Counter[str]) -> TextFilter:
         is_new, least = _RecentTexts(self.memory).add, self.min_characters
@@ -86,13 +86,14 @@ class _RecentTexts:
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
-        self._young: set[bytes] = set()
-        self._old: set[bytes] = set()
+        self._young: set[int] = set()
+        self._old: set[int] = set()
 
     def add(self, text: str) -> bool:
         """Remember a text, and return whether it is new."""
         # Not hash(), which differs between processes, so that a collision would depend on the process.
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        # As a number of 56 bits, it takes 32 bytes instead of 48.
+        digest = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
         if digest in self._young:
             return False
         is_new = digest not in self._old
