@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from claf2.config import Experiment
-from claf2.corpus.corpus import Corpus
 from claf2.corpus.section import CorpusSection
 from claf2.corpus.sources import TextSource, read_sources, source_files
 from claf2.data.features import FeatureSet
@@ -20,6 +19,9 @@ from claf2.runtime.files import sha256
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
 from claf2.training.trainers.pretrain import PretrainTrainer
+
+if TYPE_CHECKING:
+    from claf2.corpus.corpus import Corpus
 
 __all__ = ["AnySplit", "CorpusText", "HeldOutRows", "locate_corpus"]
 
@@ -44,6 +46,8 @@ class CorpusText:
 
     def open(self, tokenizer: Tokenizer, workers: int) -> Corpus:
         """Return the corpus as shards of a tokenizer's ids, which are made when they are needed."""
+        from claf2.corpus.corpus import Corpus  # of no use to a fine-tuning
+
         return Corpus(
             self.section, tokenizer, cache_dir=self.cache_dir, data_dir=self.data_dir, workers=max(1, workers)
         )

@@ -69,15 +69,9 @@ def explain(
     existing = check_run_dir(experiment, resume=resume, overwrite=overwrite)
     follow_ups = experiment.trainer.follow_ups(experiment.tasks)
     run, data = resolve(experiment)
-    state = State()
-    if existing and resume:
-        step = read_step(folder)
-        check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), step)
-        last = last_dir(folder)
-        last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
-        state = State(**read_json(last / "state.json"))
+    state = _resumed_state(folder, run, data) if existing and resume else State()
     prepared = prepare(run, data)
-    plan, stream, model = prepared.plan, prepared.stream, prepared.model
+    plan, model = prepared.plan, prepared.model
     check_metric_key(prepared)
     explanation: dict[str, Any] = {
         "base_config": experiment.name,
@@ -88,13 +82,7 @@ def explain(
         "precision": experiment.runtime.precision,
         "tasks": _tasks(prepared),
         "splits": dict(_splits(prepared, data)),
-        "steps": {
-            "epoch": stream.steps_per_epoch,
-            "epochs": plan.total_steps / stream.steps_per_epoch,
-            "all": plan.total_steps,
-            "warmup": experiment.schedule.warmup(plan.total_steps),
-            "left": plan.total_steps - state.step,
-        },
+        "steps": _steps(prepared, state),
         "rates": _rates(prepared),
         "evaluations": {
             "steps": _evaluations(prepared),
@@ -112,6 +100,26 @@ def explain(
     else:
         explanation |= _costs(prepared, state, explanation, steps)
     return {**explanation, "leaves": _files(prepared, explanation), "values": _values(experiment)}
+
+
+def _resumed_state(folder: Path, run: Run, data: TaskSplits) -> State:
+    """Return where the run in a folder stands, if it can be resumed."""
+    check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), read_step(folder))
+    last = last_dir(folder)
+    last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
+    return State(**read_json(last / "state.json"))
+
+
+def _steps(prepared: PreparedRun, state: State) -> dict[str, Any]:
+    """Return the numbers of steps."""
+    total, per_epoch = prepared.plan.total_steps, prepared.stream.steps_per_epoch
+    return {
+        "epoch": per_epoch,
+        "epochs": total / per_epoch,
+        "all": total,
+        "warmup": prepared.run.experiment.schedule.warmup(total),
+        "left": total - state.step,
+    }
 
 
 def _costs(prepared: PreparedRun, state: State, explanation: Mapping[str, Any], steps: int) -> dict[str, Any]:

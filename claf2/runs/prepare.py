@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ import torch
 from claf2.config import Experiment
 from claf2.config.schema import MultiTaskTrainerSection
 from claf2.corpus.section import Phase
-from claf2.corpus.stream import CorpusStream
 from claf2.data.batch import BatchStream, Stream
 from claf2.data.features import FeatureSet
 from claf2.errors import ConfigError, nearest
@@ -34,6 +34,9 @@ from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingCon
 from claf2.training.objectives import Objective
 from claf2.training.state import State
 from claf2.training.trainers.pretrain import PretrainTrainer
+
+if TYPE_CHECKING:
+    from claf2.corpus.stream import CorpusStream
 
 __all__ = [
     "PreparedRun",
@@ -207,6 +210,8 @@ def build_corpus_stream(
     Raises:
         ConfigError: when a batch cannot be divided equally among the processes.
     """
+    from claf2.corpus.stream import CorpusStream  # of no use to a fine-tuning
+
     ((task, text),) = texts.items()
     trainer, runtime = run.experiment.trainer, run.experiment.runtime
     assert isinstance(trainer, PretrainTrainer)

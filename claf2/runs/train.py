@@ -169,10 +169,7 @@ def _train(
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
     provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts, **_embedding_rows(model)}
     if state.step:
-        changed = diff_provenance(before, provenance, list(chain.from_iterable(CHANGE_KINDS.values())))
-        if "experiment" in changed:  # phases that were still to come
-            settings = changed_settings(before["config"], provenance["config"])
-            changed |= {f"experiment {path}": [old, new] for path, old, new in settings}
+        changed = _changes(before, provenance)
         provenance["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": changed}]
     callbacks: list[Callback] = []
     distributed.call_on_main(lambda: callbacks.extend(_begin(prepared, run_dir, provenance, state)))
@@ -206,6 +203,15 @@ def _train(
     logs = metric_logs(plan, state)
     _write_model_cards(run, provenance, logs)
     write_json(folder / "metrics.json", logs)  # last: it marks the run as finished
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what has changed since a run began or was last resumed."""
+    changed = diff_provenance(before, now, list(chain.from_iterable(CHANGE_KINDS.values())))
+    if "experiment" in changed:  # the phases of a pre-training that were still to come
+        settings = changed_settings(before["config"], now["config"])
+        changed |= {f"experiment {path}": [old, new] for path, old, new in settings}
+    return changed
 
 
 def _write_model_cards(run: Run, provenance: Mapping[str, Any], logs: Mapping[str, Any]) -> None:
