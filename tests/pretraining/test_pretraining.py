@@ -374,5 +374,5 @@ def test_explain_states_phases_tokens_and_days(words: Words) -> None:
     text = format_explanation(explanation)
     assert "until step" in text
     assert "on 2 V100 at 50 % of 1.25e+14 FLOPs a second each" in text
-    with pytest.raises(RunError, match="--hardware 3xV10: not a known device; .*V100"):
+    with pytest.raises(RunError, match=r"--hardware 3xV10: not a known device; .*V100"):
         Hardware.parse("3xV10", 0.5, None)
