@@ -9,7 +9,7 @@ from typing import Any
 
 from claf2.config import Experiment
 from claf2.readers import TextExample
-from claf2.runs.resolve import locate_splits
+from claf2.runs.locate import locate_splits
 
 
 def rows(experiment: Experiment, tokenizer: Any, split: str, padding: bool | str = False) -> list[dict[str, Any]]:

@@ -183,6 +183,11 @@ class Tokenizer(ABC):
         """Return the text of some ids up to the first special token."""
 
     @abstractmethod
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens, the
+        unknown token among them."""
+
+    @abstractmethod
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         """Make entity markers single tokens. What follows a closing marker without a space continues its word.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from claf2.tokenizers import Encoding, FlatEncoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import count_bytes
 from claf2.tokenizers.template import InputTemplate, build_inputs
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ class AlignedTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return count_bytes(self._wrapped, ids)
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)

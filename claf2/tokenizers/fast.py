@@ -24,6 +24,7 @@ from claf2.tokenizers import (
     word_tokenizers,
 )
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import count_bytes
 from claf2.tokenizers.template import InputTemplate, build_inputs
 from claf2.tokenizers.word import Whitespace
 
@@ -148,6 +149,9 @@ class FastTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return count_bytes(self._wrapped, ids, is_byte_level="ByteLevel" in str(self._backend.decoder))
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)
