@@ -80,6 +80,9 @@ def test_build_makes_all_shards(run: Callable[..., tuple[int, str]], tmp_path: P
         ("--set window=0", "window: Input should be greater than or equal to 1"),
         ("--set windows=3", "windows: Extra inputs are not permitted"),
         ('--set masks.mixture={"parts":{"word":[[0,0.5]]}}', "masks.mixture: the shares of the parts must sum to 1"),
+        ("--sample", "--sample: needs --base_config"),
+        ("--windows 3", "--windows: no such option"),
+        ("--base_config scratch/nsmc", "--tokenizer: cannot be combined with --base_config"),
         ("--step 10000", "step: 10000 is after the last step"),
         ("--set sources.0.weight=0", "'sources' is not a section"),
     ],
@@ -100,7 +103,7 @@ def test_the_commands_of_the_page(
     (tmp_path / "my_larva.txt").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     commands = [line for language, block in blocks if not language for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         with pytest.raises(SystemExit) as end:
             main(shlex.split(command)[1:])
