@@ -94,6 +94,7 @@ def test_mistakes_are_one_line(run: Callable[..., tuple[int, str]], words: str, 
     assert len(output.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
