@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -29,8 +32,12 @@ from claf2.tokenizers import Tokenizer
 if TYPE_CHECKING:
     import numpy as np
 
+logger = logging.getLogger("claf2")
+
 __all__ = ["Corpus", "ShardTotals"]
 
+LOGGED_EVERY = 30.0
+"""Seconds between two log lines about shards that are made."""
 HELD_OUT_SHARDS = 16
 """The most shards from which documents are held out."""
 OPEN_WINDOWS = 3
@@ -182,21 +189,22 @@ class Corpus:
             numbers: the shards.
             share: where to begin, as a share of them; processes that begin at different ones divide the work.
             stopped: is set when the shards are no longer needed.
-            on_open: is called with the number of shards that are open, after each of them.
+            on_open: is called with the number of shards that are open, after each of them; ``None``: a log line says
+                how long it will take, every half minute.
 
         Raises:
             DataError: if a text cannot be read.
             CancelledError: if they were no longer needed.
         """
         first = int(share * len(numbers))
+        progress = _ShardLog(len(numbers))
         missing = [number for number in [*numbers[first:], *numbers[:first]] if number % len(self) not in self._open]
         with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="claf2-shards") as pool:
             futures = [pool.submit(self.shard, number, stopped) for number in missing]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     future.result()
-                    if on_open is not None:
-                        on_open(len(numbers) - len(missing) + done)
+                    (on_open or progress)(len(numbers) - len(missing) + done)
             finally:
                 for future in futures:
                     future.cancel()
@@ -213,14 +221,12 @@ class Corpus:
         documents = tokens = stored = 0
         for first in range(0, len(self), self.section.window):
             numbers = range(first, min(len(self), first + self.section.window))
-            self.open_shards(numbers)
+            self.open_shards(numbers, on_open=on_open and partial(_add, on_open, first))
             for number in numbers:
                 shard = self.shard(number)
                 documents += shard.documents
                 tokens += len(shard)
                 stored += shard.ids.nbytes + shard.flags.nbytes
-                if on_open is not None:
-                    on_open(number + 1)
         return ShardTotals(documents, tokens, stored)
 
     def held_out_tokens(self, number: int) -> int:
@@ -286,6 +292,31 @@ class Corpus:
         shard = self.shard(number)
         rng = generator(0, "lengths", self._keys[number % len(self)], room)
         return self.instances.cut(shard.flags, spans, room, rng)
+
+
+def _add(on_open: Callable[[int], None], before: int, done: int) -> None:
+    on_open(before + done)
+
+
+class _ShardLog:
+    """Logs how many shards are ready, and how long the others will take.
+
+    Args:
+        total: the number of shards.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._start = self._logged = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        self._first = done - 1 if self._first is None else self._first
+        if now - self._logged >= LOGGED_EVERY:
+            self._logged = now
+            left = (now - self._start) * (self._total - done) / (done - self._first)
+            logger.info("shards of text: %d of %d are ready, %.0f s left", done, self._total, left)
 
 
 def _until(stopped: Event | None, documents: Iterable[Document]) -> Iterator[Document]:
