@@ -76,6 +76,7 @@ def make_model(kind: str, folder: Path, *, prediction_head: bool = False) -> Pat
     config = BertConfig(
         vocab_size=len(wrapped) + 7, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+        mask_token_id=wrapped.mask_token_id,
     )  # fmt: skip
     (BertForMaskedLM if prediction_head else BertModel)(config).save_pretrained(folder)
     return folder
@@ -108,6 +109,7 @@ def test_tokens_and_outputs_stay(kind: str, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "small/config.json").read_text())
     assert config["vocab_size"] == after.vocab_size == result.entries
     assert (config["pad_token_id"], config["bos_token_id"], config["eos_token_id"]) == (1, 0, 2)
+    assert config["mask_token_id"] == after.entries["<mask>"] < before.entries["<mask>"]
     assert result.parameters_before - result.parameters == 32 * (result.entries_before + 7 - result.entries)
     record = json.loads((tmp_path / "small" / RECORD_NAME).read_text())
     assert len(record["kept_ids"]) == result.entries
