@@ -148,7 +148,8 @@ def _system(name: str, task: str, given: Any, scratch: Path, steps: int) -> tupl
 
 def _prepared(experiment: Any) -> tuple[Any, Any]:
     from claf2.data.features import FeatureSet
-    from claf2.runs.resolve import locate_splits, resolve_weights
+    from claf2.runs.locate import locate_splits
+    from claf2.runs.resolve import resolve_weights
 
     ((task, data),) = locate_splits(experiment).items()
     run = resolve_weights(experiment, data["train"].texts)
@@ -161,7 +162,7 @@ def _prepared(experiment: Any) -> tuple[Any, Any]:
 
 def _score(run: Any, model: Any) -> float:
     """Return the task's deciding score on its validation rows."""
-    from claf2.runs.resolve import locate_splits
+    from claf2.runs.locate import locate_splits
 
     ((task, data),) = locate_splits(run.experiment).items()
     report = run.evaluate_sets(model, run.evaluation_sets({task: {"valid": data["valid"]}}))

@@ -128,7 +128,8 @@ def _evaluation(task: str, model: str, data: Path, scratch: Path) -> tuple[Calla
     from trainer import encode, trainer
 
     from claf2 import config
-    from claf2.runs.resolve import locate_splits, resolve_weights
+    from claf2.runs.locate import locate_splits
+    from claf2.runs.resolve import resolve_weights
 
     words = ["--pretrained_model_name", model, "--data_dir", str(data), "--log_dir", str(scratch / task)]
     experiment = config.load(f"glue/{task}_bert", words)

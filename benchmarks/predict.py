@@ -22,7 +22,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from claf2.readers import TextExample
 from claf2.runs.inference import Predictor
-from claf2.runs.resolve import locate_splits, open_run
+from claf2.runs.locate import locate_splits
+from claf2.runs.resolve import open_run
 
 
 def main() -> None:

@@ -157,8 +157,9 @@ def evaluate(run: AnyPath, data_file: AnyPath | None = None, task: str | None = 
 
 
 def explain(
-    experiment: Experiment | AnyPath, *, steps: int = 3, resume: bool = False, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
+    experiment: Experiment | AnyPath, *, steps: int = 3, resume: bool = False, overwrite: bool = False,
+    hardware: str | None = None, utilization: float = 0.3, price: float | None = None, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Return what ``train`` would do and what it would cost, without training.
 
     Args:
@@ -166,6 +167,9 @@ def explain(
         steps: the number of steps to measure; 0: time and memory are not estimated.
         resume: as in ``train``.
         overwrite: as in ``train``.
+        hardware: of a pre-training: the devices to plan for, such as ``"16xV100"``.
+        utilization: the share of their peak that they reach, from 0 to 1.
+        price: the price of a device for an hour.
         **settings: with the name of a BaseConfig, the arguments of ``load``.
 
     Returns:
@@ -181,10 +185,12 @@ def explain(
     loaded = _to_experiment(experiment, settings)
 
     from claf2.runs import explain as runs
+    from claf2.runs.budget import Hardware
     from claf2.runtime.device import preserve_backends
 
+    devices = None if hardware is None else Hardware.parse(hardware, utilization, price)
     with preserve_backends():
-        return runs.explain(loaded, steps=steps, resume=resume, overwrite=overwrite)
+        return runs.explain(loaded, steps=steps, resume=resume, overwrite=overwrite, hardware=devices)
 
 
 def bench(

@@ -69,6 +69,8 @@ class Task(Component):
     """The (opening, closing) markers that the reader puts around spans; each of them becomes one token."""
     labels: tuple[str, ...] = ()
     """The label names in their published order; empty for tasks without classes."""
+    is_corpus: bool = False
+    """Whether the task trains on running text, which its data block describes, and not on examples of files."""
     files: Mapping[str, str] = {}
     """Split (`train`, `valid`, `test`) → its official file, relative to the data folder. Splits `valid_…` are evaluated
     together with `valid` if their files exist."""
@@ -160,6 +162,7 @@ class Task(Component):
                 "head": self.head,
                 "labels": self.labels,
                 **({"markers": self.markers} if self.markers else {}),
+                **({"is_corpus": True} if self.is_corpus else {}),
                 "reader": [readers.name_of(type(self.reader)), self.reader.model_dump(mode="json")],
                 "metrics": [[metrics.name_of(type(metric)), metric.model_dump(mode="json")] for metric in self.metrics],
                 "version": self.version,

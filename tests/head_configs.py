@@ -9,5 +9,7 @@ CONFIGS = {
     "choice": ("jglue/jcommonsenseqa_bert",),
     "parse": ("klue/dp_bert",),
     "dialogue": ("klue/wos_bert",),
+    "mlm": ("glue/mrpc_bert", "--dataset", "masked_text", "--model.name", "encoder"),
+    "mlm_nsp": ("glue/mrpc_bert", "--dataset", "masked_pairs", "--model.name", "encoder"),
 }
 """Head → the BaseConfig, and what is set besides."""

@@ -31,7 +31,16 @@ WINGS = (
 )
 """Each wing imports from its own line and from the lines above."""
 
-FAMILIES = ("readers", "metrics", "heads", "training/callbacks", "training/trainers", "data/samples")
+FAMILIES = (
+    "readers",
+    "metrics",
+    "heads",
+    "corpus/instances",
+    "corpus/masks",
+    "training/callbacks",
+    "training/trainers",
+    "data/samples",
+)
 """Packages whose members never import each other."""
 
 SHARED = {"data/samples": {"lexicon"}, "readers": {"tags", "text"}}

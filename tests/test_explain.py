@@ -18,7 +18,8 @@ from claf2 import config
 from claf2.errors import Claf2Error, Interrupted
 from claf2.runs import estimate
 from claf2.runs import train as training
-from claf2.runs.explain import explain, format_explanation
+from claf2.runs.explain import explain
+from claf2.runs.explanation_text import format_explanation
 from claf2.runs.train import train
 
 TWO = "glue/rte_bert,conll2003/ner_bert"

@@ -157,5 +157,5 @@ def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> N
     assert len(shipped) > 40
     assert without == {
         "marc_ja", "qnli_rank", "korsts", "kornli", "question_pair", "3i4k", "parakqc", "korean_hate_speech",
-        "korean_hate_speech_bias", "naver_ner",
+        "korean_hate_speech_bias", "naver_ner", "corpus_mlm", "corpus_mlm_nsp", "masked_text", "masked_pairs",
     }  # fmt: skip

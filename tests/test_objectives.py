@@ -19,7 +19,8 @@ from claf2.heads import Head, heads
 from claf2.models import ModelSpec
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.runs import distillation
-from claf2.runs.resolve import locate_splits, resolve_weights
+from claf2.runs.locate import locate_splits
+from claf2.runs.resolve import resolve_weights
 from claf2.runs.train import train
 from claf2.training.objectives import SOFT_LABELS, Distillation, ForwardPass, SmartRegularization, UncertaintyWeighting
 

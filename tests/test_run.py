@@ -73,7 +73,11 @@ def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folde
         train(config.load("glue/rte_bert", [*base, "--source", "hub"]), overwrite=True)
 
 
-@pytest.mark.parametrize("name", source.list_configs())
+PRETRAINING = {name for name in source.list_configs() if name.startswith("pretrain/")} | {"scratch/pretrain"}
+"""Their number of steps is that of their phases: they are tried in `tests/pretraining`."""
+
+
+@pytest.mark.parametrize("name", sorted({*source.list_configs()} - PRETRAINING))
 def test_every_shipped_config_is_built_and_stepped(
     name: str, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:

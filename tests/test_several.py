@@ -27,7 +27,8 @@ from claf2.errors import ConfigError, ModelError, RunError
 from claf2.evaluation.report import Report, TaskReport
 from claf2.metrics import Prediction
 from claf2.runs.inference import Predictor, evaluate_run
-from claf2.runs.resolve import Run, locate_splits, resolve_weights
+from claf2.runs.locate import locate_splits
+from claf2.runs.resolve import Run, resolve_weights
 from claf2.runs.train import train
 from claf2.runtime.seed import generator
 

@@ -11,7 +11,7 @@ from claf2.benchmarking.cells import CellResult, list_cells
 from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Prediction
 from claf2.runs import inference
-from claf2.runs.resolve import data_dir
+from claf2.runs.locate import data_dir
 from claf2.runtime.files import replace_file_atomic
 from claf2.task import Suite
 

@@ -16,6 +16,7 @@ import click
 
 from claf2 import __version__
 from claf2.cli.bench import bench_group, compare_command, gate_command
+from claf2.cli.corpus import corpus_group
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
 from claf2.cli.options import PATH, WITH_OVERRIDES, experiment_options
@@ -131,12 +132,26 @@ def train_command(from_run: Path | None, changed: str, resume: bool, overwrite: 
 Examples:
   claf2 explain --base_config scratch/nsmc --sample
   claf2 explain --base_config glue/rte_bert --data_dir DATA --steps 0 --json
+  claf2 explain --base_config pretrain/larva_base_ko --sources '[{"path": "corpus/*.txt"}]' --steps 0 --hardware 16xV100
 """)  # fmt: skip
 @click.option("--steps", default=3, show_default=True, type=click.IntRange(0), metavar="N",
               help="Steps to measure; with 0, time and memory are not estimated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--hardware", metavar="NxNAME", help="Of a pre-training: the devices to plan for, e.g. 16xV100.")
+@click.option("--utilization", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True,
+              help="The share of their peak that the devices reach.")  # fmt: skip
+@click.option("--price", type=click.FloatRange(0), metavar="X", help="The price of a device for an hour.")
 @experiment_options
-def explain_command(steps: int, as_json: bool, resume: bool, overwrite: bool, **given: Any) -> None:
+def explain_command(
+    steps: int,
+    as_json: bool,
+    hardware: str | None,
+    utilization: float,
+    price: float | None,
+    resume: bool,
+    overwrite: bool,
+    **given: Any,
+) -> None:
     """Describe what train would do with the same options and what it would cost.
 
     Nothing is trained, and no run is created.
@@ -144,9 +159,17 @@ def explain_command(steps: int, as_json: bool, resume: bool, overwrite: bool, **
     experiment = _load(**given)
 
     from claf2 import api
-    from claf2.runs.explain import format_explanation
+    from claf2.runs.explanation_text import format_explanation
 
-    explanation = api.explain(experiment, steps=steps, resume=resume, overwrite=overwrite)
+    explanation = api.explain(
+        experiment,
+        steps=steps,
+        resume=resume,
+        overwrite=overwrite,
+        hardware=hardware,
+        utilization=utilization,
+        price=price,
+    )
     click.echo(json.dumps(explanation, ensure_ascii=False, indent=2) if as_json else format_explanation(explanation))
 
 
@@ -250,6 +273,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
+    corpus_group,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

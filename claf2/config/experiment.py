@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from claf2.config import source
 from claf2.config.fill import FilledConfig, complete, error_prefix, fill
+from claf2.config.pretraining import check_pretraining, longest_rows
+from claf2.config.recipe import recipe_values
 from claf2.config.schema import (
     DATASET,
     SELECTORS,
@@ -24,8 +26,8 @@ from claf2.config.schema import (
     TrainerSection,
     experiment_type,
     iter_fields,
-    section_of,
 )
+from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import MtDnnSampler, Sampler
 from claf2.errors import ConfigError, RunError, nearest
 from claf2.heads import Featurizer, Head, heads
@@ -56,6 +58,8 @@ class TaskConfig:
     mix: MixSection
     dropout: float | None
     """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
+    corpus: CorpusSection | None = None
+    """The text of a task that trains on a corpus."""
     single_task: Experiment | None = None
     """With several tasks: this task as an experiment of its own, by its own recipe."""
 
@@ -129,6 +133,8 @@ class Experiment:
         of the weights, and `runtime`. The content of weights and data is digested separately."""
         values = {key: value for key, value in self.values.items() if key not in ("runtime", "plugins")}
         values["trainer"] = {**values["trainer"], "log_dir": None, "verbose_step_count": None}
+        trainer_name = values["trainer"]["name"]
+        values["trainer"][trainer_name] = recipe_values(values["trainer"][trainer_name], type(self.trainer))
         model = values["model"]
         name = model["name"]
         values["model"] = {"name": name, name: {**model[name], "pretrained_model_name": None}}
@@ -176,7 +182,7 @@ def validate(filled: FilledConfig) -> Experiment:
     model_name = filled.selected["model.name"]
     block = filled.values["model"][model_name]
     _check_legacy(filled)
-    recipe = _recipe(own_values, kind)
+    recipe = recipe_values(own_values, kind)
     if filled.tasks:
         task_configs = {task: _validate_task(task, task_filled) for task, task_filled in filled.tasks.items()}
         recipe["tasks"] = {
@@ -194,6 +200,8 @@ def validate(filled: FilledConfig) -> Experiment:
     active_wrappers = _given_blocks(sections.model.wrappers, wrappers.names())
     _check_tasks(task_configs, trainer, sampler, active_objectives, filled)
     _check_metric_key(sections.trainer.metric_key, task_configs, filled)
+    corpora = {task: (config.task.head, config.corpus) for task, config in task_configs.items()}
+    check_pretraining(corpora, sections.trainer, trainer, filled.origins)
     return Experiment(
         name=filled.name,
         tasks=task_configs,
@@ -269,7 +277,11 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
     task, model_kind = tasks.get(dataset), models.get(name)
     head_type = heads.get(model_kind.head or task.head)
     block = filled.values["model"][name]
-    featurizer = getattr(sections.data_reader, dataset)
+    data_block = getattr(sections.data_reader, dataset)
+    corpus = data_block if task.is_corpus else None
+    featurizer = data_block
+    if corpus is not None:  # evaluates rows that the corpus has made
+        featurizer = head_type.featurizer(max_seq_length=longest_rows(sections.trainer))
     _check_head(name, task, filled)
     config = TaskConfig(
         task=_in_language(task, featurizer.lang_code),
@@ -279,6 +291,7 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
         head=head_type(**{key: block[key] for key in head_type.model_fields}),
         mix=sections.mix,
         dropout=block["dropout"],
+        corpus=corpus,
     )
     return {task.name: config}
 
@@ -305,20 +318,6 @@ def json_schema() -> dict[str, Any]:
         "required": [],
         "anyOf": [{"required": ["data_reader"]}, {"required": ["tasks"]}],
     }
-
-
-def _recipe(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
-    """Return the values without the fields that a comparison may vary. An optional section that is marked `if set` does
-    not change the digests of recipes without it."""
-    kept: dict[str, Any] = {}
-    for name, field in kind.model_fields.items():
-        extra = field.json_schema_extra
-        marked = extra.get("recipe") if isinstance(extra, dict) else None
-        if marked is False or (marked == "if set" and values[name] is None):
-            continue
-        inner = section_of(field.annotation)
-        kept[name] = values[name] if inner is None or values[name] is None else _recipe(values[name], inner)
-    return kept
 
 
 def _config_error(error: ValidationError, filled: FilledConfig, kind: type[BaseModel]) -> ConfigError:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from claf2.config.source import parse_json
+from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import samplers
 from claf2.heads import heads
 from claf2.models import ModelSpec, models, wrappers
@@ -128,7 +129,7 @@ class TrainerSection(Component):
     """Section `trainer`: how long to train, how often to evaluate, and which score selects the best checkpoint."""
 
     name: str = "finetune"
-    """The training procedure: `finetune`, or `mtdnn` in two stages."""
+    """The training procedure: `finetune`, `mtdnn` in two stages, or `pretrain` on a corpus."""
     log_dir: Annotated[str, UserPath] = not_in_recipe("logs/run")
     """The folder of the run."""
     num_epochs: float = Field(3.0, gt=0, le=LARGEST)
@@ -338,8 +339,9 @@ def _callbacks_section() -> type[BaseModel]:
 
 def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
     """Return the schema of the block that a selector chooses."""
-    if path == "data_reader.dataset":
-        return heads.get(tasks.get(name).head).featurizer
+    if path == DATASET.path:
+        task = tasks.get(name)
+        return CorpusSection if task.is_corpus else heads.get(task.head).featurizer
     if path == "model.name":
         head = models.get(name).head or _chosen_head(selected)
         fields = {**ModelSpec.model_fields, **(heads.get(head).model_fields if head else {})}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import json
 import shutil
 import tempfile
@@ -111,7 +112,12 @@ def read_sources(sources: Iterable[TextSource], data_dir: Path | None = None) ->
 
 
 def read_documents(
-    path: Path, *, text_field: str = "text", source: int = 0, on_read: Callable[[int], None] | None = None
+    path: Path,
+    *,
+    text_field: str = "text",
+    source: int = 0,
+    span: tuple[int, int] | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of a file in the order in which they are stored.
 
@@ -121,6 +127,8 @@ def read_documents(
         path: the file.
         text_field: the key or column of the text, in JSON Lines and Parquet.
         source: the number of the source, which is passed on.
+        span: the bytes ``[start, end)`` to read, of a file that is neither compressed nor Parquet; both must be where a
+            document begins or the file ends. Lines are counted from ``start``. ``None``: the whole file.
         on_read: is called now and then with how much of the file has been read, in stored bytes.
 
     Raises:
@@ -128,7 +136,7 @@ def read_documents(
             LFS pointer or an HTML page, or if a row has no text.
     """
     kind = _format_of(path)
-    with _report_damage(path), _open_bytes(path) as file:
+    with _report_damage(path), _open_bytes(path, span) as file:
         if kind == ".parquet":
             texts = _read_parquet(file, text_field)
         elif kind in JSONL_ENDINGS:
@@ -163,15 +171,18 @@ def _format_of(path: Path) -> str:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[_OpenFile]:
-    """Open a file that may be compressed."""
+def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[_OpenFile]:
+    """Open a file that may be compressed, or a span of its bytes."""
     with path.open("rb") as raw:
 
         def position() -> int:
             # The last document is passed on after its file was closed.
             return path.stat().st_size if raw.closed else raw.tell()
 
-        if path.suffix.lower() == ".zst":
+        if span is not None:
+            raw.seek(span[0])
+            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), position)
+        elif path.suffix.lower() == ".zst":
             import pyarrow as pa
 
             _check_start(path)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from claf2.data.features import FeatureList, FeatureSet
 from claf2.data.microbatch import CostModel, pack_microbatches, partition_by_length
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Batch", "BatchStream", "TaskDataset", "batches_by_length"]
+__all__ = ["Batch", "BatchStream", "Stream", "TaskDataset", "batches_by_length"]
 
 MAX_GROWTH = 4
 """How many times the rows of the first evaluation batch a later batch may have."""
@@ -103,6 +103,22 @@ class TaskDataset:
                 name: _pad_tokens(array, length, -length % self.multiple, fills[name]) for name, array in arrays.items()
             }
         return Batch({**arrays, **{name: np.array(column[rows]) for name, column in self.extra_columns.items()}})
+
+
+class Stream(Protocol):
+    """The training data of a run as an endless sequence of steps, which is divided into epochs: all that the loop needs
+    to know of it. The same epoch from the same start always gives the same batches."""
+
+    epochs: int
+    """How many epochs are planned."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of optimizer steps of an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0, paused: Collection[str] = ()) -> Iterator[tuple[str, list[Batch]]]:
+        """Yield (task, micro-batches of this process) for the steps of an epoch, from step ``start`` on; without the
+        ``paused`` tasks."""
 
 
 class BatchStream:

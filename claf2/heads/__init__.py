@@ -281,6 +281,9 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     """The targets that a ``network`` reads in training, to continue from the right answer."""
     substitutes_for: ClassVar[str] = ""
     """The kind of head that it may replace: a task that asks for that one can be given this one."""
+    predicts_tokens: ClassVar[bool] = False
+    """Whether it predicts the ids ``labels``, (B, L), of tokens. Its module is then computed for tokens with a target
+    alone, and all word embeddings are trained."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: the label names, and with them the number of

@@ -7,8 +7,9 @@ import copy
 import logging
 import pickle
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
+from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
+from claf2.models.target_tokens import TargetTokens
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
@@ -68,6 +71,7 @@ class EncoderWithHeads(nn.Module):
         takes_segments: whether the encoder distinguishes a first and a second text by ``token_type_ids``.
         extra_inputs: the further inputs of a task's module, where it is not a class of `transformers`.
         first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
+        target_token_tasks: the tasks whose modules predict tokens, and compute those with a target alone.
     """
 
     def __init__(
@@ -77,10 +81,12 @@ class EncoderWithHeads(nn.Module):
         takes_segments: bool,
         extra_inputs: Mapping[str, Sequence[str]],
         first_token_tasks: Collection[str] = (),
+        target_token_tasks: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
         self.first_token_tasks = frozenset(first_token_tasks)
+        self._target_tokens = {task: TargetTokens(heads[task]) for task in target_token_tasks}
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
@@ -129,12 +135,15 @@ class EncoderWithHeads(nn.Module):
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
         names += [name for name in self.extra_inputs[task] if name in inputs]
         arguments = {name: inputs[name] for name in names}
+        head: Callable[..., Any] = self.head(task)
+        if task in self._target_tokens:
+            head = partial(self._target_tokens[task].forward, inputs["labels"])
         if self.packing is None:
-            return self.head(task)(**arguments)
+            return head(**arguments)
         ids = inputs["input_ids"]
         first = task in self.first_token_tasks
         with self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device, first_tokens=first):
-            return self.head(task)(**arguments)
+            return head(**arguments)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return every parameter and buffer once, by name: what `last/` stores."""
@@ -192,13 +201,14 @@ def build_model(
         takes_segments=getattr(config, "type_vocab_size", 0) > 1,
         extra_inputs={task: (*of.head.inputs, *of.head.teacher_forced) for task, of in tasks.items()},
         first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
+        target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],
     )
 
 
 def stored_label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[int] | None:
     """Return which output of the stored head stands for each label, where the head has these labels in another order;
     ``None`` where it has the same order or other labels."""
-    return None if source == SCRATCH else _label_order(_stored_labels(_configuration(spec, source, 1, 0)), labels)
+    return None if source == SCRATCH else find_label_order(read_label_names(_configuration(spec, source, 1, 0)), labels)
 
 
 def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
@@ -253,27 +263,26 @@ def _stored_configuration(source: Path | str, revision: str | None) -> PreTraine
 def _head_module(
     spec: ModelSpec, source: Path | str, task: TaskHead, config: PreTrainedConfig, encoder: nn.Module | None
 ) -> PreTrainedModel:
-    stored = _stored_labels(config)
+    stored = read_label_names(config)
     task.head.configure(config, task.labels)
     if task.dropout is not None:
         _set_dropout(config, task.dropout)
     kind: Any = getattr(transformers, task.head.auto_class) if task.head.auto_class else task.head.network()
     if encoder is not None:
-        module = _fresh_module(kind, config)
+        module = fresh_module(kind, config)
         setattr(module, module.base_model_prefix, encoder)
+        module.tie_weights()  # a decoder of tokens is tied to the embeddings of the encoder that was replaced
         return module
+    if task.head.predicts_tokens and isinstance(source, Path) and not _has_weights(source):
+        logger.info("%s has no weights, so pre-training starts with new ones", source)
+        return fresh_module(kind, config)
     module = _load(kind, source, config, spec)
-    order = _label_order(stored, task.labels)
+    order = find_label_order(stored, task.labels)
     if order is not None:
-        _reorder_head(module, kind, task, order)
-    elif source != SCRATCH and stored != _stored_labels(config):
-        _reset_head(module, _fresh_module(kind, config))
+        reorder_head(module, kind, task.head, task.labels, order)
+    elif source != SCRATCH and stored != read_label_names(config):
+        reset_head(module, fresh_module(kind, config))
     return module
-
-
-def _fresh_module(kind: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """Make a module from its configuration alone; ``kind`` is an ``Auto`` class, or a class of models."""
-    return kind(config) if isinstance(kind, type) and issubclass(kind, PreTrainedModel) else kind.from_config(config)
 
 
 def _encoder_of(module: nn.Module) -> nn.Module:
@@ -284,7 +293,7 @@ def _encoder_of(module: nn.Module) -> nn.Module:
 
 def _load(kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
     if source == SCRATCH:
-        return _fresh_module(kind, config)
+        return fresh_module(kind, config)
     with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
         try:
             model, info = kind.from_pretrained(
@@ -308,6 +317,12 @@ def _weight_files(source: Path | str) -> Sequence[str]:
     kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
     folder = source if isinstance(source, Path) else None
     return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
+
+
+def _has_weights(folder: Path) -> bool:
+    """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
+    patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def _align_weights(model: nn.Module) -> None:
@@ -349,45 +364,6 @@ def _check_finite(model: PreTrainedModel, source: Path | str) -> None:
             raise ModelError(
                 f"{source}: its weight {name} holds NaN or infinity: the checkpoint is damaged or diverged"
             )
-
-
-def _stored_labels(config: PreTrainedConfig) -> list[str]:
-    return [str(name) for _, name in sorted((config.id2label or {}).items())]
-
-
-def _label_order(stored: Sequence[str], labels: Sequence[str]) -> list[int] | None:
-    if list(stored) == list(labels) or sorted(stored) != sorted(labels):
-        return None
-    return [stored.index(label) for label in labels]
-
-
-def _reorder_head(module: PreTrainedModel, kind: Any, task: TaskHead, order: Sequence[int]) -> None:
-    """Put the outputs of a stored head into the order of the task's labels, so that the order is the same in features,
-    weights, predictions and metrics. A dimension of a weight counts labels if one more label makes it longer by one.
-
-    Raises:
-        ModelError: when a weight depends on the labels in another way.
-    """
-    config = copy.deepcopy(module.config)
-    task.head.configure(config, [*task.labels, ""])
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in _fresh_module(kind, config).state_dict().items()}
-    for name, tensor in module.state_dict().items():
-        for dim, (size, longer) in enumerate(zip(tensor.shape, shapes[name], strict=True)):
-            if size != longer and (size, longer) != (len(order), len(order) + 1):
-                raise ModelError(f"the labels of {name} cannot be put into the order of the task's: {task.labels}")
-            if size != longer:
-                tensor.copy_(tensor.index_select(dim, torch.tensor(order)))
-
-
-def _reset_head(module: nn.Module, fresh: nn.Module) -> None:
-    """Give all but the encoder fresh weights, so that a stored head for other labels is not used."""
-    prefix = f"{module.base_model_prefix}."
-    weights = fresh.state_dict()
-    with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            if not name.startswith(prefix):
-                tensor.copy_(weights[name])
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from claf2.readers.conll import Conll as Conll
     from claf2.readers.delimited import Delimited as Delimited
     from claf2.readers.dialogue import Dialogues as Dialogues
+    from claf2.readers.documents import Documents as Documents
     from claf2.readers.jsonl import Jsonl as Jsonl
     from claf2.readers.ranked import Ranked as Ranked
     from claf2.readers.relation import Relations as Relations
@@ -44,6 +45,7 @@ __all__ = [
     "Delimited",
     "DialogueExample",
     "Dialogues",
+    "Documents",
     "Example",
     "Jsonl",
     "ParseExample",

@@ -13,7 +13,8 @@ from claf2.errors import Claf2Error, RunError
 from claf2.evaluation.evaluate import forward_batches
 from claf2.models.source import weights_digest
 from claf2.registry import digest
-from claf2.runs.resolve import Run, cache_dir, locate_splits, open_run
+from claf2.runs.locate import cache_dir, locate_splits
+from claf2.runs.resolve import Run, open_run
 from claf2.runtime import distributed
 from claf2.runtime.device import configure_backends
 from claf2.runtime.files import create_dir_atomic, is_intact

@@ -21,6 +21,7 @@ from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
 from claf2.runtime.device import peak_memory_mib
 from claf2.training.callbacks import Callback
+from claf2.training.kept_steps import KeptSteps
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
 from claf2.training.shards import memory_to_save
@@ -42,6 +43,8 @@ def task_shares(run: Run, features: Mapping[str, FeatureSet]) -> dict[str, float
     """Return each task's share of the steps of the first epoch."""
     experiment = run.experiment
     trained = [task for task, task_config in experiment.tasks.items() if task_config.mix.loss_weight]
+    if not features:  # a single task on a corpus
+        return dict.fromkeys(trained, 1.0)
     sizes = {task: _steps(run, task, features[task]) for task in trained}
     shares = experiment.sampler.shares(sizes, 0.0) if len(sizes) > 1 else sizes
     return {task: share / sum(shares.values()) for task, share in shares.items()}
@@ -99,6 +102,9 @@ class _StepTimer(Callback):
         return None
 
     def save_last(self, state: State) -> None:
+        return None
+
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
         return None
 
 
@@ -207,6 +213,8 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
     experiment = prepared.run.experiment
     longest = max(
         int(np.sort(prepared.train[task].lengths())[-task_config.iterator.batch_size :].sum())
+        if task in prepared.train
+        else costs.activation_tokens
         for task, task_config in experiment.tasks.items()
         if task_config.mix.loss_weight
     )

@@ -3,9 +3,8 @@ is written but caches."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from claf2.config import Experiment
 from claf2.config.schema import SELECTORS
 from claf2.config.source import iter_leaves
 from claf2.models.embeddings import trained_rows
+from claf2.runs.budget import Hardware, pretraining_costs
 from claf2.runs.estimate import (
     count_tokens,
     estimate_memory,
@@ -26,27 +26,33 @@ from claf2.runs.estimate import (
 )
 from claf2.runs.folder import check_run_dir
 from claf2.runs.follow_ups import follow_up_experiment
+from claf2.runs.locate import TaskSplits, locate_splits
 from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metric_key, describe_padding, prepare
 from claf2.runs.provenance import check_resumable, collect_provenance, read_provenance
-from claf2.runs.resolve import Run, TaskSplits, locate_splits, resolve, resolve_weights, split_name
+from claf2.runs.resolve import Run, resolve, resolve_weights, split_name
 from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES, read_json
 from claf2.runtime.precision import Precision
 from claf2.task import task_tables
-from claf2.training.checkpoint import last_dir
+from claf2.training.checkpoint import last_dir, read_step
+from claf2.training.kept_steps import KeptSteps
 from claf2.training.state import State
 from claf2.training.trainers import FollowUpRun
 
-__all__ = ["explain", "format_explanation"]
+__all__ = ["explain"]
 
 POINTS = 10
 """The number of steps at which the learning rate is shown."""
 
-WIDTH = 24
-"""The length of the bar of the highest learning rate, in characters."""
 
-
-def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def explain(
+    experiment: Experiment,
+    *,
+    steps: int = 3,
+    resume: bool = False,
+    overwrite: bool = False,
+    hardware: Hardware | None = None,
+) -> dict[str, Any]:
     """Return what ``train`` would do, as JSON values: memory in MiB, times in seconds, lengths in tokens.
 
     Args:
@@ -54,6 +60,7 @@ def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, ove
         steps: the number of steps to measure, after one to warm up; 0: nothing is measured or estimated.
         resume: as in ``train``.
         overwrite: as in ``train``.
+        hardware: what a pre-training would run on.
 
     Raises:
         Claf2Error: where ``train`` would.
@@ -62,14 +69,9 @@ def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, ove
     existing = check_run_dir(experiment, resume=resume, overwrite=overwrite)
     follow_ups = experiment.trainer.follow_ups(experiment.tasks)
     run, data = resolve(experiment)
-    state = State()
-    if existing and resume:
-        check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data))
-        last = last_dir(folder)
-        last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
-        state = State(**read_json(last / "state.json"))
+    state = _resumed_state(folder, run, data) if existing and resume else State()
     prepared = prepare(run, data)
-    plan, stream, model = prepared.plan, prepared.stream, prepared.model
+    plan, model = prepared.plan, prepared.model
     check_metric_key(prepared)
     explanation: dict[str, Any] = {
         "base_config": experiment.name,
@@ -80,13 +82,7 @@ def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, ove
         "precision": experiment.runtime.precision,
         "tasks": _tasks(prepared),
         "splits": dict(_splits(prepared, data)),
-        "steps": {
-            "epoch": stream.steps_per_epoch,
-            "epochs": plan.total_steps / stream.steps_per_epoch,
-            "all": plan.total_steps,
-            "warmup": experiment.schedule.warmup(plan.total_steps),
-            "left": plan.total_steps - state.step,
-        },
+        "steps": _steps(prepared, state),
         "rates": _rates(prepared),
         "evaluations": {
             "steps": _evaluations(prepared),
@@ -99,8 +95,31 @@ def explain(experiment: Experiment, *, steps: int = 3, resume: bool = False, ove
         "model": _model(prepared),
         "stages": [_stage(prepared, follow_up) for follow_up in follow_ups],
     }
-    explanation |= _costs(prepared, state, explanation, steps)
+    if prepared.texts:
+        explanation |= pretraining_costs(prepared, state, len(explanation["evaluations"]["steps"]), steps, hardware)
+    else:
+        explanation |= _costs(prepared, state, explanation, steps)
     return {**explanation, "leaves": _files(prepared, explanation), "values": _values(experiment)}
+
+
+def _resumed_state(folder: Path, run: Run, data: TaskSplits) -> State:
+    """Return where the run in a folder stands, if it can be resumed."""
+    check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), read_step(folder))
+    last = last_dir(folder)
+    last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
+    return State(**read_json(last / "state.json"))
+
+
+def _steps(prepared: PreparedRun, state: State) -> dict[str, Any]:
+    """Return the numbers of steps."""
+    total, per_epoch = prepared.plan.total_steps, prepared.stream.steps_per_epoch
+    return {
+        "epoch": per_epoch,
+        "epochs": total / per_epoch,
+        "all": total,
+        "warmup": prepared.run.experiment.schedule.warmup(total),
+        "left": total - state.step,
+    }
 
 
 def _costs(prepared: PreparedRun, state: State, explanation: Mapping[str, Any], steps: int) -> dict[str, Any]:
@@ -244,9 +263,18 @@ def _files(prepared: PreparedRun, explanation: Mapping[str, Any]) -> dict[str, f
         "last/": model["parameters"] * 4 / 2**20 + sizes["optimizer"] * (1 + _num_idle(prepared) / model["trained"]),
         **{f"predictions/{task}-{split}.jsonl": None for split, tasks in prepared.valid.items() for task in tasks},
     }
+    kept = prepared.plan.kept_steps
+    if kept is not None:
+        files["steps/"] = _num_kept(kept, prepared.plan.total_steps) * sum(best.values())
     plain = "config.json run.json metrics.json metrics.jsonl README.md train.log events.out.tfevents.*".split()
     stages = [f"stages/{stage['stage']}/{stage['of']}/" for stage in explanation["stages"]]
     return files | dict.fromkeys([*plain, LOCK_FILES[0], *([*stages, "stages.json", "stages.md"] if stages else [])])
+
+
+def _num_kept(kept_steps: KeptSteps, total: int) -> int:
+    """Return how many steps are kept at the end of a run."""
+    steps = [*range(kept_steps.interval, total, kept_steps.interval), total]
+    return len(steps) - len(kept_steps.superseded(steps))
 
 
 def _values(experiment: Experiment) -> list[dict[str, Any]]:
@@ -275,121 +303,3 @@ def _with_plugin(origin: str, owner: str) -> str:
     module = sys.modules.get(owner.partition(".")[0])
     file = owner.rpartition(":")[0] or getattr(module, "__file__", None) or owner
     return f"{origin}, from plug-in {file}"
-
-
-def format_explanation(explanation: Mapping[str, Any]) -> str:
-    """Return the result of ``explain`` as text."""
-    tasks = explanation["tasks"].items()
-    sizes = ", ".join(
-        f"{task} {entry['batch_size']}" if len(tasks) > 1 else f"{entry['batch_size']}" for task, entry in tasks
-    )
-    accumulation = explanation["accumulation"]
-    per_step = f", {accumulation} per step" if accumulation > 1 else ""
-    stages = [
-        f"{stage['stage']} {stage['of']}: {stage['steps']} steps, {stage['warmup']} of warm-up, "
-        f"{len(stage['evaluations'])} evaluations"
-        for stage in explanation["stages"]
-    ]
-    files = [f"{name} {size:,.1f} MiB" if size is not None else name for name, size in explanation["leaves"].items()]
-    blocks = {
-        "run": [f"{explanation['base_config']} in {explanation['folder']}: {explanation['state']}"],
-        "tasks": [
-            f"{task}: head {entry['head']}, selected by {entry['metric_key']}, {100 * entry['share']:.3g}% of the steps"
-            for task, entry in tasks
-        ],
-        "data": _data_lines(explanation["splits"]),
-        "model": [_model_line(explanation["model"])],
-        "device": [f"{explanation['device']}, {explanation['threads']} threads, {explanation['precision']}"],
-        "batches": [f"of {sizes} rows{per_step}; padding: {explanation['padding']}"],
-        "steps": [_steps_line(explanation["steps"])],
-        "rate": _rate_lines(explanation["rates"]),
-        "evaluations": [_evaluations_line(explanation["evaluations"])],
-        "then": stages,
-        "memory": _memory_lines(explanation["memory_mib"]),
-        "time": _time_lines(explanation["seconds"]),
-        "leaves": files,
-        "set": [
-            f"{entry['path']} = {json.dumps(entry['value'], ensure_ascii=False)}  # {entry['origin']}"
-            for entry in explanation["values"]
-        ],
-    }
-    return "\n".join(
-        f"{'' if index else name:<13}{line}" for name, lines in blocks.items() for index, line in enumerate(lines)
-    )
-
-
-def _data_lines(splits: Mapping[str, Any]) -> list[str]:
-    """Return a table of rows, features and lengths, and the files."""
-    table = [["split", "rows", "features", "truncated", "tokens: min", "median", "95 %", "max"]]
-    for name, split in splits.items():
-        counts = [split["examples"], split["features"], split.get("truncated", 0)]
-        lengths = [split["tokens"][key] for key in ("least", "median", "95 %", "most")]
-        table.append([name, *(f"{number:,}" for number in (*counts, *lengths))])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])  # numbers to the right
-        for row in table
-    ]
-    for name, split in splits.items():
-        shared = f", {split['in_train']:,} rows also occur in train" if split.get("in_train") else ""
-        lines.append(f"{name}: {split['path']}{shared}")
-    return lines
-
-
-def _model_line(model: Mapping[str, Any]) -> str:
-    frozen = model["parameters"] - model["trained"]
-    more = f", {frozen:,} of them not trained" if frozen else ""
-    return f"{model['name']} ({model['architecture']}), {model['parameters']:,} parameters{more}"
-
-
-def _steps_line(steps: Mapping[str, Any]) -> str:
-    left = f"; {steps['left']} remaining" if steps["left"] < steps["all"] else ""
-    return f"{steps['all']}: {steps['epochs']:.4g} epochs of {steps['epoch']}; {steps['warmup']} of warm-up{left}"
-
-
-def _rate_lines(rates: Sequence[Sequence[float]]) -> list[str]:
-    """Return the learning rate at some steps, drawn."""
-    highest, width = max(rate for _, rate in rates) or 1.0, len(str(rates[-1][0]))
-    return [
-        f"step {step:>{width}}  {rate:<9.3g} {'█' * round(WIDTH * rate / highest)}".rstrip() for step, rate in rates
-    ]
-
-
-def _evaluations_line(evaluations: Mapping[str, Any]) -> str:
-    steps = evaluations["steps"]
-    shown = ", ".join(map(str, [*steps[:4], "…", steps[-1]] if len(steps) > 6 else steps))
-    lower = ", lower is better" if evaluations["lower_is_better"] else ""
-    patience = f"; {evaluations['patience']} without a better score end the run" if evaluations["patience"] else ""
-    return f"{len(steps)}, after step {shown}; the best by {evaluations['metric_key']}{lower} is kept{patience}"
-
-
-def _memory_lines(sizes: Mapping[str, Any]) -> list[str]:
-    lines = [", ".join(f"{name} {sizes[name]:,.1f}" for name in ("weights", "gradients", "optimizer")) + " MiB"]
-    if "activations" in sizes:
-        lines += [
-            f"activations {sizes['activations']:,.1f} MiB at {sizes['activations_tokens']:,} tokens, about "
-            f"{sizes['activations_most']:,.1f} at the {sizes['most_tokens']:,} of the longest rows",
-            f"about {sizes['all']:,.0f} MiB in all; {sizes['peak']:,.0f} with the process itself",
-        ]
-    if sizes.get("oom_splits"):
-        lines.append(f"batches do not fit into memory: they are halved {sizes['oom_splits']} times")
-    return lines
-
-
-def _time_lines(times: Mapping[str, Any] | None) -> list[str]:
-    if times is None:
-        return ["not measured"]
-    stages = f", further stages {_clock(times['stages'])}" if times["stages"] else ""
-    line = (
-        f"about {_clock(times['all'])}: training {_clock(times['training'])}, evaluations "
-        f"{_clock(times['evaluation'])}{stages} ({times['measured_steps']} steps measured, {times['step']:.3g} s each)"
-    )
-    if "step_bf16" not in times:
-        return [line]
-    ratio = times["step"] / times["step_bf16"]
-    return [line, f"with --precision bf16, which is another recipe: {times['step_bf16']:.3g} s a step, x{ratio:.2f}"]
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

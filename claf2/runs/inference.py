@@ -20,8 +20,9 @@ from claf2.heads import Request
 from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.folder import check_openable, lock_run_dir
+from claf2.runs.locate import locate_splits
 from claf2.runs.requests import RequestLike, read_requests
-from claf2.runs.resolve import locate_splits, merge_evaluations, open_run
+from claf2.runs.resolve import merge_evaluations, open_run
 from claf2.runtime import distributed
 from claf2.runtime.device import preserve_backends
 from claf2.runtime.files import write_json

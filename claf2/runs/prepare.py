@@ -7,31 +7,40 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from claf2.config import Experiment
 from claf2.config.schema import MultiTaskTrainerSection
-from claf2.data.batch import BatchStream
+from claf2.corpus.section import Phase
+from claf2.data.batch import BatchStream, Stream
 from claf2.data.features import FeatureSet
 from claf2.errors import ConfigError, nearest
 from claf2.evaluation.report import Report, lower_is_better
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import Example
+from claf2.runs.corpus_splits import CorpusText
 from claf2.runs.distillation import soft_labels
-from claf2.runs.resolve import EvaluationSets, Run, TaskSplits, split_name
+from claf2.runs.locate import TaskSplits
+from claf2.runs.resolve import EvaluationSets, Run, split_name
 from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
 from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingContext
 from claf2.training.objectives import Objective
 from claf2.training.state import State
+from claf2.training.trainers.pretrain import PretrainTrainer
+
+if TYPE_CHECKING:
+    from claf2.corpus.stream import CorpusStream
 
 __all__ = [
     "PreparedRun",
+    "build_corpus_stream",
     "build_plan",
     "build_stream",
     "check_metric_key",
@@ -61,8 +70,10 @@ class PreparedRun:
     """What was counted in each split, and how many of its rows also occur in ``train``."""
     model: EncoderWithHeads
     precision: Precision
-    stream: BatchStream
+    stream: Stream
     plan: Plan
+    texts: Mapping[str, CorpusText] = field(default_factory=dict)
+    """The text of a task on a corpus, which has no features in ``train``."""
 
     def training_context(
         self,
@@ -100,13 +111,14 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
     Raises:
         Claf2Error: when the run cannot be trained, and why.
     """
-    train = {task: run.features(task, splits["train"]) for task, splits in data.items()}
+    texts = {task: text for task, splits in data.items() if isinstance(text := splits["train"], CorpusText)}
+    train = {task: run.features(task, splits["train"]) for task, splits in data.items() if task not in texts}
     model = run.model(trained_ids(run, train))
-    stream = build_stream(run, train, model)
+    stream = build_corpus_stream(run, texts) if texts else build_stream(run, train, model)
     plan = build_plan(run.experiment, stream.steps_per_epoch)
     stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
     logger.info("padding: %s", describe_padding(run, model))
-    if distributed.world_size() > 1:
+    if distributed.world_size() > 1 and isinstance(stream, BatchStream):
         mean, worst = stream.imbalance()
         logger.info(
             "%d processes: the largest share of a batch has %.1f %% more tokens than the mean, at worst %.0f %% more",
@@ -114,17 +126,18 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         )  # fmt: skip
     valid = run.evaluation_sets(data)
     checked = {split: {task: features for task, (features, _) in sets.items()} for split, sets in valid.items()}
-    for split, features_by_task in {"train": train, **checked}.items():
+    for split, features_by_task in {**({"train": train} if train else {}), **checked}.items():
         for task, features in features_by_task.items():
             features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
-    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan)
+    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan, texts)
 
 
 def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     """Return the ids whose word embeddings alone need to be trained, ascending; ``None`` where all of them do, or where
     leaving some out would not give the same result or save little."""
     experiment, runtime = run.experiment, run.experiment.runtime
-    reads_other_ids = any(not task_config.head.auto_class for task_config in experiment.tasks.values()) or any(
+    heads = [task_config.head for task_config in experiment.tasks.values()]
+    reads_other_ids = any(head.predicts_tokens or not head.auto_class for head in heads) or any(
         type(objective).change_inputs is not Objective.change_inputs for objective in experiment.objectives.values()
     )
     is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1
@@ -189,6 +202,36 @@ def build_stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWit
     )
 
 
+def build_corpus_stream(
+    run: Run, texts: Mapping[str, CorpusText], phases: Sequence[Phase] | None = None
+) -> CorpusStream:
+    """Return the batches of a run on a corpus; of other phases than the run's, where they are given.
+
+    Raises:
+        ConfigError: when a batch cannot be divided equally among the processes.
+    """
+    from claf2.corpus.stream import CorpusStream  # of no use to a fine-tuning
+
+    ((task, text),) = texts.items()
+    trainer, runtime = run.experiment.trainer, run.experiment.runtime
+    assert isinstance(trainer, PretrainTrainer)
+    world_size = distributed.world_size()
+    for phase in trainer.phases:
+        if phase.batch_size % world_size:
+            problem = f"a batch of {phase.batch_size} rows cannot be divided among {world_size} processes"
+            raise ConfigError("trainer.pretrain.phases", problem, hint="change the batch size or the processes")
+    return CorpusStream(
+        task,
+        text.open(run.tokenizer, runtime.workers),
+        phases or trainer.steps_of_phases(),
+        seed=run.experiment.seed,
+        rank=distributed.rank(),
+        world_size=world_size,
+        workers=runtime.workers,
+        max_tokens=runtime.max_tokens_per_micro_batch,
+    )
+
+
 def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
     """Return how long to train, when to evaluate, and which score selects the best checkpoint.
 
@@ -200,7 +243,8 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         task: SelectionMetric(config.selection_key, lower_is_better(config.task.metrics, config.selection_key))
         for task, config in experiment.tasks.items()
     }
-    total_steps = trainer.num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
+    num_steps = trainer.num_steps or experiment.trainer.num_steps()
+    total_steps = num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
     experiment.schedule.warmup(total_steps)  # raises where the warm-up is too long
     every = trainer.eval_and_save_step_count
     if isinstance(every, int):
@@ -228,6 +272,7 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         tasks=selection if several else {},
         task_patience=multi_task.task_early_stopping_threshold if multi_task else None,
         keep_best_per_task=multi_task is not None and multi_task.keep == "each",
+        kept_steps=experiment.trainer.kept_steps(),
     )
 
 
@@ -236,7 +281,8 @@ def _counts(train: Mapping[str, FeatureSet], valid: EvaluationSets) -> dict[str,
     counts = {split_name(train, task, "train"): dict(features.counts) for task, features in train.items()}
     for split, sets in valid.items():
         for task, (features, _) in sets.items():
-            shared, name = features.shared_rows(train[task]), split_name(train, task, split)
+            name = split_name(sets, task, split)
+            shared = features.shared_rows(train[task]) if task in train else 0
             counts[name] = {**features.counts, "in_train": shared}
             if shared:
                 logger.warning("%d of %d rows of %s also occur in train", shared, counts[name]["examples"], name)

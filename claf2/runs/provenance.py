@@ -17,12 +17,13 @@ from huggingface_hub import try_to_load_from_cache
 
 import claf2
 from claf2.config.source import iter_leaves
-from claf2.data.splits import SplitData
 from claf2.errors import ChangedError, RunError
 from claf2.models import SCRATCH
 from claf2.models.encoder import stored_label_order
 from claf2.models.source import weights_digest
 from claf2.registry import ENTRY_POINTS
+from claf2.runs.corpus_splits import AnySplit, HeldOutRows
+from claf2.runs.locate import TaskSplits
 from claf2.runs.resolve import Run, split_name
 from claf2.runtime import distributed
 from claf2.runtime.device import select_device
@@ -33,6 +34,7 @@ from claf2.training.objectives import Distillation
 __all__ = [
     "CHANGE_KINDS",
     "SCORE_PACKAGES",
+    "changed_settings",
     "check_repeatable",
     "check_resumable",
     "code_digest",
@@ -67,6 +69,9 @@ CHANGE_KINDS: Mapping[str, tuple[str, ...]] = {
 the first four change what is computed, the others at least the last digits. ``code`` covers claf2, plug-ins and the
 tasks' rows, and with them what becomes of an unchanged config."""
 
+PHASES = "trainer.pretrain.phases"
+"""The setting of a pre-training of which the future may change when it is resumed."""
+
 REQUIRED: Mapping[str, type] = {
     "base_config": str, "overrides": list, "config": dict, "data": dict, "tokenizer": str, "weights": str,
     "recipe": str, "experiment": str, "code": str, "versions": dict, "device": str, "threads": int, "processes": int,
@@ -74,7 +79,7 @@ REQUIRED: Mapping[str, type] = {
 """The entries of ``run.json`` without which a run cannot be repeated, and their types."""
 
 
-def collect_provenance(run: Run, data: Mapping[str, Mapping[str, SplitData]]) -> dict[str, Any]:
+def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
     """Return everything that a run's numbers depend on: the first part of ``run.json``, sufficient to repeat the run.
 
     Args:
@@ -89,7 +94,7 @@ def collect_provenance(run: Run, data: Mapping[str, Mapping[str, SplitData]]) ->
         "recipe": experiment.recipe_digest(),
         "experiment": experiment.digest(),
         "data": {
-            split_name(data, task, split): split_data.sha256()
+            split_name(data, task, split): _data_digest(split_data)
             for task, splits in data.items()
             for split, split_data in splits.items()
         },
@@ -106,6 +111,11 @@ def collect_provenance(run: Run, data: Mapping[str, Mapping[str, SplitData]]) ->
         **_environment(device),
         "config": experiment.values,
     }
+
+
+def _data_digest(data: AnySplit) -> str:
+    """Return the digest of a split's files; of rows that are held out of a corpus, also of how they are made."""
+    return data.identity() if isinstance(data, HeldOutRows) else data.sha256()
 
 
 def _versions() -> dict[str, str]:
@@ -241,16 +251,23 @@ def read_provenance(path: Path, *, finished: bool = True) -> dict[str, Any]:
     return provenance
 
 
-def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> None:
     """Check that experiment, data, tokenizer, weights and the order of their labels are those that a run began with,
-    before it is resumed.
+    before it is resumed. Phases may change from the step on that comes next.
+
+    Args:
+        before: what the run depended on when it began or was last resumed.
+        now: what it depends on now.
+        step: the steps that are done.
 
     Raises:
         ChangedError: naming the first entry that differs, then and now; of the experiment every setting.
     """
     compared = ("experiment", "data", "tokenizer", "weights", "label_order")
     for name, pair in diff_provenance(before, now, compared).items():
-        changes = _changed_settings(before["config"], now["config"]) if name == "experiment" else [("", *pair)]
+        changes = changed_settings(before["config"], now["config"]) if name == "experiment" else [("", *pair)]
+        if name == "experiment" and _changes_future(changes, step):
+            continue
         shown = ", ".join(f"{path} {_shorten(old)} → {_shorten(new)}".strip() for path, old, new in changes)
         raise ChangedError(
             f"{name} has changed since the run began{f' ({shown})' if shown else ''}, so the run cannot be resumed; "
@@ -258,7 +275,33 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _changes_future(changes: Sequence[tuple[str, Any, Any]], step: int) -> bool:
+    """Say whether settings differ in nothing but the phases after a step.
+
+    Raises:
+        ChangedError: when the phases before it differ.
+    """
+    if {path for path, _, _ in changes} - {PHASES, "trainer.num_steps"}:
+        return False
+    for path, old, new in changes:
+        if path == PHASES and _done_phases(old, step) != _done_phases(new, step):
+            raise ChangedError(
+                f"{PHASES} has changed for some of the {step} steps that are done; only phases after them can be "
+                "changed: give the others as they were, or start again with --overwrite"
+            )
+    return True
+
+
+def _done_phases(phases: Sequence[Mapping[str, int]], step: int) -> list[tuple[int, dict[str, int]]]:
+    """Return the end and the sizes of the parts of a pre-training that are done, or begun."""
+    starts = [0, *(phase["until"] for phase in phases)]
+    done = [(start, phase) for start, phase in zip(starts, phases, strict=False) if start < step]
+    return [
+        (min(step, phase["until"]), {key: value for key, value in phase.items() if key != "until"}) for _, phase in done
+    ]
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (path, then, now) of the settings that a run is bound to and that differ in two configs."""
     old, new = dict(iter_leaves(dict(before))), dict(iter_leaves(dict(now)))
     return [

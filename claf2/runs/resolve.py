@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,11 +15,10 @@ import torch
 
 from claf2 import config
 from claf2.config import Experiment
-from claf2.config.schema import DataReaderSection
 from claf2.data.batch import TaskDataset
 from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
-from claf2.data.splits import SplitData, locate_split
+from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error, ConfigError, DataError
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
@@ -29,10 +27,11 @@ from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
 from claf2.readers import Example
+from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
 from claf2.runs.folder import check_openable, check_readable
+from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
 from claf2.runtime.device import configure_backends, select_device
-from claf2.runtime.files import default_cache_dir
 from claf2.runtime.precision import Precision
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
@@ -44,10 +43,6 @@ from claf2.training.checkpoint import best_dir
 __all__ = [
     "EvaluationSets",
     "Run",
-    "TaskSplits",
-    "cache_dir",
-    "data_dir",
-    "locate_splits",
     "merge_evaluations",
     "open_run",
     "resolve",
@@ -69,9 +64,6 @@ COMPILED_MULTIPLE = 32
 
 DEFAULT_WIDTH = 768
 """The hidden size of architectures whose configuration does not name it."""
-
-TaskSplits: TypeAlias = Mapping[str, Mapping[str, SplitData]]
-"""Task → split → where its examples come from."""
 
 EvaluationSets: TypeAlias = Mapping[str, Mapping[str, tuple[FeatureSet, list[Example]]]]
 """Split → task → the features and examples to evaluate."""
@@ -98,12 +90,15 @@ class Run:
         """The run's folder."""
         return Path(self.experiment.trainer_config.log_dir)
 
-    def features(self, task: str, data: SplitData) -> FeatureSet:
+    def features(self, task: str, data: AnySplit) -> FeatureSet:
         """Return the features of a split of a task, from the cache where they are there.
 
         Raises:
             DataError: naming the file that cannot be used.
         """
+        if isinstance(data, HeldOutRows):
+            return data.features(self.tokenizer)
+        assert isinstance(data, SplitData)  # the text of a corpus has no features: its stream makes the rows
         featurizer, labels = self.experiment.tasks[task].featurizer, self.labels[task]
         key = feature_key(data.identity(), featurizer, self.tokenizer, labels)
         try:
@@ -124,9 +119,11 @@ class Run:
         sets: dict[str, dict[str, tuple[FeatureSet, list[Example]]]] = {}
         for task, splits in data.items():
             for split, split_data in splits.items():
-                if split != "train":
-                    check_coverage(self.tokenizer, split_data.task.language, split_data.texts(), split_data.path)
-                    sets.setdefault(split, {})[task] = (self.features(task, split_data), list(split_data.examples()))
+                if split == "train" or isinstance(split_data, CorpusText):
+                    continue
+                check_coverage(self.tokenizer, split_data.task.language, split_data.texts(), split_data.path)
+                features = self.features(task, split_data)
+                sets.setdefault(split, {})[task] = (features, _examples(split_data, features))
         return sets
 
     def dataset(self, task: str, features: FeatureSet | FeatureList) -> TaskDataset:
@@ -245,6 +242,10 @@ class Run:
         return merge_evaluations(self.experiment, reports)
 
 
+def _examples(data: SplitData | HeldOutRows, features: FeatureSet) -> list[Example]:
+    return data.examples(features) if isinstance(data, HeldOutRows) else list(data.examples())
+
+
 def merge_evaluations(experiment: Experiment, reports: Sequence[Report]) -> Report:
     """Merge reports on splits and tasks of an experiment into one, with the average of the tasks."""
     weights = {task: task_config.mix.average_weight for task, task_config in experiment.tasks.items()}
@@ -296,6 +297,7 @@ def resolve_weights(experiment: Experiment, texts: Callable[[], Iterable[str]]) 
         if limit is not None and length > limit:
             path = f"data_reader.{task_config.data.dataset}.max_seq_length"
             path = path if task_config.single_task is None else f"tasks.{task}.{path}"
+            path = path if task_config.corpus is None else "trainer.pretrain.phases"
             origin = experiment.origins.get(path)
             problem = f"{length} exceeds the {limit} positions of {name}"
             raise ConfigError(path, problem, origin=origin, hint=f"set it to {limit} or less")
@@ -336,54 +338,3 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     experiment = dataclasses.replace(experiment, trainer_config=moved)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return _make_run(experiment, best, load_tokenizer(best))
-
-
-def locate_splits(experiment: Experiment) -> dict[str, dict[str, SplitData]]:
-    """Return where the training and validation examples of each task come from.
-
-    Raises:
-        ConfigError: when a task has no training file, or no validation file.
-    """
-    return {task: _locate_task_splits(experiment, task) for task in experiment.tasks}
-
-
-def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, SplitData]:
-    reader, task = experiment.tasks[name].data, experiment.tasks[name].task
-
-    def locate(split: str, given: str | None) -> Path | None:
-        cache = cache_dir(experiment)
-        return locate_split(task, split, source=reader.source, given=given, data_dir=data_dir(reader), cache=cache)
-
-    train_path = locate("train", reader.train_file_path)
-    if train_path is None:
-        problem = f"task {task.name!r} has no training file"
-        raise ConfigError("data_reader.train_file_path", problem, hint="set it to a file")
-    if reader.valid_fraction is not None:
-        return {
-            "train": SplitData(task, train_path, "train", reader.valid_fraction),
-            "valid": SplitData(task, train_path, "valid", reader.valid_fraction),
-        }
-    valid_path = locate("valid", reader.valid_file_path)
-    if valid_path is None:
-        problem = f"task {task.name!r} has no validation file"
-        hint = "set it to a file, or use part of the training file: --data_reader.valid_fraction 0.1"
-        raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
-    splits = {"train": SplitData(task, train_path), "valid": SplitData(task, valid_path)}
-    # A validation file of the user's own replaces all of the task's.
-    for split in task.files if reader.valid_file_path is None else ():
-        path = locate(split, None) if split.startswith("valid_") else None
-        if path is not None and path.is_file():
-            splits[split] = SplitData(task, path)
-        elif path is not None:
-            logger.warning("%s: no such file; %s of %s is not evaluated", path, split, task.name)
-    return splits
-
-
-def data_dir(reader: DataReaderSection) -> Path:
-    """Return the folder of relative data files."""
-    return Path(reader.data_dir or os.environ.get("CLAF2_DATA_DIR") or ".").expanduser()
-
-
-def cache_dir(experiment: Experiment) -> Path:
-    """Return the folder of what is kept between runs."""
-    return Path(experiment.runtime.cache_dir) if experiment.runtime.cache_dir else default_cache_dir()

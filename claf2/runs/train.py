@@ -30,6 +30,7 @@ from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
 from claf2.runs.prepare import PreparedRun, check_metric_key, prepare
 from claf2.runs.provenance import (
     CHANGE_KINDS,
+    changed_settings,
     check_repeatable,
     check_resumable,
     collect_provenance,
@@ -45,7 +46,7 @@ from claf2.runtime.seed import derive_seed
 from claf2.training.callbacks import Callback, CallbackList, RunInfo
 from claf2.training.callbacks.console import ConsoleLogger, ProgressBar, progress_display
 from claf2.training.callbacks.jsonl import JsonlLogger
-from claf2.training.checkpoint import CheckpointManager, best_dir, check_best
+from claf2.training.checkpoint import CheckpointManager, best_dir, check_best, read_step
 from claf2.training.loop import metric_logs
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
@@ -57,6 +58,10 @@ logger = logging.getLogger("claf2")
 
 SAME_IN_ALL_PROCESSES = ("experiment", "recipe", "data", "tokenizer", "weights", "code", "versions")
 """The entries of the provenance that all processes of a run must share."""
+
+
+DIGESTS_OF_STEPS = ("experiment", "recipe", "data", "tokenizer", "weights", "code")
+"""The entries of the provenance that the manifest of a kept step records."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def train(
         distributed.assert_same({name: provenance[name] for name in SAME_IN_ALL_PROCESSES})
         before = read_provenance(run_dir.path, finished=False) if run_dir.resumes else {}
         if before:
-            check_resumable(before, provenance)
+            check_resumable(before, provenance, read_step(run_dir.path))
         if repeated is not None:
             provenance["from_run"] = repeated.record_changes(provenance)
         is_trained = run_dir.resumes and is_finished(run_dir.path)
@@ -158,7 +163,13 @@ def _train(
     experiment, folder = run.experiment, run.folder
     optimizer = build_optimizer(experiment.optimizer, model, plan.learning_rate)
     checkpointer = CheckpointManager(
-        folder, model, run.tokenizer, optimizer, prepared.precision.scaler, saves_finished=needs_last
+        folder,
+        model,
+        run.tokenizer,
+        optimizer,
+        prepared.precision.scaler,
+        digests={name: provenance[name] for name in DIGESTS_OF_STEPS},
+        saves_finished=needs_last,
     )
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []
@@ -169,7 +180,7 @@ def _train(
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
     provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts, **_embedding_rows(model)}
     if state.step:
-        changed = diff_provenance(before, provenance, list(chain.from_iterable(CHANGE_KINDS.values())))
+        changed = _changes(before, provenance)
         provenance["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": changed}]
     callbacks: list[Callback] = []
     distributed.call_on_main(lambda: callbacks.extend(_begin(prepared, run_dir, provenance, state)))
@@ -203,6 +214,15 @@ def _train(
     logs = metric_logs(plan, state)
     _write_model_cards(run, provenance, logs)
     write_json(folder / "metrics.json", logs)  # last: it marks the run as finished
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what has changed since a run began or was last resumed."""
+    changed = diff_provenance(before, now, list(chain.from_iterable(CHANGE_KINDS.values())))
+    if "experiment" in changed:  # the phases of a pre-training that were still to come
+        settings = changed_settings(before["config"], now["config"])
+        changed |= {f"experiment {path}": [old, new] for path, old, new in settings}
+    return changed
 
 
 def _write_model_cards(run: Run, provenance: Mapping[str, Any], logs: Mapping[str, Any]) -> None:

@@ -16,13 +16,17 @@ from pydantic import Field
 from claf2.registry import Component, Registry, UserPath
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer as Backend
     from tokenizers.decoders import Decoder
     from tokenizers.models import Model
 
+    from claf2.tokenizers.template import InputTemplate
+
 __all__ = [
     "BareEncoding",
     "Encoding",
+    "FlatEncoding",
     "SubwordTokenizer",
     "Tokenizer",
     "WordTokenizer",
@@ -63,6 +67,20 @@ class Encoding:
     """The text that each token comes from, (L,): 0 the first, 1 the second, -1 for special tokens."""
     dropped: int = 0
     """How many tokens were left out because the input would have been too long. Windows leave none out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlatEncoding:
+    """The bare encodings of N texts in one piece, T tokens in all, for texts that are too many for Python objects."""
+
+    ids: np.ndarray
+    """(T,), int32"""
+    offsets: np.ndarray
+    """The characters ``[start, end)`` of each token in its own text, (T, 2), int32; see ``Encoding.offsets``."""
+    begins_word: np.ndarray
+    """Whether the token is the first one of a word, as the pre-tokenizer divides the text, (T,)."""
+    lengths: np.ndarray
+    """The number of tokens of each text, (N,)."""
 
 
 class Tokenizer(ABC):
@@ -127,6 +145,29 @@ class Tokenizer(ABC):
         """
 
     @abstractmethod
+    def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
+        """Encode N texts without special tokens around them and without truncation."""
+
+    @property
+    @abstractmethod
+    def template(self) -> InputTemplate:
+        """The special tokens around one or two texts."""
+
+    @property
+    @abstractmethod
+    def mask_id(self) -> int | None:
+        """The id of the token that hides another one; ``None`` if there is none."""
+
+    @property
+    @abstractmethod
+    def special_ids(self) -> frozenset[int]:
+        """The ids of all special tokens, the unknown token included."""
+
+    @abstractmethod
+    def tokens_of(self, ids: Sequence[int]) -> list[str]:
+        """Return the tokens with these ids as strings, special tokens included."""
+
+    @abstractmethod
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of a text as strings, without special tokens."""
 
@@ -143,6 +184,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids up to the first special token."""
+
+    @abstractmethod
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens, the
+        unknown token among them."""
 
     @abstractmethod
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:

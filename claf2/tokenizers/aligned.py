@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from claf2.tokenizers import BareEncoding, Encoding, Tokenizer
+from claf2.tokenizers import BareEncoding, Encoding, FlatEncoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import count_bytes
 from claf2.tokenizers.template import InputTemplate, build_inputs
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 AFFIXES = ("##", "▁", "Ġ", "</w>")
 """What tokenizers add to a piece to tell whether it begins, continues or ends a word: WordPiece, SentencePiece,
 byte-level BPE, and BPE as in GPT."""
+
+BEGINNINGS = ("▁", "Ġ")
+"""What marks the first piece of a word; other tokenizers mark those that continue it."""
 
 REACH = 64
 """How many characters beyond its expected place a piece is searched for. Without a limit, a piece that was normalised
@@ -96,6 +100,39 @@ class AlignedTokenizer(Tokenizer):
             return BareEncoding(ids, [])
         return self._markers.rejoin_words(BareEncoding(ids, align(text, pieces, str(self._wrapped.unk_token))))
 
+    def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
+        import numpy as np
+
+        pieces = [self._wrapped.tokenize(text) for text in texts]
+        unknown = str(self._wrapped.unk_token)
+        spans = [align(text, parts, unknown) for text, parts in zip(texts, pieces, strict=True)]
+        flat = [piece for parts in pieces for piece in parts]
+        lengths = np.array([len(parts) for parts in pieces], np.int64)
+        # The pieces alone say what a word is: those that continue one are marked, or those that begin one.
+        marks_begin = any(piece.startswith(BEGINNINGS) for piece in flat)
+        begins_word = np.array(
+            [piece.startswith(BEGINNINGS) if marks_begin else not piece.startswith("##") for piece in flat], bool
+        )
+        begins_word[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        offsets = np.array([span for part in spans for span in part], np.int32).reshape(len(flat), 2)
+        return FlatEncoding(np.array(self._to_ids(flat), np.int32), offsets, begins_word, lengths)
+
+    @property
+    def template(self) -> InputTemplate:
+        return self._template
+
+    @property
+    def mask_id(self) -> int | None:
+        token: Any = self._wrapped.mask_token_id
+        return None if token is None else int(token)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(map(int, self._wrapped.all_special_ids))
+
+    def tokens_of(self, ids: Sequence[int]) -> list[str]:
+        return [str(token) for token in self._wrapped.convert_ids_to_tokens(list(map(int, ids)))]
+
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))
 
@@ -109,6 +146,9 @@ class AlignedTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return count_bytes(self._wrapped, ids)
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from claf2.tokenizers import (
     SPECIALS,
     BareEncoding,
     Encoding,
+    FlatEncoding,
     SubwordTokenizer,
     Tokenizer,
     WordTokenizer,
@@ -23,6 +25,7 @@ from claf2.tokenizers import (
     word_tokenizers,
 )
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.pieces import count_bytes
 from claf2.tokenizers.template import InputTemplate, build_inputs
 from claf2.tokenizers.word import Whitespace
 
@@ -106,6 +109,39 @@ class FastTokenizer(Tokenizer):
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [self._markers.rejoin_words(BareEncoding(encoding.ids, encoding.offsets)) for encoding in encodings]
 
+    def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
+        import numpy as np
+
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        total = int(lengths.sum())
+        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
+        spans = chain.from_iterable(encoding.offsets for encoding in encodings)
+        offsets = np.fromiter(chain.from_iterable(spans), np.int32, 2 * total).reshape(total, 2)
+        words: list[int | None] = list(chain.from_iterable(encoding.word_ids for encoding in encodings))
+        # A token outside all words, such as a special token that is written in the text, is a word of its own.
+        numbers = np.fromiter((-1 if word is None else word for word in words), np.int32, total)
+        begins_word = np.ones(total, bool)
+        begins_word[1:] = (numbers[1:] != numbers[:-1]) | (numbers[1:] < 0)
+        begins_word[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        return FlatEncoding(ids, offsets, begins_word, lengths)
+
+    @property
+    def template(self) -> InputTemplate:
+        return self._template
+
+    @property
+    def mask_id(self) -> int | None:
+        token: Any = self._wrapped.mask_token_id
+        return None if token is None else int(token)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(map(int, self._wrapped.all_special_ids))
+
+    def tokens_of(self, ids: Sequence[int]) -> list[str]:
+        return [self._backend.id_to_token(int(token)) or str(self._wrapped.unk_token) for token in ids]
+
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
 
@@ -119,6 +155,9 @@ class FastTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)
+
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        return count_bytes(self._wrapped, ids, is_byte_level="ByteLevel" in str(self._backend.decoder))
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)

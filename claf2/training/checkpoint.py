@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,11 @@ from claf2.runtime import distributed
 from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, write_json
 from claf2.runtime.seed import derive_seed, get_rng_state, set_rng_state
 from claf2.tokenizers import Tokenizer
+from claf2.training.kept_steps import KeptSteps, list_steps, remove_step, step_dir, write_manifest
 from claf2.training.shards import load_shards, save_shards
 from claf2.training.state import State
 
-__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "save_task_model"]
+__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_step", "save_task_model"]
 
 
 def best_dir(run_dir: Path, task: str | None) -> Path:
@@ -34,6 +35,13 @@ def best_dir(run_dir: Path, task: str | None) -> Path:
 def last_dir(run_dir: Path) -> Path:
     """Return the folder that holds what a resume needs."""
     return run_dir / "last"
+
+
+def read_step(run_dir: Path) -> int:
+    """Return the steps that are done when a run is resumed; 0 where it has no checkpoint."""
+    last = last_dir(run_dir)
+    last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
+    return int(read_json(last / "state.json")["step"]) if last.exists() else 0
 
 
 def check_best(run_dir: Path, tasks: Collection[str]) -> None:
@@ -59,6 +67,7 @@ class CheckpointManager:
         tokenizer: stored beside the weights of `best/`.
         optimizer: its state is saved, and restored in place.
         scaler: its state is saved, and restored in place.
+        digests: what the weights depend on; the manifests of kept steps record it.
         saves_finished: whether ``save_last`` saves the state of a finished run as well, from which nothing is resumed.
     """
 
@@ -70,6 +79,7 @@ class CheckpointManager:
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         *,
+        digests: Mapping[str, Any] | None = None,
         saves_finished: bool = True,
     ) -> None:
         self._run_dir = run_dir
@@ -77,6 +87,7 @@ class CheckpointManager:
         self._tokenizer = tokenizer
         self._optimizer = optimizer
         self._scaler = scaler
+        self._digests = dict(digests or {})
         self._saves_finished = saves_finished
 
     def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
@@ -105,6 +116,23 @@ class CheckpointManager:
 
         with _translated_errors(last_dir(self._run_dir)):
             replace_dir_atomic(last_dir(self._run_dir), fill)
+
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
+        """Keep each task's model in `steps/step-…/`, or in `steps/step-…/<task>/` where there are several."""
+        several = len(self._model.names) > 1
+
+        def fill(target: Path) -> None:
+            for task in self._model.names:
+                save_task_model(self._model, self._tokenizer, task, target / task if several else target)
+            if distributed.is_main():
+                write_manifest(target, step, self._digests)
+
+        folder = step_dir(self._run_dir, step)
+        with _translated_errors(folder):
+            replace_dir_atomic(folder, fill)
+        if distributed.is_main():
+            for superseded in kept_steps.superseded(list_steps(self._run_dir)):
+                remove_step(self._run_dir, superseded)
 
     def resume(self) -> State:
         """Restore weights, optimizer and generators from `last/`, and return the state of the loop.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from claf2.data.batch import Batch, BatchStream
+from claf2.data.batch import Batch, Stream
 from claf2.errors import Claf2Error
 from claf2.evaluation.report import Report
 from claf2.heads import Head
@@ -25,6 +25,7 @@ from claf2.models.encoder import EncoderWithHeads
 from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
+from claf2.training.kept_steps import KeptSteps
 from claf2.training.objectives import ForwardPass, Objective
 from claf2.training.optim import Schedule
 from claf2.training.state import State
@@ -66,6 +67,8 @@ class Plan:
     task_patience: int | None = None
     keep_best_per_task: bool = False
     """Keep the best checkpoint of each task instead of the best one by ``metric_key``."""
+    kept_steps: KeptSteps | None = None
+    """The steps whose weights are kept besides the best ones; ``None``: none."""
 
     def is_due(self, state: State) -> bool:
         """Say whether to evaluate after the step that ``state`` has just counted."""
@@ -90,6 +93,9 @@ class Checkpointer(Protocol):
     def save_last(self, state: State) -> None:
         """Save all that a resume needs."""
 
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
+        """Keep the weights after a step, and delete kept ones that are superseded."""
+
 
 @dataclass(frozen=True)
 class TrainingContext:
@@ -101,7 +107,7 @@ class TrainingContext:
 
     model: EncoderWithHeads
     heads: Mapping[str, Head[Any, Any]]
-    stream: BatchStream
+    stream: Stream
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     plan: Plan
@@ -160,6 +166,9 @@ def fit(context: TrainingContext) -> None:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
+            if plan.kept_steps is not None and plan.kept_steps.is_due(state.step, plan.total_steps):
+                # Before `last/` says that the step is done: after a kill it is taken and kept again.
+                context.checkpointer.save_step(state.step, plan.kept_steps)
             if is_due:
                 _evaluate_and_save(context)
                 model.train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -141,6 +141,21 @@ class AdamW(Optimizer):
         return 1.0 - learning_rate * self.weight_decay
 
 
+@register_optimizer("stable_adamw")
+class StableAdamW(Optimizer):
+    """AdamW whose step is shortened for each parameter while its gradients are larger than their running mean says
+    (Wortsman et al., 2023, https://arxiv.org/abs/2304.13013, algorithm 2), which takes the place of clipping."""
+
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
+    eps: float = Field(1e-6, gt=0, le=1)
+
+    def build(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        from claf2.training.stable_adamw import ClippedAdamW
+
+        groups = parameter_groups(model, self.weight_decay)
+        return ClippedAdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps)
+
+
 @register_optimizer("adamax")
 class Adamax(Optimizer):
     """Adam with the infinity norm (Kingma and Ba, 2015): MT-DNN's choice."""
@@ -209,3 +224,41 @@ class WarmupPolynomial(Schedule):
     def decay(self, progress: float) -> float:
         remaining: float = max(0.0, 1.0 - progress) ** self.power
         return (1.0 - self.end_factor) * remaining + self.end_factor
+
+
+@register_schedule("warmup_stable_decay", "wsd")
+class WarmupStableDecay(Schedule):
+    """Linear warm-up, then constant, then a decay to ``end_factor`` over the last steps. Without decay steps, training
+    can go on from the last step of the constant phase. With a warm-up up to the decay it is Cramming's triangle."""
+
+    start_factor: float = Field(0.0, ge=0, le=1)
+    """The factor at the beginning of the warm-up."""
+    decay_proportion: float = Field(0.1, ge=0, le=1)
+    """The share of all steps over which the rate falls."""
+    decay_steps: int | None = Field(None, ge=0, le=LARGEST)
+    """The number of those steps; takes precedence over the proportion."""
+    decay_shape: Literal["linear", "one_minus_sqrt"] = "linear"
+    """How the rate falls: in proportion to the steps, or as 1 - √progress (Hägele et al., 2024,
+    https://arxiv.org/abs/2405.18392), quickly at first."""
+    end_factor: float = Field(0.0, ge=0, le=1)
+
+    def warmup(self, total_steps: int) -> int:
+        warmup, decay = super().warmup(total_steps), self._decay_steps(total_steps)
+        if warmup + decay > total_steps:
+            problem = f"{warmup} warm-up steps and {decay} decay steps in a run of {total_steps}"
+            hint = "give fewer of either, or more steps"
+            raise ConfigError("optimizer.warmup_stable_decay.decay_steps", problem, hint=hint)
+        return warmup
+
+    def _decay_steps(self, total_steps: int) -> int:
+        return math.ceil(self.decay_proportion * total_steps) if self.decay_steps is None else self.decay_steps
+
+    def factor(self, step: int, total_steps: int) -> float:
+        warmup, decay = self.warmup(total_steps), self._decay_steps(total_steps)
+        if step < warmup:
+            return self.start_factor + (1.0 - self.start_factor) * step / warmup
+        return self.decay(max(0.0, step - (total_steps - decay)) / max(1, decay))
+
+    def decay(self, progress: float) -> float:
+        remaining = 1.0 - (math.sqrt(progress) if self.decay_shape == "one_minus_sqrt" else progress)
+        return (1.0 - self.end_factor) * max(0.0, remaining) + self.end_factor

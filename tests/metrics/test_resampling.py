@@ -28,6 +28,9 @@ text = st.one_of(
     st.sampled_from(["", "the", "a cat", "Cat!", "서울", "《서울》", "。"]), st.text("ab 서울", max_size=5)
 )
 state = st.lists(st.sampled_from(SLOTS), unique=True)
+counted = st.fixed_dictionaries({"tokens": st.integers(0, 9), "bytes": st.integers(0, 30)})
+predicted = st.fixed_dictionaries({"nats": st.integers(0, 4000).map(lambda n: n / 100), "right": st.integers(0, 9)})
+pair = st.fixed_dictionaries({"pair": st.sampled_from("01")})
 
 
 def sides(gold: st.SearchStrategy[Any], predicted: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[Any, Any]]]:
@@ -66,6 +69,8 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
     "klue_re": (sides(st.sampled_from(["no_relation", "a", "b"]), st.sampled_from(["no_relation", "a", "b"])), LABELS),
     "klue_dp": (trees(), RELATIONS),
     "wos": (sides(state, state), ()),
+    "masked_lm": (sides(counted, predicted), ()),
+    "next_sentence": (sides(pair, pair), ()),
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
+    from claf2.training.kept_steps import KeptSteps
     from claf2.training.loop import TrainingContext
 
 __all__ = ["FollowUpRun", "Trainer", "register_trainer", "trainers"]
@@ -32,6 +33,15 @@ class Trainer(Component, ABC):
     @abstractmethod
     def run(self, context: TrainingContext) -> None:
         """Train ``context.model``; ``context.state`` then says where the run stands."""
+
+    def num_steps(self) -> int | None:
+        """Return the number of optimizer steps that the block states; ``None``: section `trainer` says how long to
+        train."""
+        return None
+
+    def kept_steps(self) -> KeptSteps | None:
+        """Return which steps to keep besides the best one, if any."""
+        return None
 
     def follow_ups(self, tasks: Collection[str]) -> list[FollowUpRun]:
         """Return the runs on single tasks that come after ``run``."""

@@ -1,0 +1,82 @@
+"""What must hold between the sections of a pre-training, which the sections themselves cannot check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from claf2.config.schema import TrainerSection
+from claf2.corpus.section import CorpusSection
+from claf2.errors import ConfigError
+from claf2.training.trainers import Trainer
+from claf2.training.trainers.pretrain import PretrainTrainer
+
+__all__ = ["check_pretraining", "longest_rows"]
+
+PAIRS = "sentence_pair"
+"""The instances that have two texts each."""
+
+
+def longest_rows(section: TrainerSection) -> int:
+    """Return the length of the longest rows of a pre-training, in tokens.
+
+    Raises:
+        ConfigError: when the trainer has no phases.
+    """
+    trainer: Any = getattr(section, section.name)
+    if not isinstance(trainer, PretrainTrainer):
+        problem = f"{section.name!r} cannot train on a corpus, because it has no phases"
+        raise ConfigError("trainer.name", problem, hint="use pretrain")
+    return max(phase.max_seq_length for phase in trainer.phases)
+
+
+def check_pretraining(
+    corpora: Mapping[str, tuple[str, CorpusSection | None]],
+    section: TrainerSection,
+    trainer: Trainer,
+    origins: Mapping[str, str],
+) -> None:
+    """Check that task, instances, trainer and phases of an experiment fit together.
+
+    Args:
+        corpora: task → its head, and the text that it trains on, if that is a corpus.
+        section: section `trainer`.
+        trainer: the block that it selects.
+        origins: dotted path → where its value comes from.
+
+    Raises:
+        ConfigError: naming what does not fit.
+    """
+    on_corpus = {task: corpus for task, (_, corpus) in corpora.items() if corpus is not None}
+    if on_corpus and len(corpora) > 1:
+        problem = f"task {next(iter(on_corpus))!r} trains on a corpus, so it cannot be trained with other tasks"
+        raise ConfigError("tasks", problem, hint="use the task masked_text for masked tokens beside other tasks")
+    if not isinstance(trainer, PretrainTrainer):
+        return
+    if not on_corpus:
+        problem = f"'pretrain' needs a task on a corpus, and {next(iter(corpora))!r} is not one"
+        raise ConfigError("trainer.name", problem, origin=origins.get("trainer.name"), hint="use corpus_mlm")
+    _check_steps(section, trainer, origins)
+    for task, (head, corpus) in corpora.items():
+        if head == "mlm_nsp" and corpus is not None and corpus.instances.name != PAIRS:
+            path = f"data_reader.{task}.instances.name"
+            problem = f"{corpus.instances.name!r} makes no pairs, so there is no next sentence to predict"
+            raise ConfigError(path, problem, origin=origins.get(path), hint=f"use {PAIRS}, or the task corpus_mlm")
+
+
+def _check_steps(section: TrainerSection, trainer: PretrainTrainer, origins: Mapping[str, str]) -> None:
+    """Check that the phases follow one another, and end with the run."""
+    trainer.steps_of_phases()
+    last, steps = trainer.num_steps(), section.num_steps
+    if steps is not None and last != steps:
+        relation = "after" if last > steps else "before"
+        raise ConfigError(
+            "trainer.pretrain.phases",
+            f"the last phase ends at step {last}, {relation} the end of the run at num_steps {steps}",
+            origin=origins.get("trainer.pretrain.phases"),
+            hint="leave out num_steps, or change the last phase",
+        )
+    if section.gradient_accumulation_steps > 1:
+        problem = "the phases state the rows of a step"
+        hint = "limit the memory of a pass with --runtime.max_tokens_per_micro_batch"
+        raise ConfigError("trainer.gradient_accumulation_steps", problem, hint=hint)

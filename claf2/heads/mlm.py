@@ -1,0 +1,180 @@
+"""Masked language modeling: the tokens of a text that are masked, alone or together with whether a second text follows
+the first one (BERT's pre-training, Devlin et al., 2019)."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from claf2.errors import Claf2Error, ConfigError
+from claf2.heads import (
+    CollectedOutputs,
+    Feature,
+    Featurizer,
+    Head,
+    Request,
+    register_head,
+    text_request,
+)
+from claf2.metrics import Prediction
+from claf2.readers import Example, TextExample
+from claf2.runtime.seed import generator
+from claf2.tokenizers import Encoding, Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedConfig
+
+NO_TARGET = -100
+"""The target of tokens that are not predicted."""
+
+NEXT, RANDOM = "0", "1"
+"""The labels of pairs: the second text follows the first, or it was drawn at random. BERT's ids are the same."""
+
+NSP_ARCHITECTURES = frozenset({"bert"})
+"""The architectures whose class for pre-training in `transformers` also answers for pairs."""
+
+
+class MaskedTextFeaturizer(Featurizer):
+    """``[CLS] text_a [SEP] (text_b [SEP])`` with some tokens replaced by ``[MASK]``, the same ones every time.
+
+    A single text that is too long is divided; a pair is truncated. Training on a corpus draws other masks in every
+    epoch instead.
+    """
+
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    """The share of the tokens that are masked, special tokens left out; at least one."""
+
+    def features(
+        self, examples: Sequence[TextExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
+    ) -> Iterator[Feature]:
+        if tokenizer.mask_id is None:
+            raise Claf2Error("the tokenizer has no mask token; use one with a token such as [MASK]")
+        paired = all(example.text_b is not None for example in examples)
+        second = [example.text_b or "" for example in examples] if paired else None
+        step = None if paired else self.max_seq_length
+        encodings = tokenizer.encode(
+            [example.text_a for example in examples], second, max_length=self.max_seq_length, step=step
+        )
+        for position, (example, windows) in enumerate(zip(examples, encodings, strict=True)):
+            for number, encoding in enumerate(windows):
+                feature = {**self._mask(encoding, f"{example.id}/{number}", tokenizer.mask_id), "example": position}
+                if example.label is not None:
+                    feature["next_sentence_label"] = labels.index(example.label)
+                yield feature
+
+    def _mask(self, encoding: Encoding, name: str, mask_id: int) -> Feature:
+        positions = [index for index, text in enumerate(encoding.sequence) if text >= 0]
+        count = max(1, round(self.mask_rate * len(positions))) if positions else 0
+        chosen = generator(0, "masked tokens", name).permutation(len(positions))[:count]
+        ids, targets = list(encoding.ids), [NO_TARGET] * len(encoding.ids)
+        for index in (positions[place] for place in chosen.tolist()):
+            targets[index], ids[index] = ids[index], mask_id
+        return {"input_ids": ids, "token_type_ids": encoding.type_ids, "labels": targets}
+
+
+class MaskedTokensHead(Head[TextExample, Mapping[str, Any]], ABC):
+    """Heads that predict masked tokens by a decoder, which is tied to the word embeddings and computed for the tokens
+    with a target alone; cross-entropy. An example's prediction is the sum of its losses, in nats, and how many of its
+    tokens are right."""
+
+    featurizer: ClassVar[type[Featurizer]] = MaskedTextFeaturizer
+    targets: ClassVar[Mapping[str, int]] = {"labels": NO_TARGET}
+    predicts_tokens: ClassVar[bool] = True
+    logits_name: ClassVar[str]
+    """The name of the decoder's output, (1, M, V) for M tokens with a target."""
+
+    def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
+        return float((batch["labels"] != NO_TARGET).sum())
+
+    def loss(self, outputs: Mapping[str, Any], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(outputs[self.logits_name][0].float(), outputs["target_ids"], reduction="sum")
+
+    def collect(self, outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        from torch.nn.functional import cross_entropy
+
+        logits, targets, rows = outputs[self.logits_name][0].float(), outputs["target_ids"], outputs["target_rows"]
+        zeros = logits.new_zeros(outputs["rows"])
+        nats = zeros.index_add(0, rows, cross_entropy(logits, targets, reduction="none"))
+        right = zeros.index_add(0, rows, (logits.argmax(-1) == targets).float())
+        return {"nats": nats, "right": right}
+
+    def predict(self, collected: CollectedOutputs[TextExample]) -> list[Prediction]:
+        import numpy as np
+
+        targets = [np.asarray(feature["labels"]) for feature in collected.features]
+        ids = [row[row != NO_TARGET] for row in targets]
+        known = np.unique(np.concatenate([*ids, np.empty(0, np.int64)])).astype(np.int64)
+        sizes = np.array(collected.tokenizer.byte_lengths(known.tolist()), dtype=np.int64)
+        gold = [{"tokens": 0, "bytes": 0} for _ in collected.examples]
+        sums = [{"nats": 0.0, "right": 0} for _ in collected.examples]
+        for feature, row_ids, row in zip(collected.features, ids, collected.outputs, strict=True):
+            example = feature["example"]
+            gold[example]["tokens"] += len(row_ids)
+            gold[example]["bytes"] += int(sizes[np.searchsorted(known, row_ids)].sum())
+            sums[example]["nats"] += float(row["nats"])
+            sums[example]["right"] += int(row["right"])
+        return [
+            Prediction(id=example.id, gold=gold[index], prediction=sums[index])
+            for index, example in enumerate(collected.examples)
+        ]
+
+    def request(self, request: Request) -> Example:
+        return text_request(request)
+
+
+@register_head("mlm")
+class MaskedLanguageModelHead(MaskedTokensHead):
+    """The decoder of masked tokens."""
+
+    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
+    logits_name: ClassVar[str] = "logits"
+
+
+@register_head("mlm_nsp")
+class PreTrainingHead(MaskedTokensHead):
+    """The decoder of masked tokens, and two classes on the summary of a pair: whether its second text follows the
+    first. The loss has two terms, each with its own denominator: the masked tokens, and the pairs."""
+
+    auto_class: ClassVar[str] = "AutoModelForPreTraining"
+    targets: ClassVar[Mapping[str, int]] = {"labels": NO_TARGET, "next_sentence_label": 0}
+    logits_name: ClassVar[str] = "prediction_logits"
+
+    def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
+        if config.model_type not in NSP_ARCHITECTURES:
+            problem = f"{config.model_type} does not predict whether a sentence follows another"
+            hint = f"use {', '.join(sorted(NSP_ARCHITECTURES))}, or a task without pairs"
+            raise ConfigError("model.architecture.model_type", problem, hint=hint)
+
+    def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
+        import numpy as np
+
+        return np.array([super().weight(batch), len(batch["next_sentence_label"])])
+
+    def loss(self, outputs: Mapping[str, Any], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        pairs = outputs["seq_relationship_logits"].float()
+        next_sentence = cross_entropy(pairs, batch["next_sentence_label"], reduction="sum")
+        return torch.stack([super().loss(outputs, batch), next_sentence])
+
+    def collect(self, outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        collected = super().collect(outputs)
+        return {**collected, "random": outputs["seq_relationship_logits"].float().softmax(-1)[:, 1]}
+
+    def predict(self, collected: CollectedOutputs[TextExample]) -> list[Prediction]:
+        predictions = super().predict(collected)
+        for feature, row in zip(collected.features, collected.outputs, strict=True):
+            prediction = predictions[feature["example"]]
+            label = feature.get("next_sentence_label")
+            prediction.gold["pair"] = None if label is None else (NEXT, RANDOM)[int(label)]
+            prediction.prediction["pair"] = RANDOM if row["random"] > 0.5 else NEXT
+        return predictions

@@ -1,0 +1,102 @@
+"""Checkpoints that a run keeps on its way: which steps, what is in their folders, and which of them are deleted again.
+
+Each is a folder `steps/step-000100000/` that `transformers` loads, as it loads `best/`, with a `manifest.json` that
+names every file with its size and digest. The folder appears at once when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from claf2.errors import RunError
+from claf2.runtime.files import read_json, sha256, write_json
+
+__all__ = ["MANIFEST", "KeptSteps", "check_manifest", "list_steps", "remove_step", "step_dir", "write_manifest"]
+
+MANIFEST = "manifest.json"
+"""The file that says what is in a kept checkpoint; it is written last."""
+
+STEP_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class KeptSteps:
+    """Which steps of a run are kept: every ``interval`` steps, and the last one.
+
+    Of these, the latest ``last`` stay, and for good those whose number is a multiple of ``every``; all of them where
+    ``last`` is ``None``.
+    """
+
+    interval: int
+    last: int | None = None
+    every: int | None = None
+
+    def is_due(self, step: int, total_steps: int) -> bool:
+        """Say whether to keep the weights after ``step``."""
+        return step % self.interval == 0 or step == total_steps
+
+    def superseded(self, steps: Iterable[int]) -> list[int]:
+        """Return which of the steps that are stored need not be kept any longer."""
+        ordered = sorted(steps)
+        if self.last is None:
+            return []
+        return [step for step in ordered[: -self.last] if self.every is None or step % self.every]
+
+
+def step_dir(run_dir: Path, step: int) -> Path:
+    """Return the folder of a kept step."""
+    return run_dir / "steps" / f"{STEP_PREFIX}{step:09d}"
+
+
+def list_steps(run_dir: Path) -> list[int]:
+    """Return the steps that are kept in the folder of a run, ascending."""
+    folders = (run_dir / "steps").glob(f"{STEP_PREFIX}*")
+    return sorted(int(folder.name.removeprefix(STEP_PREFIX)) for folder in folders if (folder / MANIFEST).is_file())
+
+
+def remove_step(run_dir: Path, step: int) -> None:
+    """Delete a kept step. It disappears at once, so that nobody reads half of it."""
+    folder = step_dir(run_dir, step)
+    doomed = folder.with_name(f".{folder.name}.removed")
+    os.replace(folder, doomed)
+    # One that a kill has left behind goes with it.
+    for path in (run_dir / "steps").glob(".*.removed"):
+        shutil.rmtree(path)
+
+
+def write_manifest(folder: Path, step: int, digests: Mapping[str, Any]) -> None:
+    """Write what is in a folder, and what it was made from.
+
+    Args:
+        folder: the folder of a checkpoint with all its other files.
+        step: the number of the step.
+        digests: what the weights depend on, such as the digests of experiment, data and tokenizer.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in paths
+        if path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {"step": step, **digests, "files": files})
+
+
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """Compare the files of a kept checkpoint with its manifest, and return the manifest.
+
+    Raises:
+        RunError: naming the file that is missing or has changed.
+    """
+    manifest = read_json(folder / MANIFEST)
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing; {folder.name}/ is damaged")
+        if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
+            raise RunError(f"{path}: changed since it was saved; {folder.name}/ is damaged")
+    return manifest
