@@ -109,7 +109,8 @@ def with_trainer(experiment: Any, model: str) -> tuple[dict[str, float | None], 
     import transformers
     from trainer import encode, trainer, wrap
 
-    from claf2.runs.resolve import locate_splits, resolve_weights
+    from claf2.runs.locate import locate_splits
+    from claf2.runs.resolve import resolve_weights
 
     ((task, splits),) = locate_splits(experiment).items()
     run = resolve_weights(experiment, splits["train"].texts)
