@@ -22,6 +22,9 @@ PEAK_FLOPS: Mapping[str, float] = {"T4": 65e12, "V100": 125e12, "A100": 312e12, 
 """The most floating-point operations a second of a device with 16-bit matrix products, without sparsity, as NVIDIA's
 data sheets state it."""
 
+SAMPLED_BLOCKS = 4
+"""How many parts of the text are tokenized to learn how many tokens it has."""
+
 SAMPLED_STEPS = 2
 """How many batches of each phase are read to learn how full its rows are."""
 
@@ -159,13 +162,13 @@ def _measure(prepared: PreparedRun, phase: Phase, steps: int) -> StepCosts:
 
 
 def _corpus_tokens(prepared: PreparedRun) -> float:
-    """Return about how many tokens an epoch has: the sizes of the files by the weights of their sources, divided by the
-    bytes of a token in some shards. Compressed files count as they are stored."""
+    """Return about how many tokens an epoch has: the stored bytes of all text by the weights of their sources, times
+    the tokens per stored byte of a few blocks."""
     ((_, text),) = prepared.texts.items()
     corpus = text.open(prepared.run.tokenizer, 0)
-    size = sum(
-        text.section.sources[block.source].weight
-        * ((block.path.stat().st_size if block.end is None else block.end) - block.start)
-        for block in corpus.blocks
-    )
-    return size / corpus.bytes_per_token if corpus.bytes_per_token else math.nan
+    sizes = [(block.path.stat().st_size if block.end is None else block.end) - block.start for block in corpus.blocks]
+    weights = [text.section.sources[block.source].weight for block in corpus.blocks]
+    count = min(SAMPLED_BLOCKS, len(corpus))
+    chosen = [index * len(corpus) // count for index in range(count)]
+    density = sum(len(corpus.shard(number)) for number in chosen) / sum(sizes[number] for number in chosen)
+    return density * sum(size * weight for size, weight in zip(sizes, weights, strict=True))

@@ -370,6 +370,8 @@ def test_explain_states_phases_tokens_and_days(words: Words) -> None:
     assert pretraining["hardware"]["days"] == pytest.approx(hours / 24)
     assert pretraining["hardware"]["cost"] == pytest.approx(hours * 2 * 3.0)
     assert pretraining["epochs"] == pytest.approx(pretraining["tokens"] / pretraining["corpus_tokens"])
+    corpus = prepared.texts["corpus_mlm"].open(prepared.run.tokenizer, 0)
+    assert pretraining["corpus_tokens"] == pytest.approx(sum(len(corpus.shard(n)) for n in range(len(corpus))), rel=0.1)
     assert explanation["leaves"]["steps/"] == pytest.approx(2 * explanation["leaves"]["best/"])
     text = format_explanation(explanation)
     assert "until step" in text
