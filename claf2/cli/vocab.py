@@ -62,7 +62,8 @@ def vocab_group() -> None:
 
 @vocab_group.command("build", epilog="""\b
 A source is PATH[,weight=W][,register=NAME][,text_field=KEY]. PATH may be a glob, and its files text, .jsonl or
-.parquet, each also .gz or .zst.
+.parquet, each also .gz or .zst. Cleaning rules: cjk, control, duplicate_documents, duplicate_lines, language, length,
+near_duplicates, personal, repeats, unicode, whitespace.
 
 \b
 Examples:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,15 +136,13 @@ class Corpus:
         return digest([SHARD_FORMAT, files, self.section.shard_bytes, self._tokenizer_digest, kind, held_out])
 
     def _make(self, number: int, stopped: Event | None) -> Shard:
-        from filelock import FileLock
-
         block = self.blocks[number]
         key = shard_key(block_digest(block), block.text_field, self._tokenizer_digest)
         self._keys[number] = key
         folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
-        with contextlib.suppress(NotImplementedError), FileLock(folder.with_name(".lock")):
+        with _lock(folder.with_name(".lock")):
             make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer)
         return open_shard(folder, key)
 
@@ -292,6 +290,23 @@ class Corpus:
         shard = self.shard(number)
         rng = generator(0, "lengths", self._keys[number % len(self)], room)
         return self.instances.cut(shard.flags, spans, room, rng)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file. Where the file system has none, several processes may be inside."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _add(on_open: Callable[[int], None], before: int, done: int) -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_text import make_documents
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, processors
-from transformers import BertJapaneseTokenizer, PreTrainedTokenizerFast
+from generated_text import byte_level, make_documents
+from transformers import BertJapaneseTokenizer
 
 from claf2.corpus.encoding import (
     BEGINS_DOCUMENT,
@@ -26,7 +24,7 @@ from claf2.corpus.encoding import (
 from claf2.corpus.sources import Document
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.aligned import AlignedTokenizer
-from claf2.tokenizers.fast import FastTokenizer, compose_tokenizer
+from claf2.tokenizers.fast import compose_tokenizer
 from claf2.tokenizers.subword import Unigram
 from claf2.tokenizers.word import Whitespace
 
@@ -42,20 +40,6 @@ def groups(tokenizer: Tokenizer, ids: np.ndarray, flags: np.ndarray, flag: int) 
     """Return the text of the tokens from each one with a flag to the next."""
     starts = [*np.flatnonzero(flags & flag).tolist(), len(ids)]
     return [tokenizer.decode(ids[start:end].tolist()).replace(" ", "") for start, end in pairwise(starts)]
-
-
-def byte_level() -> Tokenizer:
-    """A byte-level BPE tokenizer without merges, whose tokens are single bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    backend = Backend(models.BPE({token: number for number, token in enumerate([*specials, *alphabet])}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2), add_prefix_space=False)
-    names = zip(("pad", "unk", "cls", "sep", "mask"), specials, strict=True)
-    return FastTokenizer(
-        PreTrainedTokenizerFast(tokenizer_object=backend, **{f"{name}_token": token for name, token in names})
-    )
 
 
 def metaspace() -> Tokenizer:

@@ -120,6 +120,16 @@ def test_a_damaged_shard_is_named_and_made_again(
     assert np.array_equal(again.ids, expected)
 
 
+def test_a_file_system_without_locks(
+    tmp_path: Path, open_corpus: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    assert len(open_corpus(cache_dir=tmp_path).shard(1)) > 0
+
+
 def test_a_text_that_changes_is_noticed(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
     path = write(tmp_path / "a.jsonl", TEXTS)
     stamp = path.stat().st_mtime_ns
