@@ -94,7 +94,7 @@ def test_null_is_an_empty_document(tmp_path: Path) -> None:
         ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
         ("a.txt.gz", b"<!DOCTYPE html><html>", "an HTML page, not the file"),
         ("a.parquet", b"<html>" + b" " * 100, "an HTML page, not the file"),
-        ("a.txt.gz", gzip.compress(b"x" * 1000)[:-6], "damaged"),
+        ("a.txt.gz", gzip.compress(b"x" * 1000, mtime=0)[:-6], "damaged"),
         ("a.jsonl.zst", b"not zstandard at all", "damaged"),
         ("a.parquet", b"PAR1 and nothing else", "damaged"),
     ],
