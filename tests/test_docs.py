@@ -69,7 +69,8 @@ def test_commands(path: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_text(block)
     run = "logs/klue/korquad"
     for command in commands(path):
-        if command in ELSEWHERE or run in command:
+        # test_vocabulary_commands.py runs those of vocabularies, which need a corpus.
+        if command in ELSEWHERE or run in command or command.startswith("claf2 vocab "):
             continue
         words = shlex.split(command)
         assert words[0] == "claf2", f"{command}: say in ELSEWHERE who runs it"

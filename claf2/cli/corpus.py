@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from claf2.cli.options import PATH
+from claf2.cli.options import PATH, WITH_OVERRIDES
 from claf2.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,12 +31,24 @@ def corpus_options(command: Any) -> Any:
         click.option("--data_dir", type=PATH, help="The folder that relative paths of sources start from."),
         click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE",
                      help="A field of the corpus section (repeatable), such as masks.name=ngram or window=32."),
-        click.option("--tokenizer", "tokenizer_path", required=True, metavar="FOLDER",
+        click.option("--tokenizer", "tokenizer_path", metavar="FOLDER",
                      help="The folder of a tokenizer or a model, or an id on the hub."),
-        click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."),
+        click.option("--sample", is_flag=True, help="With --base_config: use a small generated sample of its text."),
+        click.option("--base_config", metavar="NAME",
+                     help="Take text, tokenizer, plan and seed from a BaseConfig of a pre-training."),
+        click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SOURCE... | [--FIELD VALUE]..."),
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """A corpus, and what a training does with it."""
+
+    corpus: Corpus
+    phases: list[Phase]
+    seed: int
 
 
 @click.group("corpus")
@@ -43,7 +56,7 @@ def corpus_group() -> None:
     """Look at the text of a pre-training, and make its shards."""
 
 
-@corpus_group.command("show", epilog="""\b
+@corpus_group.command("show", context_settings=WITH_OVERRIDES, epilog="""\b
 A source is PATH[,weight=W][,register=NAME][,text_field=KEY]. A hidden token is shown as {text}, one that is predicted
 but kept as {=text}, and one that is replaced as {text>other}.
 
@@ -52,35 +65,48 @@ Examples:
   claf2 corpus show 'news/*.jsonl' talks.txt,weight=2 --tokenizer vocab/ko
   claf2 corpus show wiki.parquet --tokenizer vocab/ko --set instances.name=sentence_pair --set masks.name=word
   claf2 corpus show wiki.txt --tokenizer vocab/ko --phase 128:1024:900000 --phase 512:256:1000000 --step 950000
+  claf2 corpus show --base_config scratch/pretrain --sample --masks.name eojeol
 """)  # fmt: skip
 @corpus_options
-@click.option("--phase", "phase_texts", multiple=True, metavar="LENGTH:BATCH:UNTIL", default=("128:256:10000",),
-              show_default=True, help="A phase: length of rows, rows per step, last step (repeatable).")  # fmt: skip
+@click.option(
+    "--phase",
+    "phase_texts",
+    multiple=True,
+    metavar="LENGTH:BATCH:UNTIL",
+    help="A phase: length of rows, rows per step, last step (repeatable).  [default: 128:256:10000]",
+)
 @click.option("--rows", "count", type=click.IntRange(0), default=3, show_default=True, help="How many rows to print.")
 @click.option("--step", type=click.IntRange(0), default=0, show_default=True, help="The step that the rows belong to.")
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True, help="The seed of the run.")
-@click.option("--shards", type=click.IntRange(1), default=4, show_default=True, metavar="N",
-              help="Count in at most N shards of each source, and estimate the rest.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), help="The seed of the run.  [default: 42]")
+@click.option(
+    "--shards",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Count in at most N shards of each source, and estimate the rest.",
+)
 @click.option("--all", "count_all", is_flag=True, help="Count in all shards.")
 def corpus_show(
-    sources: tuple[str, ...], tokenizer_path: str, fields: tuple[str, ...], data_dir: Path | None,
-    cache_dir: Path | None, workers: int, phase_texts: tuple[str, ...], count: int, step: int, seed: int, shards: int,
-    count_all: bool,
+    phase_texts: tuple[str, ...], count: int, step: int, seed: int | None, shards: int, count_all: bool, **given: Any
 ) -> None:  # fmt: skip
-    """Print how much text a corpus has, how often a plan reads it, and some masked rows."""
+    """Print how much text a corpus has, how often a plan reads it, and some masked rows.
+
+    With --base_config, fields of the BaseConfig can be set as for train.
+    """
     from claf2.corpus.preview import preview_rows
     from claf2.corpus.statistics import corpus_statistics
     from claf2.corpus.stream import CorpusStream
     from claf2.vocabulary.progress import show_progress
 
-    phases = [parse_phase(text) for text in phase_texts]
-    corpus = open_corpus(sources, tokenizer_path, fields, data_dir, cache_dir, workers)
-    stream = CorpusStream("show", corpus, phases, seed=seed, workers=0)
+    plan = open_plan(**given)
+    corpus, phases = plan.corpus, [parse_phase(text) for text in phase_texts] or plan.phases
+    stream = CorpusStream("show", corpus, phases, seed=plan.seed if seed is None else seed, workers=0)
     if step >= stream.steps_per_epoch:
         raise ConfigError("step", f"{step} is after the last step", hint=f"the plan has {stream.steps_per_epoch} steps")
     limit = None if count_all else shards
     lengths = sorted({phase.max_seq_length for phase in phases})
-    total = len(corpus) if limit is None else min(len(corpus), limit * len(sources))
+    total = len(corpus) if limit is None else min(len(corpus), limit * len(corpus.section.sources))
     with show_progress("reading shards", total, "shards") as progress:
         statistics = corpus_statistics(corpus, lengths, shards=limit, on_open=progress.update)
     click.echo(format_statistics(corpus, statistics, phases))
@@ -90,23 +116,22 @@ def corpus_show(
             click.echo(f"- {text}")
 
 
-@corpus_group.command("build", epilog="""\b
+@corpus_group.command("build", context_settings=WITH_OVERRIDES, epilog="""\b
 Examples:
   claf2 corpus build 'news/*.jsonl' talks.txt --tokenizer vocab/ko --workers 8
+  claf2 corpus build --base_config pretrain/larva_base_ko --data_dir DATA --pretrained_model_name MODEL
 """)  # fmt: skip
 @corpus_options
-def corpus_build(
-    sources: tuple[str, ...], tokenizer_path: str, fields: tuple[str, ...], data_dir: Path | None,
-    cache_dir: Path | None, workers: int,
-) -> None:  # fmt: skip
+def corpus_build(**given: Any) -> None:
     """Make all shards of a corpus ahead of a training.
 
     A training makes the shards that it needs, so this is only useful where its machine should not spend time on that.
-    The fields instances and masks do not affect shards.
+    The fields instances and masks do not affect shards. With --base_config, fields of the BaseConfig can be set as for
+    train.
     """
     from claf2.vocabulary.progress import show_progress
 
-    corpus = open_corpus(sources, tokenizer_path, fields, data_dir, cache_dir, workers)
+    corpus = open_plan(**given).corpus
     with show_progress("making shards", len(corpus), "shards") as progress:
         totals = corpus.build(progress.update)
     click.echo(
@@ -130,6 +155,60 @@ def parse_phase(text: str) -> Phase:
     return Phase(max_seq_length=int(match[1]), batch_size=int(match[2]), until=int(match[3]))
 
 
+def open_plan(
+    words: tuple[str, ...],
+    base_config: str | None,
+    sample: bool,
+    tokenizer_path: str | None,
+    fields: tuple[str, ...],
+    data_dir: Path | None,
+    cache_dir: Path | None,
+    workers: int,
+) -> CorpusPlan:
+    """Open the corpus that the options describe, or the one of a BaseConfig.
+
+    Raises:
+        ConfigError: if a field does not exist or has a wrong value, or options do not go together.
+    """
+    from claf2.corpus.section import Phase
+
+    if base_config is not None:
+        if tokenizer_path is not None or fields:
+            problem = "cannot be combined with --base_config, which has a tokenizer and a corpus section"
+            raise ConfigError(
+                "--tokenizer" if tokenizer_path else "--set", problem, hint="set its fields: --FIELD VALUE"
+            )
+        folders = {"data_dir": data_dir, "cache_dir": cache_dir}
+        extra = [word for name, path in folders.items() if path is not None for word in (f"--{name}", str(path))]
+        return _plan_of_config(base_config, [*words, *extra], sample, workers)
+    options = [word for word in words if word.startswith("-")]
+    if options or sample:
+        problem = "needs --base_config" if sample else "no such option"
+        raise ConfigError("--sample" if sample else options[0], problem, hint="claf2 corpus show --help lists all")
+    if not words or tokenizer_path is None:
+        lacking = "SOURCE" if not words else "--tokenizer"
+        raise ConfigError(lacking, "is missing", hint="give text files and a tokenizer, or --base_config")
+    corpus = open_corpus(words, tokenizer_path, fields, data_dir, cache_dir, workers)
+    return CorpusPlan(corpus, [Phase(until=10_000, batch_size=256, max_seq_length=128)], seed=42)
+
+
+def _plan_of_config(name: str, overrides: list[str], sample: bool, workers: int) -> CorpusPlan:
+    from claf2 import api
+    from claf2.runs.corpus_splits import CorpusText
+    from claf2.runs.resolve import resolve
+    from claf2.training.trainers.pretrain import PretrainTrainer
+
+    experiment = api.load(name, argv=overrides, sample=sample)
+    trainer = experiment.trainer
+    if not isinstance(trainer, PretrainTrainer):
+        raise ConfigError("--base_config", f"{name} is no pre-training", hint="for example scratch/pretrain")
+    run, data = resolve(experiment)
+    ((_, splits),) = data.items()
+    text = splits["train"]
+    assert isinstance(text, CorpusText)  # what a pre-training trains on
+    return CorpusPlan(text.open(run.tokenizer, workers), trainer.steps_of_phases(), experiment.seed)
+
+
 def open_corpus(
     sources: tuple[str, ...],
     tokenizer_path: str,
@@ -138,7 +217,7 @@ def open_corpus(
     cache_dir: Path | None,
     workers: int,
 ) -> Corpus:
-    """Open the corpus that the options describe.
+    """Open the corpus of some sources.
 
     Raises:
         ConfigError: if a field does not exist, or has a wrong value.

@@ -62,7 +62,8 @@ def vocab_group() -> None:
 
 @vocab_group.command("build", epilog="""\b
 A source is PATH[,weight=W][,register=NAME][,text_field=KEY]. PATH may be a glob, and its files text, .jsonl or
-.parquet, each also .gz or .zst.
+.parquet, each also .gz or .zst. Cleaning rules: cjk, control, duplicate_documents, duplicate_lines, language, length,
+near_duplicates, personal, repeats, unicode, whitespace.
 
 \b
 Examples:
@@ -221,18 +222,14 @@ def bench_command(tokenizers: tuple[str, ...], sources: tuple[str, ...], data_di
     from claf2.vocabulary.tables import draw_measures, format_measures
 
     parsed = [parse_source(source) for source in sources]
-    texts = {Path(source.path).name: read_texts(source, data_dir, limit) for source in parsed}
-    registers = {Path(source.path).name: source.register_name for source in parsed}
+    names = _shorten([source.path for source in parsed])
+    texts = {name: read_texts(source, data_dir, limit) for name, source in zip(names, parsed, strict=True)}
+    registers = {name: source.register_name for name, source in zip(names, parsed, strict=True)}
     spoken = language or guess_language([text for documents in texts.values() for text in documents])
+    folders = [Path(name) if Path(name).is_dir() else name for name in tokenizers]
     measures = [
-        measure_vocabulary(
-            Path(name).name if Path(name).is_dir() else name,
-            load_tokenizer(Path(name) if Path(name).is_dir() else name),
-            texts,
-            language=spoken,
-            registers=registers,
-        )
-        for name in tokenizers
+        measure_vocabulary(name, load_tokenizer(folder), texts, language=spoken, registers=registers)
+        for name, folder in zip(_shorten(tokenizers), folders, strict=True)
     ]
     if chart is not None:
         write_text(chart, draw_measures(measures))
@@ -240,6 +237,19 @@ def bench_command(tokenizers: tuple[str, ...], sources: tuple[str, ...], data_di
         click.echo(format_json([vocabulary.to_json() for vocabulary in measures], indent=2))
     else:
         click.echo(format_measures(measures, layout), nl=False)
+
+
+def _shorten(paths: Sequence[str]) -> list[str]:
+    """Return the last part of each path, or the whole paths if these are not distinct.
+
+    Raises:
+        RunError: if a path is given twice.
+    """
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise RunError(f"{twice}: named twice; leave one out")
+    names = [Path(path).name if Path(path).exists() or "/" not in path else path for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
 
 
 @vocab_group.command("study", epilog="""\b

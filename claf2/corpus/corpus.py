@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -29,8 +32,12 @@ from claf2.tokenizers import Tokenizer
 if TYPE_CHECKING:
     import numpy as np
 
+logger = logging.getLogger("claf2")
+
 __all__ = ["Corpus", "ShardTotals"]
 
+LOGGED_EVERY = 30.0
+"""Seconds between two log lines about shards that are made."""
 HELD_OUT_SHARDS = 16
 """The most shards from which documents are held out."""
 OPEN_WINDOWS = 3
@@ -129,15 +136,13 @@ class Corpus:
         return digest([SHARD_FORMAT, files, self.section.shard_bytes, self._tokenizer_digest, kind, held_out])
 
     def _make(self, number: int, stopped: Event | None) -> Shard:
-        from filelock import FileLock
-
         block = self.blocks[number]
         key = shard_key(block_digest(block), block.text_field, self._tokenizer_digest)
         self._keys[number] = key
         folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
-        with contextlib.suppress(NotImplementedError), FileLock(folder.with_name(".lock")):
+        with _lock(folder.with_name(".lock")):
             make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer)
         return open_shard(folder, key)
 
@@ -182,21 +187,22 @@ class Corpus:
             numbers: the shards.
             share: where to begin, as a share of them; processes that begin at different ones divide the work.
             stopped: is set when the shards are no longer needed.
-            on_open: is called with the number of shards that are open, after each of them.
+            on_open: is called with the number of shards that are open, after each of them; ``None``: a log line says
+                how long it will take, every half minute.
 
         Raises:
             DataError: if a text cannot be read.
             CancelledError: if they were no longer needed.
         """
         first = int(share * len(numbers))
+        progress = _ShardLog(len(numbers))
         missing = [number for number in [*numbers[first:], *numbers[:first]] if number % len(self) not in self._open]
         with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="claf2-shards") as pool:
             futures = [pool.submit(self.shard, number, stopped) for number in missing]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     future.result()
-                    if on_open is not None:
-                        on_open(len(numbers) - len(missing) + done)
+                    (on_open or progress)(len(numbers) - len(missing) + done)
             finally:
                 for future in futures:
                     future.cancel()
@@ -213,14 +219,12 @@ class Corpus:
         documents = tokens = stored = 0
         for first in range(0, len(self), self.section.window):
             numbers = range(first, min(len(self), first + self.section.window))
-            self.open_shards(numbers)
+            self.open_shards(numbers, on_open=on_open and partial(_add, on_open, first))
             for number in numbers:
                 shard = self.shard(number)
                 documents += shard.documents
                 tokens += len(shard)
                 stored += shard.ids.nbytes + shard.flags.nbytes
-                if on_open is not None:
-                    on_open(number + 1)
         return ShardTotals(documents, tokens, stored)
 
     def held_out_tokens(self, number: int) -> int:
@@ -286,6 +290,48 @@ class Corpus:
         shard = self.shard(number)
         rng = generator(0, "lengths", self._keys[number % len(self)], room)
         return self.instances.cut(shard.flags, spans, room, rng)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file. Where the file system has none, several processes may be inside."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _add(on_open: Callable[[int], None], before: int, done: int) -> None:
+    on_open(before + done)
+
+
+class _ShardLog:
+    """Logs how many shards are ready, and how long the others will take.
+
+    Args:
+        total: the number of shards.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._start = self._logged = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        self._first = done - 1 if self._first is None else self._first
+        if now - self._logged >= LOGGED_EVERY:
+            self._logged = now
+            left = (now - self._start) * (self._total - done) / (done - self._first)
+            logger.info("shards of text: %d of %d are ready, %.0f s left", done, self._total, left)
 
 
 def _until(stopped: Event | None, documents: Iterable[Document]) -> Iterator[Document]:

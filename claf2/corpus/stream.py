@@ -46,6 +46,7 @@ class _Reader:
         self._length = 0
         self._recut: Rows | None = None  # the rest of the window, where a change of length has divided it anew
         self._recuts = 0
+        self._last_epoch = 0  # the last epoch in which a window had rows
 
     def skip(self, rows: int, length: int) -> None:
         """Move over some rows of this length. The numbers of rows suffice for that.
@@ -55,35 +56,39 @@ class _Reader:
         """
         if length != self._length:
             self._change_length(length)
-        barren = self._epoch
-        while True:
-            size = self._size()
-            if rows < size - self._offset:
-                self._offset += rows
-                return
-            rows -= size - self._offset
-            barren = self._epoch if size else barren
+        while rows > (left := self._size() - self._offset):
+            rows -= left
             self._enter_next_window()
-            if self._epoch > barren + self._windows.patience():
-                raise DataError("corpus", "contains no rows", hint="check the files and the weights of its sources")
+        self._offset += rows
 
     def take(self, count: int) -> Rows:
-        """Return the next rows, and move over them."""
+        """Return the next rows, and move over them.
+
+        Raises:
+            DataError: if there are no rows at all.
+        """
         parts = []
         while count:
             part = self._rows().take(slice(self._offset, self._offset + count))
-            parts.append(part)
-            count -= len(part)
-            self.skip(len(part), self._length)
+            if len(part):
+                parts.append(part)
+                count -= len(part)
+                self._offset += len(part)
+            else:
+                # Not before the next row is wanted, since its window may still be in preparation.
+                self._enter_next_window()
         return Rows.concatenate(parts)
 
     def _change_length(self, length: int) -> None:
         """Divide what has not been read of the window into rows of another length."""
         if self._recut is not None or self._offset > 0:
             unread = self._rows().take(slice(self._offset, None))
-            self._recuts += 1
-            self._recut = self._windows.recut(unread, (self._epoch, self._window, self._recuts), length)
-            self._offset = 0
+            if len(unread):
+                self._recuts += 1
+                self._recut = self._windows.recut(unread, (self._epoch, self._window, self._recuts), length)
+                self._offset = 0
+            else:
+                self._enter_next_window()
         self._length = length
 
     def _rows(self) -> Rows:
@@ -97,9 +102,13 @@ class _Reader:
         return self._windows.size(self._epoch, self._window, self._length)
 
     def _enter_next_window(self) -> None:
+        if self._size():
+            self._last_epoch = self._epoch
         self._window, self._offset, self._recut, self._recuts = self._window + 1, 0, None, 0
         if self._window >= self._windows.count(self._epoch):
             self._epoch, self._window = self._epoch + 1, 0
+        if self._epoch > self._last_epoch + self._windows.patience():
+            raise DataError("corpus", "contains no rows", hint="check the files and the weights of its sources")
 
 
 class CorpusStream:

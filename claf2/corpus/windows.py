@@ -60,6 +60,8 @@ class Windows:
     def size(self, epoch: int, window: int, length: int) -> int:
         """Return the number of rows of a window whose rows have this length. Shards are opened only where the number
         is not known yet."""
+        if (epoch, window, length) in self._rows:
+            return len(self._rows[epoch, window, length].result())
         room = length - self._special_tokens
         shards = self.shards(epoch, window)
         if not all(self._corpus.knows_rows(shard, room) for shard in shards):

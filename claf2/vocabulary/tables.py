@@ -42,7 +42,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: T
 
 
 def format_measures(measures: Sequence[VocabularyMeasures], layout: TableFormat) -> str:
-    """Return the measures of vocabularies as a table, and as a second one what they are on each source."""
+    """Return the measures of vocabularies as a table, and for several sources a table of each measure by source.
+
+    Tokens per word are left out for Japanese, which does not separate words.
+    """
     first = measures[0]
     script = f"with {SCRIPT_NAMES[first.language]}"
     header = ["vocabulary", "entries", script, "tokens per text", "unknown"]
@@ -55,7 +58,7 @@ def format_measures(measures: Sequence[VocabularyMeasures], layout: TableFormat)
             f"{vocabulary.total.length:.1f}",
             f"{vocabulary.total.unknown_share:.2%}",
             f"{vocabulary.total.bytes_per_token:.2f}",
-            f"{vocabulary.total.fertility:.2f}",
+            "–" if vocabulary.language == "ja" else f"{vocabulary.total.fertility:.2f}",
             f"{vocabulary.steps_per_gigabyte:,.0f}",
             f"{vocabulary.flops_per_gigabyte / first.flops_per_gigabyte:.2f}",
         ]
@@ -84,16 +87,21 @@ class Curve:
     """(x, y), by ascending x."""
     band: Sequence[tuple[float, float]] | None = None
     """The lowest and the highest y at each point."""
+    is_joined: bool = True
+    """Draw a line through the points; separate points otherwise."""
 
 
 def draw_measures(measures: Sequence[VocabularyMeasures]) -> str:
-    """Return a chart of bytes per token over the size of the vocabulary, one curve per source, as SVG."""
+    """Return a chart of bytes per token over the size of the vocabulary, one color per source, as SVG."""
     by_size = sorted(measures, key=lambda vocabulary: vocabulary.entries)
-    curves = [
-        Curve(text.name, [(vocabulary.entries, vocabulary.texts[number].bytes_per_token) for vocabulary in by_size])
-        for number, text in enumerate(by_size[0].texts)
-    ]
-    labels = {float(vocabulary.entries): vocabulary.name for vocabulary in by_size}
+    curves = []
+    for number, text in enumerate(by_size[0].texts):
+        points = [(vocabulary.entries, vocabulary.texts[number].bytes_per_token) for vocabulary in by_size]
+        curves.append(Curve(text.name, points, is_joined=False))
+    labels: dict[float, str] = {}
+    for vocabulary in by_size:
+        others = labels.get(vocabulary.entries)
+        labels[vocabulary.entries] = f"{others}, {vocabulary.name}" if others else vocabulary.name
     return draw_chart("Bytes per token by size of the vocabulary", curves, "entries", "bytes per token", labels)
 
 
@@ -151,7 +159,8 @@ def draw_chart(title: str, curves: Sequence[Curve], x_name: str, y_name: str, x_
             ]
             parts.append(f'<polygon class="band" style="fill: {color}" points="{_points(edge)}"/>')
         spots = [place(x, y) for x, y in curve.points]
-        parts.append(f'<polyline class="curve" style="stroke: {color}" points="{_points(spots)}"/>')
+        if curve.is_joined:
+            parts.append(f'<polyline class="curve" style="stroke: {color}" points="{_points(spots)}"/>')
         parts += [f'<circle r="3.5" style="fill: {color}" cx="{x:.1f}" cy="{y:.1f}"/>' for x, y in spots]
         parts.append(f'<circle r="4" style="fill: {color}" cx="{offset + 4}" cy="44"/>')
         parts.append(f'<text class="start" x="{offset + 14}" y="48">{escape(curve.name)}</text>')

@@ -341,7 +341,13 @@ def _largest_difference(original: Path, target: Path, pairs: Sequence[tuple[list
     import torch
     from transformers import AutoConfig, AutoModel
 
-    with reading_model(original, "cannot be loaded", "*.safetensors", "*.bin", "config.json", hint="check its files"):
+    from claf2.runtime.device import configure_backends, preserve_backends
+
+    with (
+        preserve_backends(),
+        reading_model(original, "cannot be loaded", "*.safetensors", "*.bin", "config.json", hint="check its files"),
+    ):
+        configure_backends(deterministic=False)
         config = AutoConfig.from_pretrained(original)
         models = [AutoModel.from_pretrained(path, dtype=torch.float32).eval() for path in (original, target)]
     # An input that is too long is cut, special tokens at its end included, which changes nothing about the comparison.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claf2.cli.main import main
+from claf2.corpus.section import MasksSection
+from claf2.task import shipped_dir
 from claf2.tokenizers import Tokenizer
 
 
@@ -76,6 +80,9 @@ def test_build_makes_all_shards(run: Callable[..., tuple[int, str]], tmp_path: P
         ("--set window=0", "window: Input should be greater than or equal to 1"),
         ("--set windows=3", "windows: Extra inputs are not permitted"),
         ('--set masks.mixture={"parts":{"word":[[0,0.5]]}}', "masks.mixture: the shares of the parts must sum to 1"),
+        ("--sample", "--sample: needs --base_config"),
+        ("--windows 3", "--windows: no such option"),
+        ("--base_config scratch/nsmc", "--tokenizer: cannot be combined with --base_config"),
         ("--step 10000", "step: 10000 is after the last step"),
         ("--set sources.0.weight=0", "'sources' is not a section"),
     ],
@@ -85,3 +92,27 @@ def test_mistakes_are_one_line(run: Callable[..., tuple[int, str]], words: str, 
     assert code == 2
     assert problem in output
     assert len(output.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (shipped_dir("tasks").parent / "docs/corpus.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    text = next(block for _, block in blocks if "라바는 이른 봄에" in block)
+    (tmp_path / "my_larva.txt").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for language, block in blocks if not language for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(command)[1:])
+        assert not end.value.code, capsys.readouterr().err
+    output = capsys.readouterr().out
+    assert "3 documents" in output
+    assert "random next: [CLS]" in output
+    # The section that the page shows is a valid one, and says what its text says.
+    masks = next(json.loads(block)["masks"] for language, block in blocks if language == "json")
+    mixture = MasksSection(**masks).chosen()
+    assert [round(mixture.rate_at(step), 3) for step in (0, 99_999, 100_000, 1_000_000)] == [0.3, 0.3, 0.285, 0.15]

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_text import make_documents
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from generated_text import byte_level, make_documents
+from transformers import BertJapaneseTokenizer
 
 from claf2.corpus.encoding import (
     BEGINS_DOCUMENT,
@@ -25,7 +23,8 @@ from claf2.corpus.encoding import (
 )
 from claf2.corpus.sources import Document
 from claf2.tokenizers import Tokenizer
-from claf2.tokenizers.fast import FastTokenizer, compose_tokenizer
+from claf2.tokenizers.aligned import AlignedTokenizer
+from claf2.tokenizers.fast import compose_tokenizer
 from claf2.tokenizers.subword import Unigram
 from claf2.tokenizers.word import Whitespace
 
@@ -41,20 +40,6 @@ def groups(tokenizer: Tokenizer, ids: np.ndarray, flags: np.ndarray, flag: int) 
     """Return the text of the tokens from each one with a flag to the next."""
     starts = [*np.flatnonzero(flags & flag).tolist(), len(ids)]
     return [tokenizer.decode(ids[start:end].tolist()).replace(" ", "") for start, end in pairwise(starts)]
-
-
-def byte_level() -> Tokenizer:
-    """A byte-level BPE tokenizer without merges, whose tokens are single bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    backend = Backend(models.BPE({token: number for number, token in enumerate([*specials, *alphabet])}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2), add_prefix_space=False)
-    names = zip(("pad", "unk", "cls", "sep", "mask"), specials, strict=True)
-    return FastTokenizer(
-        PreTrainedTokenizerFast(tokenizer_object=backend, **{f"{name}_token": token for name, token in names})
-    )
 
 
 def metaspace() -> Tokenizer:
@@ -131,3 +116,27 @@ def test_a_long_line_is_divided_at_white_space(tokenizer: Tokenizer) -> None:
     _, flags = encode(tokenizer, line)
     assert (flags & BEGINS_EOJEOL != 0).sum() == LONGEST_ENCODED
     assert (flags & BEGINS_DOCUMENT != 0).sum() == 1
+
+
+def test_a_tokenizer_in_python_gives_the_same_flags(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    entries = tokenizer.tokens_of(range(tokenizer.vocab_size))
+    (tmp_path / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
+    wrapped = BertJapaneseTokenizer(str(tmp_path / "vocab.txt"), word_tokenizer_type="basic", do_lower_case=False)
+    aligned = AlignedTokenizer(wrapped)
+    texts = [*make_documents(30), "가나[SEP]다라. ☃", ""]
+    for one, other in zip(encode(tokenizer, *texts), encode(aligned, *texts), strict=True):
+        assert np.array_equal(one, other)
+    assert aligned.mask_id == tokenizer.mask_id
+    assert aligned.special_ids == tokenizer.special_ids
+    assert aligned.tokens_of([0, 5]) == tokenizer.tokens_of([0, 5])
+    assert aligned.template.num_special_tokens(pair=True) == 3
+
+
+def test_flat_encodings_are_those_of_single_texts(tokenizer: Tokenizer) -> None:
+    texts = ["", *make_documents(5), "☃ 가나", ""]
+    flat = tokenizer.encode_flat(texts)
+    bare = [encodings[0] for encodings in tokenizer.encode(texts, max_length=10**6)]
+    assert flat.lengths.tolist() == [len(encoding.ids) - 2 for encoding in bare]
+    assert flat.ids.tolist() == [token for encoding in bare for token in encoding.ids[1:-1]]
+    assert flat.offsets.tolist() == [list(span) for encoding in bare for span in encoding.offsets[1:-1]]

@@ -98,6 +98,16 @@ def _windows(corpus: Corpus) -> Any:
     return Windows(corpus, seed=5, special_tokens=2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_or_nothing_without_special_tokens_around_a_row(kind: str) -> None:
+    drawn = MaskDraws.of_step(0, 0, 8, 16)
+    everywhere = np.full((8, 16), BEGINS_WORD | BEGINS_EOJEOL, np.uint8)
+    tokens = TokenGrid(everywhere, np.ones((8, 16), bool), drawn.draws, drawn.order)
+    for rate in (0.0, 1.0):
+        masks = MasksSection(name=kind, **{kind: {"rate": [[0, rate]]}}).chosen()
+        assert (masks.select(tokens, 0) == bool(rate)).all()
+
+
 def test_a_word_of_many_tokens_is_chosen_as_often_as_one_of_few() -> None:
     tokens = grid(4000, 64)
     chosen = MasksSection(name="word").chosen().select(tokens, 0)

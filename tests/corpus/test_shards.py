@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_a_damaged_shard_is_named_and_made_again(
     assert np.array_equal(again.ids, expected)
 
 
+def test_a_file_system_without_locks(
+    tmp_path: Path, open_corpus: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    assert len(open_corpus(cache_dir=tmp_path).shard(1)) > 0
+
+
 def test_a_text_that_changes_is_noticed(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
     path = write(tmp_path / "a.jsonl", TEXTS)
     stamp = path.stat().st_mtime_ns
@@ -138,6 +149,19 @@ def test_row_counts_survive_a_torn_line(tmp_path: Path, open_corpus: Callable[..
     corpus = open_corpus(cache_dir=tmp_path)
     assert [corpus.knows_rows(number, 30) for number in range(3)] == [True, True, False]
     assert [corpus.row_count(number, 30) for number in range(3)] == counts
+
+
+def test_long_work_says_how_long_it_takes(
+    tmp_path: Path,
+    open_corpus: Callable[..., Corpus],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("claf2.corpus.corpus.LOGGED_EVERY", 0.0)
+    logging.getLogger("claf2").propagate = True
+    with caplog.at_level(logging.INFO, logger="claf2"):
+        open_corpus(cache_dir=tmp_path).open_shards(range(4))
+    assert re.search(r"shards of text: 2 of 4 are ready, \d+ s left", caplog.text)
 
 
 def test_held_out_documents_are_not_trained_on(open_corpus: Callable[..., Corpus]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -150,9 +151,10 @@ def test_the_future_may_change(open_corpus: Callable[..., Corpus]) -> None:
 
 
 def test_another_seed_reads_in_another_order(open_corpus: Callable[..., Corpus]) -> None:
-    corpus = open_corpus()
-    one, other = next(steps(corpus, 1, 0, 0)), next(steps(corpus, 1, 0, 0, seed=4))
-    assert not np.array_equal(one["input_ids"], other["input_ids"])
+    for shard_bytes in (8192, 2**20):  # many shards, and a single one
+        corpus = open_corpus(shard_bytes=shard_bytes, masks={"name": "token", "token": {"rate": [[0, 0.0]]}})
+        one, other = next(steps(corpus, 1, 0, 0)), next(steps(corpus, 1, 0, 0, seed=4))
+        assert not np.array_equal(one["input_ids"], other["input_ids"])
 
 
 def test_masks_differ_between_epochs_and_are_gone_with_the_labels(open_corpus: Callable[..., Corpus]) -> None:
@@ -169,15 +171,23 @@ def test_masks_differ_between_epochs_and_are_gone_with_the_labels(open_corpus: C
 def test_a_stream_that_is_left_stops_making_shards(
     open_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = open_corpus(cache_dir=tmp_path, window=64, workers=1)
-    made = []
-    monkeypatch.setattr(Corpus, "_make", lambda self, number, stopped, make=Corpus._make: (
-        made.append(number), stopped and stopped.wait(0.2), make(self, number, stopped)
-    )[-1])  # fmt: skip
+    corpus = open_corpus(cache_dir=tmp_path, workers=1)
+    make, made = Corpus._make, []
+
+    def slow(corpus: Corpus, number: int, stopped: Event) -> Any:
+        made.append(number)
+        if len(made) > 20:
+            stopped.wait(0.1)
+        return make(corpus, number, stopped)
+
+    monkeypatch.setattr(Corpus, "_make", slow)
+    # Windows that do not grow, so that there is much to make after the first one.
+    monkeypatch.setattr("claf2.corpus.windows.window_bounds", lambda *_: [(0, 20), (20, 38)])
     batches = stream(corpus, workers=1, phases=[Phase(until=9, batch_size=4, max_seq_length=32)]).epoch(0)
     next(batches)
     batches.close()
-    assert len(made) < 10 < len(corpus)
+    assert 20 <= len(made) < 30
+    assert len(corpus) >= 38
 
 
 @pytest.mark.parametrize("ends", [[], [10, 10], [20, 10]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -146,6 +147,21 @@ def test_the_command_measures_and_draws(
     assert ET.parse(tmp_path / "c.svg")
 
 
+def test_files_of_the_same_name_are_told_apart(
+    hand_made: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.txt").write_text(f"학교 {name}", encoding="utf-8")
+    paths = [str(tmp_path / name / "t.txt") for name in ("one", "two")]
+    for texts, code, message in ((paths, 0, f"{paths[0]}  {paths[1]}"), ([paths[0]] * 2, 2, "named twice")):
+        options = [word for path in texts for word in ("--texts", path)]
+        with pytest.raises(SystemExit) as caught:
+            main(["vocab", "bench", str(tmp_path), *options])
+        assert caught.value.code == code
+        assert message in "".join(capsys.readouterr())
+
+
 def point(fraction: float, seed: int, usage: float, length: float, size: int = 100) -> StudyPoint:
     return StudyPoint(size, fraction, seed, int(fraction * 1e6), size, 0.5, usage, length)
 
@@ -223,7 +239,8 @@ def test_vocabularies_of_real_text(benchmark_data: Path, tmp_path: Path) -> None
             data_dir=benchmark_data / "corpus",
         )  # fmt: skip
         measured.append(measure_vocabulary(str(size), built.tokenizer, {"korquad": texts}, language="ko"))
-        hangul = sum(re.search("[ㄱ-ㆎ가-힣]", entry) is not None for entry in built.tokenizer.entries)
+        names = [[unicodedata.name(letter, "") for letter in entry] for entry in built.tokenizer.entries]
+        hangul = sum(any(name.startswith("HANGUL") for name in letters) for letters in names)
         assert measured[-1].script_entries == hangul
     lengths = [one.total.length for one in measured]
     unknown = [one.total.unknown_tokens for one in measured]

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claf2.cli.main import main
+from claf2.corpus.cleaning import cleaning_rules
 from claf2.corpus.sources import TextSource
 from claf2.errors import ChangedError, DataError, ModelError, RunError
 from claf2.runtime.files import sha256
@@ -350,6 +351,13 @@ def test_mistakes_on_the_command_line(
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
     assert not Path("v").exists()
+
+
+def test_the_help_names_all_cleaning_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["vocab", "build", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Cleaning rules: {', '.join(cleaning_rules.names())}." in printed
 
 
 def test_the_command_prints_what_was_dropped_and_sampled(

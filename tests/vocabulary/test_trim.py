@@ -76,6 +76,7 @@ def make_model(kind: str, folder: Path, *, prediction_head: bool = False) -> Pat
     config = BertConfig(
         vocab_size=len(wrapped) + 7, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+        mask_token_id=wrapped.mask_token_id,
     )  # fmt: skip
     (BertForMaskedLM if prediction_head else BertModel)(config).save_pretrained(folder)
     return folder
@@ -108,6 +109,7 @@ def test_tokens_and_outputs_stay(kind: str, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "small/config.json").read_text())
     assert config["vocab_size"] == after.vocab_size == result.entries
     assert (config["pad_token_id"], config["bos_token_id"], config["eos_token_id"]) == (1, 0, 2)
+    assert config["mask_token_id"] == after.entries["<mask>"] < before.entries["<mask>"]
     assert result.parameters_before - result.parameters == 32 * (result.entries_before + 7 - result.entries)
     record = json.loads((tmp_path / "small" / RECORD_NAME).read_text())
     assert len(record["kept_ids"]) == result.entries
@@ -138,6 +140,22 @@ def test_predictions_of_masked_tokens_are_those_of_the_kept_entries(tmp_path: Pa
         assert torch.allclose(old[..., kept], new, atol=1e-6)
 
 
+def test_weights_of_pytorch_with_a_tied_head(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    original = make_model("wordpiece", tmp_path / "model", prediction_head=True)
+    weights = load_file(original / "model.safetensors")
+    rows = weights["bert.embeddings.word_embeddings.weight"]
+    torch.save(weights | {"cls.predictions.decoder.weight": rows}, original / "pytorch_model.bin")
+    (original / "model.safetensors").unlink()
+    write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
+    result = trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+    trimmed = load_file(tmp_path / "small/model.safetensors")
+    assert trimmed["cls.predictions.decoder.weight"].shape == (result.entries, 32)
+    assert trimmed["cls.predictions.bias"].shape == (result.entries,)
+    assert result.largest_difference == 0
+
+
 def test_what_bpe_builds_entries_from_is_kept() -> None:
     state = json.loads(make_backend("bpe").to_str())
     vocabulary = vocabulary_of(state)
@@ -150,6 +168,15 @@ def test_what_bpe_builds_entries_from_is_kept() -> None:
         assert entry in kept
         pending += parts.get(entry, ())
     assert not any(entry.startswith("▁qu") for entry in kept)
+
+
+def test_the_entry_that_scores_unknown_characters_is_kept() -> None:
+    model = {
+        "type": "Unigram",
+        "unk_id": 0,
+        "vocab": [["<unk>", 0.0], ["▁", -2.0], ["a", -3.0], ["rare", -9.0], ["b", -4.0]],
+    }
+    assert complete_entries({"model": model}, ["a"], "") == {"<unk>", "▁", "a", "rare"}
 
 
 def test_frequent_entries_only(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ class DuplicateDocuments(CleaningRule):
     """Drops documents that are equal to an earlier one."""
 
     memory: int = Field(default=200_000, ge=1, le=LARGEST)
-    """How many of the latest distinct documents are remembered at least; about 130 bytes each."""
+    """How many of the latest distinct documents are remembered at least, and up to twice as many; about 130 bytes
+    each."""
 
     def make_filter(self, replacements: Counter[str]) -> TextFilter:
         is_new = _RecentTexts(self.memory).add
@@ -40,7 +41,7 @@ class DuplicateLines(CleaningRule):
     min_characters: int = Field(default=20, ge=0)
     """The least characters of a line that may be dropped. Short lines, such as greetings, are often equal by chance."""
     memory: int = Field(default=300_000, ge=1, le=LARGEST)
-    """How many of the latest distinct lines are remembered at least; about 130 bytes each."""
+    """How many of the latest distinct lines are remembered at least, and up to twice as many; about 130 bytes each."""
 
     def make_filter(self, replacements: Counter[str]) -> TextFilter:
         is_new, least = _RecentTexts(self.memory).add, self.min_characters
@@ -66,8 +67,8 @@ class NearDuplicates(CleaningRule):
     """The least Jaccard index of similar documents."""
     ngram: int = Field(default=5, ge=1)
     """The characters of an n-gram, blanks included."""
-    memory: int = Field(default=50_000, ge=1, le=LARGEST)
-    """How many of the latest distinct documents are remembered at least; about 10 kB each."""
+    memory: int = Field(default=10_000, ge=1, le=LARGEST)
+    """How many of the latest distinct documents are remembered at least, and up to twice as many; about 16 kB each."""
 
     def make_filter(self, replacements: Counter[str]) -> TextFilter:
         is_new = _RecentSketches(self.threshold, self.ngram, self.memory).add

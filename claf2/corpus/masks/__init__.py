@@ -106,13 +106,14 @@ class UnitMasks(Masks, ABC):
         chance = grid.draws[0]
         if begins is not None:
             # Every token of a unit reads the random number at the place that is the number of its unit in the row.
-            chance = np.take_along_axis(chance, np.cumsum(begins, axis=1, dtype=np.int64), axis=1)
+            units = np.cumsum(begins, axis=1, dtype=np.int64) - begins[:, :1]
+            chance = np.take_along_axis(chance, units, axis=1)
         selected: np.ndarray = (chance < int(self.rate_at(step) * TWO_32)) & grid.maskable
         return selected
 
     @abstractmethod
     def unit_starts(self, grid: TokenGrid) -> np.ndarray | None:
-        """Return where a unit begins, (B, L), False at the first place of a row; ``None``: at every token."""
+        """Return where a unit begins, (B, L); ``None``: at every token."""
 
 
 masks: Registry[type[Masks]] = Registry("kind of masks", home="claf2.corpus.masks")
