@@ -24,7 +24,10 @@
       num_hidden_layers: 16,
       num_attention_heads: 12,
       intermediate_size: 1536,
-      global_attn_every_n_layers: 1,
+      layer_types: [
+        'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention',
+        'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention', 'full_attention',
+      ],
       max_position_embeddings: 512,
     },
   } },

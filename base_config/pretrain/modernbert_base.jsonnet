@@ -25,7 +25,6 @@
       num_hidden_layers: 22,
       num_attention_heads: 12,
       intermediate_size: 1152,
-      global_attn_every_n_layers: 3,
       local_attention: 128,
       max_position_embeddings: 8192,
     },

@@ -42,13 +42,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.arrays["input_ids"])
 
-    def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
+    def tensors(self, device: torch.device, *, target_places: bool = False) -> dict[str, torch.Tensor]:
         """Return the arrays as tensors on ``device``, integers as int64, others as float32, without waiting for the
-        device; and the ``lengths`` of the rows in tokens, (B,), on the host."""
+        device; and the ``lengths`` of the rows in tokens, (B,), on the host.
+
+        Args:
+            device: the device.
+            target_places: also return ``target_places``, (M,): the places among B * L whose ``labels`` are not
+                negative. They are found on the host, since a GPU would have to be waited for.
+        """
+        import numpy as np
         import torch
 
         tensors = {"lengths": torch.from_numpy(self.arrays["attention_mask"].sum(-1))}
-        for name, array in self.arrays.items():
+        places = {"target_places": np.flatnonzero(self.arrays["labels"] >= 0)} if target_places else {}
+        for name, array in {**self.arrays, **places}.items():
             tensor = torch.from_numpy(array).to(torch.int64 if array.dtype.kind == "i" else torch.float32)
             if device.type == "cuda":
                 tensor = tensor.pin_memory()

@@ -137,7 +137,7 @@ class EncoderWithHeads(nn.Module):
         arguments = {name: inputs[name] for name in names}
         head: Callable[..., Any] = self.head(task)
         if task in self._target_tokens:
-            head = partial(self._target_tokens[task].forward, inputs["labels"])
+            head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
         if self.packing is None:
             return head(**arguments)
         ids = inputs["input_ids"]

@@ -29,17 +29,19 @@ class TargetTokens:
         encoder: Any = module.base_model
         encoder.register_forward_hook(self._select)
 
-    def forward(self, targets: torch.Tensor, **inputs: torch.Tensor) -> dict[str, Any]:
+    def forward(
+        self, targets: torch.Tensor, places: torch.Tensor | None = None, **inputs: torch.Tensor
+    ) -> dict[str, Any]:
         """Return the outputs of the decoder for the tokens with a target, with ``target_ids`` and ``target_rows``, both
         (M,), and ``rows``, the number B of rows.
 
         Args:
-            targets: the id of each token that is predicted, (B, L).
+            targets: the id of each token that is predicted, (B, L); negative for the others.
+            places: where these are among B * L, (M,), if that is known.
             inputs: the arguments of the module, (B, L).
         """
         flat = targets.flatten()
-        self._places = (flat != NO_TARGET).nonzero().squeeze(1)
-        places = self._places
+        self._places = places = (flat != NO_TARGET).nonzero().squeeze(1) if places is None else places
         try:
             outputs = self._module(**inputs)
         finally:

@@ -225,7 +225,9 @@ def _accumulate_gradients(
             with context.precision.forward():
                 for remaining, batch in zip(range(len(batches), 0, -1), batches, strict=True):
                     with distributed.no_sync(network, last=remaining == 1):
-                        batch_loss = network(task, batch.tensors(device), shares * batch.has_loss)
+                        batch_loss = network(
+                            task, batch.tensors(device, target_places=head.predicts_tokens), shares * batch.has_loss
+                        )
                         with context.precision.backward():
                             context.precision.scaler.scale(batch_loss).backward()
                     loss += batch_loss.detach()

@@ -111,8 +111,9 @@ def test_sums_of_rows_are_those_of_their_tokens() -> None:
     model, head, batch = make("bert").eval(), heads.get("mlm")(), make_batch()
     tensors = batch.tensors(torch.device("cpu"))
     module: Any = model.head("task")
-    logits = module(tensors["input_ids"], tensors["attention_mask"], tensors["token_type_ids"]).logits
-    collected = head.collect(model("task", tensors))
+    with torch.inference_mode():
+        logits = module(tensors["input_ids"], tensors["attention_mask"], tensors["token_type_ids"]).logits
+        collected = head.collect(model("task", tensors))
     for row in range(len(batch)):
         labels = tensors["labels"][row]
         nats = cross_entropy(logits[row], labels, reduction="sum")

@@ -54,6 +54,8 @@ def shrink(name: str, log_dir: Path, model: Path) -> list[str]:
         return [*words, "--pretrained_model_name", str(model)]
     architecture: dict[str, Any] = {**experiment.model.architecture, **SMALL}
     architecture.pop("vocab_size", None)
+    if "layer_types" in architecture:
+        architecture["layer_types"] = architecture["layer_types"][: SMALL["num_hidden_layers"]]
     return [*words, "--architecture", json.dumps(architecture), "--vocab_size", "900"]
 
 
