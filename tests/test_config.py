@@ -17,7 +17,7 @@ from claf2.config import Experiment, schema, source
 from claf2.config.schema import iter_fields, section_of, union_members
 from claf2.errors import Claf2Error, ConfigError
 from claf2.metrics.span import SquadScore
-from claf2.runs import resolve
+from claf2.runs import locate
 
 # The BaseConfig of the design document, as CLaF's users write one.
 CLAF: dict[str, Any] = {
@@ -349,9 +349,9 @@ def test_a_tilde_is_the_home_folder(claf: Path, tmp_path: Path, monkeypatch: pyt
     assert experiment.model.pretrained_model_name == str(tmp_path / "pretrained_model_name")
     assert experiment.token is not None
     assert experiment.token[1].vocab_path == str(tmp_path / "v.txt")
-    assert resolve.data_dir(task.data) == tmp_path / "data_dir"
-    assert resolve.data_dir(config.load(str(claf)).only_task.data) == tmp_path / "data"
-    assert resolve.cache_dir(config.load(str(claf))) == tmp_path / "cache"
+    assert locate.data_dir(task.data) == tmp_path / "data_dir"
+    assert locate.data_dir(config.load(str(claf)).only_task.data) == tmp_path / "data"
+    assert locate.cache_dir(config.load(str(claf))) == tmp_path / "cache"
 
 
 def test_an_unknown_name_is_answered_with_near_ones() -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "check_resumable",
     "code_digest",
     "collect_provenance",
+    "describe_changes",
     "diff_provenance",
     "plugin_digests",
     "read_provenance",
@@ -311,6 +312,15 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         and (path == "runtime.precision" or path.partition(".")[0] not in ("runtime", "plugins"))
         and path.rpartition(".")[2] not in ("log_dir", "verbose_step_count", "pretrained_model_name")
     ]
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what has changed since a run began or was last resumed."""
+    changed = diff_provenance(before, now, list(chain.from_iterable(CHANGE_KINDS.values())))
+    if "experiment" in changed:  # the phases of a pre-training that were still to come
+        settings = changed_settings(before["config"], now["config"])
+        changed |= {f"experiment {path}": [old, new] for path, old, new in settings}
+    return changed
 
 
 def check_repeatable(

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,10 @@ from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
 from claf2.runs.prepare import PreparedRun, check_metric_key, prepare
 from claf2.runs.provenance import (
     CHANGE_KINDS,
-    changed_settings,
     check_repeatable,
     check_resumable,
     collect_provenance,
-    diff_provenance,
+    describe_changes,
     read_provenance,
 )
 from claf2.runs.resolve import Run, resolve
@@ -163,14 +161,9 @@ def _train(
     experiment, folder = run.experiment, run.folder
     optimizer = build_optimizer(experiment.optimizer, model, plan.learning_rate)
     checkpointer = CheckpointManager(
-        folder,
-        model,
-        run.tokenizer,
-        optimizer,
-        prepared.precision.scaler,
+        folder, model, run.tokenizer, optimizer, prepared.precision.scaler, saves_finished=needs_last,
         digests={name: provenance[name] for name in DIGESTS_OF_STEPS},
-        saves_finished=needs_last,
-    )
+    )  # fmt: skip
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []
     torch.manual_seed(derive_seed(experiment.seed, "train", *rank_names))
@@ -180,7 +173,7 @@ def _train(
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
     provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts, **_embedding_rows(model)}
     if state.step:
-        changed = _changes(before, provenance)
+        changed = describe_changes(before, provenance)
         provenance["resumed"] = [*before.get("resumed", ()), {"step": state.step, "changed": changed}]
     callbacks: list[Callback] = []
     distributed.call_on_main(lambda: callbacks.extend(_begin(prepared, run_dir, provenance, state)))
@@ -190,11 +183,7 @@ def _train(
         with evaluation:
             return run.evaluate_sets(model, prepared.valid)
 
-    with (
-        training,
-        interruptible() as interrupted,
-        closing(CallbackList(callbacks)) as callback,
-    ):
+    with training, interruptible() as interrupted, closing(CallbackList(callbacks)) as callback:
         context = prepared.training_context(
             optimizer=optimizer,
             state=state,
@@ -214,15 +203,6 @@ def _train(
     logs = metric_logs(plan, state)
     _write_model_cards(run, provenance, logs)
     write_json(folder / "metrics.json", logs)  # last: it marks the run as finished
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return what has changed since a run began or was last resumed."""
-    changed = diff_provenance(before, now, list(chain.from_iterable(CHANGE_KINDS.values())))
-    if "experiment" in changed:  # the phases of a pre-training that were still to come
-        settings = changed_settings(before["config"], now["config"])
-        changed |= {f"experiment {path}": [old, new] for path, old, new in settings}
-    return changed
 
 
 def _write_model_cards(run: Run, provenance: Mapping[str, Any], logs: Mapping[str, Any]) -> None:
