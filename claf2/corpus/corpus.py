@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from claf2.corpus.sources import Document
 from claf2.data.features import FeatureList
 from claf2.errors import ConfigError, DataError
 from claf2.registry import digest
+from claf2.runtime.files import wait_for_lock
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
 
@@ -142,7 +142,7 @@ class Corpus:
         folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
-        with _lock(folder.with_name(".lock")):
+        with wait_for_lock(folder.with_name(".lock")):
             make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer)
         return open_shard(folder, key)
 
@@ -290,23 +290,6 @@ class Corpus:
         shard = self.shard(number)
         rng = generator(0, "lengths", self._keys[number % len(self)], room)
         return self.instances.cut(shard.flags, spans, room, rng)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a file. Where the file system has none, several processes may be inside."""
-    from filelock import FileLock
-
-    lock = FileLock(path)
-    try:
-        lock.acquire()
-    except NotImplementedError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _add(on_open: Callable[[int], None], before: int, done: int) -> None:

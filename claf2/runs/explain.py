@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def explain(
 
 def _resumed_state(folder: Path, run: Run, data: TaskSplits) -> State:
     """Return where the run in a folder stands, if it can be resumed."""
-    check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), read_step(folder))
+    check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), partial(read_step, folder))
     last = last_dir(folder)
     last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
     return State(**read_json(last / "state.json"))

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -252,14 +252,14 @@ def read_provenance(path: Path, *, finished: bool = True) -> dict[str, Any]:
     return provenance
 
 
-def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> None:
+def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], read_step: Callable[[], int]) -> None:
     """Check that experiment, data, tokenizer, weights and the order of their labels are those that a run began with,
     before it is resumed. Phases may change from the step on that comes next.
 
     Args:
         before: what the run depended on when it began or was last resumed.
         now: what it depends on now.
-        step: the steps that are done.
+        read_step: returns the steps that are done; called where the experiment has changed.
 
     Raises:
         ChangedError: naming the first entry that differs, then and now; of the experiment every setting.
@@ -267,7 +267,7 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], step: int
     compared = ("experiment", "data", "tokenizer", "weights", "label_order")
     for name, pair in diff_provenance(before, now, compared).items():
         changes = changed_settings(before["config"], now["config"]) if name == "experiment" else [("", *pair)]
-        if name == "experiment" and _changes_future(changes, step):
+        if name == "experiment" and _changes_future(changes, read_step):
             continue
         shown = ", ".join(f"{path} {_shorten(old)} → {_shorten(new)}".strip() for path, old, new in changes)
         raise ChangedError(
@@ -276,14 +276,15 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], step: int
         )
 
 
-def _changes_future(changes: Sequence[tuple[str, Any, Any]], step: int) -> bool:
-    """Say whether settings differ in nothing but the phases after a step.
+def _changes_future(changes: Sequence[tuple[str, Any, Any]], read_step: Callable[[], int]) -> bool:
+    """Say whether settings differ in nothing but the phases after the steps that are done.
 
     Raises:
         ChangedError: when the phases before it differ.
     """
     if {path for path, _, _ in changes} - {PHASES, "trainer.num_steps"}:
         return False
+    step = read_step()
     for path, old, new in changes:
         if path == PHASES and _done_phases(old, step) != _done_phases(new, step):
             raise ChangedError(

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def train(
         distributed.assert_same({name: provenance[name] for name in SAME_IN_ALL_PROCESSES})
         before = read_provenance(run_dir.path, finished=False) if run_dir.resumes else {}
         if before:
-            check_resumable(before, provenance, read_step(run_dir.path))
+            check_resumable(before, provenance, partial(read_step, run_dir.path))
         if repeated is not None:
             provenance["from_run"] = repeated.record_changes(provenance)
         is_trained = run_dir.resumes and is_finished(run_dir.path)

@@ -38,6 +38,7 @@ __all__ = [
     "replace_dir_atomic",
     "replace_file_atomic",
     "sha256",
+    "wait_for_lock",
     "write_json",
     "write_text",
 ]
@@ -113,6 +114,24 @@ def lock_dir(folder: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         file_lock.release()
+
+
+@contextmanager
+def wait_for_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, after another process or thread has released it. Where the file system has no locks,
+    several may hold it."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:

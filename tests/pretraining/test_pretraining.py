@@ -106,13 +106,13 @@ def train_plainly(prepared: PreparedRun) -> tuple[list[float], nn.Module]:
 
 
 PAIRS = ("--dataset", "corpus_mlm_nsp", "--instances.name", "sentence_pair")
-FIFTY = [{"until": 50, "batch_size": 32, "max_seq_length": 24}]
+FIFTY = [{"until": 50, "batch_size": 16, "max_seq_length": 24}]
 
 
 @pytest.mark.parametrize("accumulated", [False, True])
 def test_fifty_steps_are_those_of_a_plain_loop(accumulated: bool, words: Words) -> None:
     """Masked tokens and pairs; at once, and in eight micro-batches whose masked tokens differ in number."""
-    limit = ["--max_tokens_per_micro_batch", str(4 * 24)] if accumulated else []
+    limit = ["--max_tokens_per_micro_batch", str(2 * 24)] if accumulated else []
     given = words(*PAIRS, *limit, phases=FIFTY, dropout=False)
     prepared = prepare_run(given)
     _, batches = next(prepared.stream.epoch(0))
@@ -204,6 +204,7 @@ REFUSED = [
     (["--num_steps", "20"], "trainer.pretrain.phases: the last phase ends at step 12, before the end of the run"),
     (["--dataset", "corpus_mlm_nsp"], "instances.name: 'full_sentences' makes no pairs"),
     (["--trainer.name", "finetune"], "trainer.name: 'finetune' cannot train on a corpus"),
+    (["--masks.name", "mixture", "--mixture.parts", '{"word": [[0, 0.7]], "ngram": [[0, 0.4]]}'], "must sum to 1"),
     (["--gradient_accumulation_steps", "2"], "gradient_accumulation_steps: the phases state the rows of a step"),
 ]
 
