@@ -124,10 +124,11 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
 def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, AnySplit]:
     """Return the text of a task on a corpus, and the documents that it is evaluated on.
 
-    ``train_file_path`` takes the place of the sources, and a generated sample that of both splits.
+    ``train_file_path``, or a generated sample, takes the place of the sources. Documents of ``valid_file_path`` are
+    evaluated like ordinary texts; without it, documents are held out.
 
     Raises:
-        ConfigError: when nothing is held out.
+        ConfigError: when nothing is held out, or a file of documents is given where pairs are needed.
         DataError: when a source has no files.
     """
     config = experiment.tasks[name]
@@ -145,7 +146,8 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
         # The file is found from the working folder, as that of any other task.
         section = section.model_copy(update={"sources": [TextSource(path=str(train.absolute()))]})
     text = CorpusText(task, section, data_dir.absolute(), cache)
-    text.path  # noqa: B018  # an early error
+    for source in section.sources:
+        source_files(source, data_dir)  # raises before anything is loaded
     path = f"data_reader.{reader.dataset}"
     if reader.valid_file_path is None:
         if not section.valid_documents:
@@ -155,4 +157,8 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
         shortest = min(phase.max_seq_length for phase in experiment.trainer.phases)
         return {"train": text, "valid": HeldOutRows(text, shortest)}
     assert valid is not None
+    if "next_sentence_label" in config.head.targets:
+        problem = "documents of a file are not divided into pairs"
+        hint = f"leave it out, and set {reader.dataset}.valid_documents"
+        raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
     return {"train": text, "valid": SplitData(task, valid)}

@@ -232,6 +232,16 @@ def test_without_held_out_documents_there_is_no_evaluation(words: Words) -> None
         resolve(config.load(NAME, words("--valid_documents", "0")))
 
 
+def test_a_file_of_documents_can_be_evaluated_but_has_no_pairs(words: Words, corpus_file: Path) -> None:
+    given = ["--valid_file_path", str(corpus_file), "--valid_documents", "0"]
+    prepared = prepare_run(words(*given))
+    features, examples = prepared.valid["valid"]["corpus_mlm"]
+    assert len(examples) == 400
+    assert "labels" in features.names
+    with pytest.raises(ConfigError, match="valid_file_path: documents of a file are not divided into pairs"):
+        resolve(config.load(NAME, words(*PAIRS, *given)))
+
+
 def test_only_the_future_of_a_run_can_change(words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = config.load(NAME, words())
     with pytest.raises(Interrupted):
