@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "TableFormat", "draw_chart", "draw_measures", "format_measures", "format_table", "format_trim"]
 
 TableFormat = Literal["text", "markdown"]
+"""How a table is written."""
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], layout: TableFormat) -> str:
