@@ -98,7 +98,7 @@ def pretraining_costs(
     Args:
         prepared: the run; its model must not be used afterwards where steps are measured.
         state: where it stands.
-        evaluations: how often it is evaluated in all.
+        evaluations: how often it is still evaluated.
         steps: the steps to measure of each phase; 0: none.
         hardware: what it would run on.
     """

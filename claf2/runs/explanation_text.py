@@ -65,7 +65,7 @@ def _batch_lines(explanation: Mapping[str, Any], sizes: str) -> list[str]:
         table.append([
             f"{phase['until']:,}", f"{phase['batch_size']:,}", f"{phase['max_seq_length']:,}",
             f"{phase['tokens']:.3g}", f"{100 * phase['fill']:.0f} %",
-            f"{100 * phase['flops'] / pretraining['flops']:.0f} %",
+            f"{100 * phase['flops'] / (pretraining['flops'] or 1.0):.0f} %",
         ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(map(str.rjust, row, widths)) for row in table] + [padding]

@@ -161,12 +161,15 @@ def fit(context: TrainingContext) -> None:
             is_due = plan.is_due(state)
             # A single process need not wait for the next step to hear of Ctrl-C.
             interrupted = context.interrupted() if distributed.world_size() == 1 else interrupted
-            # On a CPU nothing is queued, so reading at once costs nothing and finds a diverged loss at its step.
-            if is_due or interrupted or device.type == "cpu" or state.step % plan.read_loss_every == 0:
+            is_kept = plan.kept_steps is not None and plan.kept_steps.is_due(state.step, plan.total_steps)
+            # On a CPU nothing is queued, so reading at once costs nothing and finds a diverged loss at its step. No
+            # weights are saved before it is known that the loss is finite.
+            waits = is_due or is_kept or interrupted or device.type == "cpu"
+            if waits or state.step % plan.read_loss_every == 0:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
-            if plan.kept_steps is not None and plan.kept_steps.is_due(state.step, plan.total_steps):
+            if is_kept and plan.kept_steps is not None:
                 # Before `last/` says that the step is done: after a kill it is taken and kept again.
                 context.checkpointer.save_step(state.step, plan.kept_steps)
             if is_due:
