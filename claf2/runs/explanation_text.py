@@ -36,7 +36,7 @@ def format_explanation(explanation: Mapping[str, Any]) -> str:
         "model": [_model_line(explanation["model"])],
         "device": [f"{explanation['device']}, {explanation['threads']} threads, {explanation['precision']}"],
         "batches": _batch_lines(explanation, f"of {sizes} rows{per_step}"),
-        "steps": [_steps_line(explanation["steps"])],
+        "steps": [_steps_line(explanation["steps"], has_epochs="pretraining" not in explanation)],
         "rate": _rate_lines(explanation["rates"]),
         "evaluations": [_evaluations_line(explanation["evaluations"])],
         "then": stages,
@@ -116,9 +116,10 @@ def _model_line(model: Mapping[str, Any]) -> str:
     return f"{model['name']} ({model['architecture']}), {model['parameters']:,} parameters{more}"
 
 
-def _steps_line(steps: Mapping[str, Any]) -> str:
+def _steps_line(steps: Mapping[str, Any], *, has_epochs: bool) -> str:
     left = f"; {steps['left']} remaining" if steps["left"] < steps["all"] else ""
-    return f"{steps['all']}: {steps['epochs']:.4g} epochs of {steps['epoch']}; {steps['warmup']} of warm-up{left}"
+    epochs = f": {steps['epochs']:.4g} epochs of {steps['epoch']}" if has_epochs else ""
+    return f"{steps['all']}{epochs}; {steps['warmup']} of warm-up{left}"
 
 
 def _rate_lines(rates: Sequence[Sequence[float]]) -> list[str]:
