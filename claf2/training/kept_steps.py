@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 """The file that says what is in a kept checkpoint; it is written last."""
 
 STEP_PREFIX = "step-"
-DIGITS = 9
+STEP_DIGITS = 9
 """The length of the number in the name of a folder."""
 
 
@@ -52,7 +52,7 @@ class KeptSteps:
 
 def step_dir(run_dir: Path, step: int) -> Path:
     """Return the folder of a kept step."""
-    return run_dir / "steps" / f"{STEP_PREFIX}{step:0{DIGITS}d}"
+    return run_dir / "steps" / f"{STEP_PREFIX}{step:0{STEP_DIGITS}d}"
 
 
 def list_steps(run_dir: Path) -> list[int]:
@@ -60,7 +60,7 @@ def list_steps(run_dir: Path) -> list[int]:
     folders = (run_dir / "steps").glob(f"{STEP_PREFIX}*/{MANIFEST}")
     numbers = (path.parent.name.removeprefix(STEP_PREFIX) for path in folders)
     # Not copies that a user has made beside them.
-    return sorted(int(number) for number in numbers if len(number) == DIGITS and number.isdecimal())
+    return sorted(int(number) for number in numbers if len(number) == STEP_DIGITS and number.isdecimal())
 
 
 def remove_step(run_dir: Path, step: int) -> None:
