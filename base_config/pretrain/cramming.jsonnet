@@ -20,6 +20,7 @@
     pretrained_model_name: 'scratch',
     architecture: {
       model_type: 'modernbert',
+      // By default they are those of another vocabulary.
       cls_token_id: null,
       sep_token_id: null,
       bos_token_id: null,
