@@ -176,6 +176,8 @@ def test_a_resume_refuses_what_has_changed(tmp_path: Path, model_folder: Callabl
     (tmp_path / "run/metrics.json").unlink()
     with pytest.raises(RunError, match="experiment has changed since the run began"):
         train(load(tmp_path / "run", model_folder(), *words, "--learning_rate", "0.5"), resume=True)
+    with pytest.raises(RunError, match="experiment has changed since the run began"):
+        train(load(tmp_path / "run", model_folder(), *words, "--num_steps", "8"), resume=True)
     data.write_text(data.read_text() + "99\tmore\t1\n")
     with pytest.raises(RunError, match="data train has changed since the run began"):
         train(experiment, resume=True)

@@ -1,5 +1,5 @@
 // Cramming's recipe (JonasGeiping/cramming, config/train/bert-o4.yaml, commit 38d65b6, and config/arch/crammed-bert.yaml, commit 2009755): rows of
-// 128 tokens, batches that grow to 8,192 over 60 % of the run, 25 % masked, no dropout, 1e-3 from a quarter up to the full rate at 75 % of the run and
+// 128 tokens, batches that grow to 8,192 over 60 % of its rows, 25 % masked, no dropout, 1e-3 from a quarter up to the full rate at 75 % of the run and
 // down to 0, clipping at 0.5. Its run ends after 24 hours; the 10,000 steps here are claf2's number, to be set for your hardware. The
 // architecture is the nearest one of transformers: 16 pre-norm layers with gated GELU and without biases, but with rotary positions.
 {
@@ -20,6 +20,11 @@
     pretrained_model_name: 'scratch',
     architecture: {
       model_type: 'modernbert',
+      // By default they are those of another vocabulary.
+      cls_token_id: null,
+      sep_token_id: null,
+      bos_token_id: null,
+      eos_token_id: null,
       hidden_size: 768,
       num_hidden_layers: 16,
       num_attention_heads: 12,
@@ -37,7 +42,7 @@
     grad_max_norm: 0.5,
     pretrain: {
       phases: [{ until: 10000, batch_size: 8192, max_seq_length: 128 }],
-      batch_ramp: { batch_size: 1024, increment: 1024, rows: 24000000 },
+      batch_ramp: { batch_size: 1024, increment: 1024, rows: 22570000 },
       keep_step_count: 2000,
     },
   },

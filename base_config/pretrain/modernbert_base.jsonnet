@@ -20,6 +20,11 @@
     pretrained_model_name: 'scratch',
     architecture: {
       model_type: 'modernbert',
+      // By default they are those of another vocabulary.
+      cls_token_id: null,
+      sep_token_id: null,
+      bos_token_id: null,
+      eos_token_id: null,
       vocab_size: 50368,
       hidden_size: 768,
       num_hidden_layers: 22,

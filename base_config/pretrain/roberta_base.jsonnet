@@ -17,7 +17,8 @@
     subword: { name: 'bpe', bpe: { vocab_size: 50265 } },
   } },
   model: { name: 'encoder', encoder: (import '../_recipe/pretrain_encoder.libsonnet') + {
-    architecture+: { model_type: 'roberta', max_position_embeddings: 514, type_vocab_size: 1, pad_token_id: 1, layer_norm_eps: 1e-5 },
+    // By default, bos and eos are ids of another vocabulary.
+    architecture+: { model_type: 'roberta', max_position_embeddings: 514, type_vocab_size: 1, layer_norm_eps: 1e-5, bos_token_id: null, eos_token_id: null },
   } },
   trainer: {
     name: 'pretrain',

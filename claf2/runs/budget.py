@@ -40,18 +40,28 @@ class Hardware:
     price: float | None = None
     """Of one device for an hour."""
 
+    def __post_init__(self) -> None:
+        given = f"--hardware {self.devices}x{self.name}"
+        if self.name not in PEAK_FLOPS:
+            raise RunError(f"{given}: not a known device; {nearest(self.name, PEAK_FLOPS)}, e.g. 16xV100")
+        if self.devices < 1:
+            raise RunError(f"{given}: give one device or more, e.g. 16x{self.name}")
+        if not 0 < self.utilization <= 1:
+            raise RunError(f"--utilization {self.utilization:g}: give a share of the peak above 0, at most 1, e.g. 0.3")
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise RunError(f"--price {self.price:g}: give the price of a device for an hour, 0 or more")
+
     @classmethod
     def parse(cls, text: str, utilization: float, price: float | None) -> Hardware:
         """Read a number of devices and their name, such as ``16xV100``.
 
         Raises:
-            RunError: if the device is unknown.
+            RunError: if the device is unknown, or a number is out of range.
         """
         match = re.fullmatch(r"(?:(\d+)\s*x\s*)?(\w+)", text.strip(), re.IGNORECASE)
-        name = match[2].upper() if match else text
-        if match is None or name not in PEAK_FLOPS:
-            raise RunError(f"--hardware {text}: not a known device; {nearest(name, PEAK_FLOPS)}, e.g. 16xV100")
-        return cls(name, int(match[1] or 1), utilization, price)
+        if match is None:
+            raise RunError(f"--hardware {text}: not a known device; {nearest(text, PEAK_FLOPS)}, e.g. 16xV100")
+        return cls(match[2].upper(), int(match[1] or 1), utilization, price)
 
     def describe(self, flops: float) -> dict[str, Any]:
         """Return how long some operations take, and what they cost."""
@@ -68,26 +78,31 @@ class Hardware:
         }
 
 
-def flops_per_token(model: Any, length: int, predicted: float) -> float:
+def flops_per_token(model: Any, length: int, predicted_share: float) -> float:
     """Return the floating-point operations of a training step per token: three times those of a forward pass.
 
     A pass multiplies each token by every weight of the layers, and attention adds two products of ``length`` times the
-    width per layer; the decoder multiplies predicted tokens alone by the embeddings. What grows with neither, such as
-    normalization, is left out.
+    width per layer; the decoder multiplies predicted tokens alone by the embeddings. Weights that several layers share,
+    as ALBERT's, count once for each of them. What grows with neither, such as normalization, is left out.
 
     Args:
         model: a module of `transformers` with its configuration.
         length: the tokens of a row.
-        predicted: the share of the tokens that are predicted.
+        predicted_share: the share of the tokens that are predicted.
     """
     config = model.config
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
     encoder = model.base_model
     tables = {id(module.weight) for module in encoder.modules() if type(module).__name__.endswith("Embedding")}
-    matrices = [weight for weight in encoder.parameters() if weight.ndim == 2 and id(weight) not in tables]
-    weights = sum(int(weight.numel()) for weight in matrices)
-    decoder = width * int(config.vocab_size) + width * width
-    return 6.0 * (weights + 2 * layers * width * length + predicted * decoder)
+    uses = layers / getattr(config, "num_hidden_groups", layers)
+    weights = sum(
+        int(weight.numel()) * (uses if ".albert_layer_groups." in name else 1)
+        for name, weight in encoder.named_parameters()
+        if weight.ndim == 2 and id(weight) not in tables
+    )
+    embedding = int(getattr(config, "embedding_size", width))
+    decoder = embedding * int(config.vocab_size) + width * embedding
+    return 6.0 * (weights + 2 * layers * width * length + predicted_share * decoder)
 
 
 def pretraining_costs(
@@ -98,7 +113,7 @@ def pretraining_costs(
     Args:
         prepared: the run; its model must not be used afterwards where steps are measured.
         state: where it stands.
-        evaluations: how often it is evaluated in all.
+        evaluations: how often it is still evaluated.
         steps: the steps to measure of each phase; 0: none.
         hardware: what it would run on.
     """
@@ -106,10 +121,10 @@ def pretraining_costs(
     assert isinstance(trainer, PretrainTrainer)
     phases, measured, start = [], [], 0
     for phase in trainer.steps_of_phases():
-        fill, predicted = _sample(prepared, phase)
+        fill, predicted_share = _sample(prepared, phase)
         left = max(0, phase.until - max(start, state.step))
         tokens = left * phase.batch_size * phase.max_seq_length * fill
-        flops = tokens * flops_per_token(model, phase.max_seq_length, predicted)
+        flops = tokens * flops_per_token(model, phase.max_seq_length, predicted_share)
         costs = _measure(prepared, phase, steps) if steps and left else None
         measured += [] if costs is None else [(costs, left, flops)]
         sizes = phase.model_dump()

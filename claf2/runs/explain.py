@@ -32,10 +32,10 @@ from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metr
 from claf2.runs.provenance import check_resumable, collect_provenance, read_provenance
 from claf2.runs.resolve import Run, resolve, resolve_weights, split_name
 from claf2.runtime import distributed
-from claf2.runtime.files import LOCK_FILES, read_json
+from claf2.runtime.files import LOCK_FILES
 from claf2.runtime.precision import Precision
 from claf2.task import task_tables
-from claf2.training.checkpoint import last_dir, read_step
+from claf2.training.checkpoint import read_state, read_step
 from claf2.training.kept_steps import KeptSteps
 from claf2.training.state import State
 from claf2.training.trainers import FollowUpRun
@@ -97,7 +97,8 @@ def explain(
         "stages": [_stage(prepared, follow_up) for follow_up in follow_ups],
     }
     if prepared.texts:
-        explanation |= pretraining_costs(prepared, state, len(explanation["evaluations"]["steps"]), steps, hardware)
+        remaining = sum(step > state.step for step in explanation["evaluations"]["steps"])
+        explanation |= pretraining_costs(prepared, state, remaining, steps, hardware)
     else:
         explanation |= _costs(prepared, state, explanation, steps)
     return {**explanation, "leaves": _files(prepared, explanation), "values": _values(experiment)}
@@ -106,9 +107,7 @@ def explain(
 def _resumed_state(folder: Path, run: Run, data: TaskSplits) -> State:
     """Return where the run in a folder stands, if it can be resumed."""
     check_resumable(read_provenance(folder, finished=False), collect_provenance(run, data), partial(read_step, folder))
-    last = last_dir(folder)
-    last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
-    return State(**read_json(last / "state.json"))
+    return read_state(folder)
 
 
 def _steps(prepared: PreparedRun, state: State) -> dict[str, Any]:

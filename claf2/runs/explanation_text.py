@@ -36,7 +36,7 @@ def format_explanation(explanation: Mapping[str, Any]) -> str:
         "model": [_model_line(explanation["model"])],
         "device": [f"{explanation['device']}, {explanation['threads']} threads, {explanation['precision']}"],
         "batches": _batch_lines(explanation, f"of {sizes} rows{per_step}"),
-        "steps": [_steps_line(explanation["steps"])],
+        "steps": [_steps_line(explanation["steps"], has_epochs="pretraining" not in explanation)],
         "rate": _rate_lines(explanation["rates"]),
         "evaluations": [_evaluations_line(explanation["evaluations"])],
         "then": stages,
@@ -65,7 +65,7 @@ def _batch_lines(explanation: Mapping[str, Any], sizes: str) -> list[str]:
         table.append([
             f"{phase['until']:,}", f"{phase['batch_size']:,}", f"{phase['max_seq_length']:,}",
             f"{phase['tokens']:.3g}", f"{100 * phase['fill']:.0f} %",
-            f"{100 * phase['flops'] / pretraining['flops']:.0f} %",
+            f"{100 * phase['flops'] / (pretraining['flops'] or 1.0):.0f} %",
         ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(map(str.rjust, row, widths)) for row in table] + [padding]
@@ -116,9 +116,10 @@ def _model_line(model: Mapping[str, Any]) -> str:
     return f"{model['name']} ({model['architecture']}), {model['parameters']:,} parameters{more}"
 
 
-def _steps_line(steps: Mapping[str, Any]) -> str:
+def _steps_line(steps: Mapping[str, Any], *, has_epochs: bool) -> str:
     left = f"; {steps['left']} remaining" if steps["left"] < steps["all"] else ""
-    return f"{steps['all']}: {steps['epochs']:.4g} epochs of {steps['epoch']}; {steps['warmup']} of warm-up{left}"
+    epochs = f": {steps['epochs']:.4g} epochs of {steps['epoch']}" if has_epochs else ""
+    return f"{steps['all']}{epochs}; {steps['warmup']} of warm-up{left}"
 
 
 def _rate_lines(rates: Sequence[Sequence[float]]) -> list[str]:

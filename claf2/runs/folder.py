@@ -34,8 +34,8 @@ RunState: TypeAlias = Literal["", "an unfinished", "a finished"]
 
 RUN_FILES = (
     # First what says that the run is finished, and what it would be resumed from: a kill in between leaves no mixture.
-    "metrics.json", "last", ".last.old", "best", ".best.old", "steps/step-*", "steps/.step-*", "predictions/*.jsonl",
-    "metrics.jsonl",
+    "metrics.json", "last", ".last.old", "best", ".best.old", "steps/step-?????????", "steps/.step-*",
+    "predictions/*.jsonl", "metrics.jsonl",
     "evaluation.json", "evaluation-file.json", "events.out.tfevents.*", "README.md", "stages.json", "stages.md",
 )  # fmt: skip
 """What a new run deletes of an earlier one in its folder. It replaces `config.json`, `run.json` and `train.log`."""

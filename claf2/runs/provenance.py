@@ -73,6 +73,9 @@ tasks' rows, and with them what becomes of an unchanged config."""
 PHASES = "trainer.pretrain.phases"
 """The setting of a pre-training of which the future may change when it is resumed."""
 
+NEUTRAL = {f"trainer.pretrain.{name}" for name in ("keep_step_count", "keep_last", "keep_every")}
+"""The settings of a pre-training that change no weight: they are no part of the experiment's digest."""
+
 REQUIRED: Mapping[str, type] = {
     "base_config": str, "overrides": list, "config": dict, "data": dict, "tokenizer": str, "weights": str,
     "recipe": str, "experiment": str, "code": str, "versions": dict, "device": str, "threads": int, "processes": int,
@@ -277,20 +280,28 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], read_step
 
 
 def _changes_future(changes: Sequence[tuple[str, Any, Any]], read_step: Callable[[], int]) -> bool:
-    """Say whether settings differ in nothing but the phases after the steps that are done.
+    """Say whether the phases differ, and nothing else that a run is bound to, after the steps that are done.
 
     Raises:
-        ChangedError: when the phases before it differ.
+        ChangedError: when the phases before it differ, or none comes after it.
     """
-    if {path for path, _, _ in changes} - {PHASES, "trainer.num_steps"}:
+    settings = {path: (old, new) for path, old, new in changes if path not in NEUTRAL}
+    if PHASES not in settings or {*settings} - {PHASES, "trainer.num_steps"}:
+        return False
+    old, new = settings[PHASES]
+    if not old or not new:  # another trainer
         return False
     step = read_step()
-    for path, old, new in changes:
-        if path == PHASES and _done_phases(old, step) != _done_phases(new, step):
-            raise ChangedError(
-                f"{PHASES} has changed for some of the {step} steps that are done; only phases after them can be "
-                "changed: give the others as they were, or start again with --overwrite"
-            )
+    if new[-1]["until"] <= step:
+        raise ChangedError(
+            f"{PHASES} now end at step {new[-1]['until']}, but {step} steps are done: let the last phase end after "
+            "them, or start again with --overwrite"
+        )
+    if _done_phases(old, step) != _done_phases(new, step):
+        raise ChangedError(
+            f"{PHASES} has changed for some of the {step} steps that are done; only phases after them can be "
+            "changed: give the others as they were, or start again with --overwrite"
+        )
     return True
 
 

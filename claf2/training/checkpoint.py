@@ -24,7 +24,7 @@ from claf2.training.kept_steps import KeptSteps, list_steps, remove_step, step_d
 from claf2.training.shards import load_shards, save_shards
 from claf2.training.state import State
 
-__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_step", "save_task_model"]
+__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_state", "read_step", "save_task_model"]
 
 
 def best_dir(run_dir: Path, task: str | None) -> Path:
@@ -39,9 +39,14 @@ def last_dir(run_dir: Path) -> Path:
 
 def read_step(run_dir: Path) -> int:
     """Return the steps that are done when a run is resumed; 0 where it has no checkpoint."""
+    return read_state(run_dir).step
+
+
+def read_state(run_dir: Path) -> State:
+    """Return where a run stands when it is resumed; at its start where it has no checkpoint."""
     last = last_dir(run_dir)
     last = last if last.exists() else last.with_name(f".{last.name}.old")  # a replacement was interrupted
-    return int(read_json(last / "state.json")["step"]) if last.exists() else 0
+    return State(**read_json(last / "state.json")) if last.exists() else State()
 
 
 def check_best(run_dir: Path, tasks: Collection[str]) -> None:
@@ -130,12 +135,13 @@ class CheckpointManager:
         folder = step_dir(self._run_dir, step)
         with _translated_errors(folder):
             replace_dir_atomic(folder, fill)
-        if distributed.is_main():
-            for superseded in kept_steps.superseded(list_steps(self._run_dir)):
-                remove_step(self._run_dir, superseded)
+            if distributed.is_main():
+                for superseded in kept_steps.superseded(list_steps(self._run_dir)):
+                    remove_step(self._run_dir, superseded)
 
     def resume(self) -> State:
-        """Restore weights, optimizer and generators from `last/`, and return the state of the loop.
+        """Restore weights, optimizer and generators from `last/`, and return the state of the loop. Kept steps that
+        come after it are deleted: they are taken again, perhaps otherwise.
 
         Raises:
             RunError: when the checkpoint is damaged.
@@ -150,6 +156,10 @@ class CheckpointManager:
         if training["scaler"]:
             self._scaler.load_state_dict(training["scaler"])
         state = State(**read_json(last / "state.json"))
+        if distributed.is_main():
+            for step in list_steps(self._run_dir):
+                if step > state.step:
+                    remove_step(self._run_dir, step)
         rng_states = training["generators"]
         if len(rng_states) == distributed.world_size():
             set_rng_state(rng_states[distributed.rank()])

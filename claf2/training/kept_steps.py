@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 """The file that says what is in a kept checkpoint; it is written last."""
 
 STEP_PREFIX = "step-"
+STEP_DIGITS = 9
+"""The length of the number in the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,25 @@ class KeptSteps:
 
 def step_dir(run_dir: Path, step: int) -> Path:
     """Return the folder of a kept step."""
-    return run_dir / "steps" / f"{STEP_PREFIX}{step:09d}"
+    return run_dir / "steps" / f"{STEP_PREFIX}{step:0{STEP_DIGITS}d}"
 
 
 def list_steps(run_dir: Path) -> list[int]:
     """Return the steps that are kept in the folder of a run, ascending."""
-    folders = (run_dir / "steps").glob(f"{STEP_PREFIX}*")
-    return sorted(int(folder.name.removeprefix(STEP_PREFIX)) for folder in folders if (folder / MANIFEST).is_file())
+    folders = (run_dir / "steps").glob(f"{STEP_PREFIX}*/{MANIFEST}")
+    numbers = (path.parent.name.removeprefix(STEP_PREFIX) for path in folders)
+    # Not copies that a user has made beside them.
+    return sorted(int(number) for number in numbers if len(number) == STEP_DIGITS and number.isdecimal())
 
 
 def remove_step(run_dir: Path, step: int) -> None:
     """Delete a kept step. It disappears at once, so that nobody reads half of it."""
     folder = step_dir(run_dir, step)
-    doomed = folder.with_name(f".{folder.name}.removed")
-    os.replace(folder, doomed)
-    # One that a kill has left behind goes with it.
-    for path in (run_dir / "steps").glob(".*.removed"):
-        shutil.rmtree(path)
+    # `recover_dirs` deletes what a kill leaves under this name.
+    removed = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(removed, ignore_errors=True)
+    os.replace(folder, removed)
+    shutil.rmtree(removed)
 
 
 def write_manifest(folder: Path, step: int, digests: Mapping[str, Any]) -> None:

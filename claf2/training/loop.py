@@ -75,6 +75,11 @@ class Plan:
         counted = state.position if self.per_epoch else state.step
         return counted % self.interval == 0 or state.step == self.total_steps
 
+    def is_kept(self, state: State) -> bool:
+        """Say whether to keep the weights after the step that ``state`` has just counted. The loss is read before, so
+        that none are kept after one that is not finite."""
+        return self.kept_steps is not None and self.kept_steps.is_due(state.step, self.total_steps)
+
 
 def is_better(score: float | None, best: float | None, *, lower_is_better: bool) -> bool:
     """Say whether ``score`` beats ``best``. The first score always counts as better; an undefined one never beats a
@@ -158,15 +163,15 @@ def fit(context: TrainingContext) -> None:
             state.loss_steps += 1
             state.rows += rows
             unread_loss += loss
-            is_due = plan.is_due(state)
+            is_due, is_kept = plan.is_due(state), plan.is_kept(state)
             # A single process need not wait for the next step to hear of Ctrl-C.
             interrupted = context.interrupted() if distributed.world_size() == 1 else interrupted
             # On a CPU nothing is queued, so reading at once costs nothing and finds a diverged loss at its step.
-            if is_due or interrupted or device.type == "cpu" or state.step % plan.read_loss_every == 0:
+            if is_due or is_kept or interrupted or device.type == "cpu" or state.step % plan.read_loss_every == 0:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
-            if plan.kept_steps is not None and plan.kept_steps.is_due(state.step, plan.total_steps):
+            if plan.kept_steps is not None and is_kept:
                 # Before `last/` says that the step is done: after a kill it is taken and kept again.
                 context.checkpointer.save_step(state.step, plan.kept_steps)
             if is_due:

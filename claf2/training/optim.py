@@ -91,7 +91,7 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
     dimension) without."""
     decayed: list[torch.nn.Parameter] = []
     kept: list[torch.nn.Parameter] = []
-    # By dimension, since the names of biases and normalisation differ between architectures.
+    # By dimension, since the names of biases and normalization differ between architectures.
     for parameter in model.parameters():
         if parameter.requires_grad:
             (kept if parameter.ndim < 2 else decayed).append(parameter)

@@ -60,6 +60,6 @@ class ClippedAdamW(torch.optim.Optimizer):
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # On the device: reading the root would make the host wait.
-        excess = (gradient.square() / square.clamp(min=eps**2)).mean().sqrt().clamp(min=1.0)
-        rate = group["lr"] / excess
+        rms = (gradient.square() / square.clamp(min=eps**2)).mean().sqrt().clamp(min=1.0)
+        rate = group["lr"] / rms
         parameter.mul_(1 - rate * group["weight_decay"]).sub_(rate * mean / (square.sqrt() + eps))

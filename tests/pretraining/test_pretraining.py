@@ -356,36 +356,3 @@ def test_fine_tuning_imports_nothing_of_a_pretraining() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_explain_states_phases_tokens_and_days(words: Words) -> None:
-    from claf2.runs.budget import Hardware, flops_per_token
-    from claf2.runs.explain import explain
-    from claf2.runs.explanation_text import format_explanation
-
-    experiment = config.load(NAME, words(*KEPT, "--keep_last", "2"))
-    hardware = Hardware.parse("2xV100", 0.5, 3.0)
-    explanation = explain(experiment, steps=1, hardware=hardware)
-    pretraining = explanation["pretraining"]
-    first, second = pretraining["phases"]
-    assert (first["steps"], second["steps"]) == (8, 4)
-    assert 0.5 < second["fill"] <= 1
-    assert first["tokens"] == pytest.approx(8 * 16 * 24 * first["fill"])
-    assert pretraining["tokens"] == pytest.approx(first["tokens"] + second["tokens"])
-    # Two layers of 4 H² + 2 H F weights, attention's 2 L H, and a decoder for 15 % of the tokens.
-    prepared = prepare_run(words())
-    per_token = flops_per_token(prepared.model.heads[0], 24, 0.15)
-    vocabulary = prepared.run.tokenizer.vocab_size
-    assert per_token == 6 * (2 * (4 * 32 * 32 + 2 * 32 * 64) + 2 * 2 * 32 * 24 + 0.15 * (32 * vocabulary + 32 * 32))
-    hours = pretraining["flops"] / (2 * 125e12 * 0.5) / 3600
-    assert pretraining["hardware"]["days"] == pytest.approx(hours / 24)
-    assert pretraining["hardware"]["cost"] == pytest.approx(hours * 2 * 3.0)
-    assert pretraining["epochs"] == pytest.approx(pretraining["tokens"] / pretraining["corpus_tokens"])
-    corpus = prepared.texts["corpus_mlm"].open(prepared.run.tokenizer, 0)
-    assert pretraining["corpus_tokens"] == pytest.approx(sum(len(corpus.shard(n)) for n in range(len(corpus))), rel=0.1)
-    assert explanation["leaves"]["steps/"] == pytest.approx(2 * explanation["leaves"]["best/"])
-    text = format_explanation(explanation)
-    assert "until step" in text
-    assert "on 2 V100 at 50 % of 1.25e+14 FLOPs a second each" in text
-    with pytest.raises(RunError, match=r"--hardware 3xV10: not a known device; .*V100"):
-        Hardware.parse("3xV10", 0.5, None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pretraining_runs import outcome, train_until
+from transformers import AutoConfig, AutoTokenizer
 
 from claf2 import config
 from claf2.config import source
@@ -71,6 +72,25 @@ def test_a_recipe_is_built_stepped_and_resumed(
         train_until(parts, 1, monkeypatch)
     train(parts, resume=True)
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+    if whole.model.pretrained_model_name == "scratch":
+        check_ids(tmp_path / "whole/best")
+
+
+def check_ids(folder: Path) -> None:
+    """Check that the ids of special tokens in a model's configuration are its tokenizer's, where it has any."""
+    stored, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert stored.pad_token_id == tokenizer.pad_token_id
+    for name in ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"):
+        assert getattr(stored, name, None) in (None, getattr(tokenizer, name)), name
+
+
+def test_batches_of_cramming_grow_for_60_percent_of_its_rows() -> None:
+    trainer = config.load("pretrain/cramming").trainer
+    assert isinstance(trainer, PretrainTrainer)
+    *growing, full = trainer.steps_of_phases()
+    ends = [0, *(phase.until for phase in growing)]
+    rows = sum((phase.until - start) * phase.batch_size for start, phase in zip(ends, growing, strict=False))
+    assert rows / (rows + (full.until - ends[-1]) * full.batch_size) == pytest.approx(0.6, abs=0.002)
 
 
 def test_recipes_are_as_long_as_their_sources_say() -> None:
@@ -155,9 +175,9 @@ def test_stable_adamw_is_that_of_its_paper() -> None:
             beta2 = 0.95 * (1 - 0.95 ** (step - 1)) / (1 - 0.95**step)
             means[name] = beta1 * means[name] + (1 - beta1) * g
             squares[name] = beta2 * squares[name] + (1 - beta2) * g * g
-            excess = np.sqrt(np.mean(g * g / np.maximum(squares[name], 1e-12)))
-            clipped += excess > 1
-            rate = 0.01 / max(1.0, excess)
+            rms = np.sqrt(np.mean(g * g / np.maximum(squares[name], 1e-12)))
+            clipped += rms > 1
+            rate = 0.01 / max(1.0, rms)
             decay = 0.1 if parameter.ndim > 1 else 0.0
             values[name] -= rate * decay * values[name] + rate * means[name] / (np.sqrt(squares[name]) + 1e-6)
         optimizer.step()
