@@ -24,6 +24,9 @@ TYPE_CHECKING = False  # type checkers take it for true; importing typing would 
 if TYPE_CHECKING:
     from claf2.api import bench, compare, evaluate, explain, load, train
     from claf2.config import Experiment
+    from claf2.corpus.cleaning import CleaningRule, register_cleaning_rule
+    from claf2.corpus.instances import Instances, register_instances
+    from claf2.corpus.masks import Masks, register_masks
     from claf2.data.samplers import Sampler, register_sampler
     from claf2.errors import Claf2Error, ConfigError, DataError, ModelError, RegistryError, RunError
     from claf2.evaluation.report import Report, TaskReport
@@ -58,6 +61,7 @@ __all__ = [
     "Callback",
     "CallbackSpec",
     "Claf2Error",
+    "CleaningRule",
     "CollectedOutputs",
     "ConfigError",
     "DataError",
@@ -65,7 +69,9 @@ __all__ = [
     "Experiment",
     "Featurizer",
     "Head",
+    "Instances",
     "LabelFeaturizer",
+    "Masks",
     "Metric",
     "ModelError",
     "Objective",
@@ -99,7 +105,10 @@ __all__ = [
     "load",
     "push",
     "register_callback",
+    "register_cleaning_rule",
     "register_head",
+    "register_instances",
+    "register_masks",
     "register_metric",
     "register_objective",
     "register_optimizer",
@@ -120,6 +129,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "claf2.api": "bench compare evaluate explain load train",
     "claf2.config": "Experiment",
+    "claf2.corpus.cleaning": "CleaningRule register_cleaning_rule",
+    "claf2.corpus.instances": "Instances register_instances",
+    "claf2.corpus.masks": "Masks register_masks",
     "claf2.data.samplers": "Sampler register_sampler",
     "claf2.errors": "Claf2Error ConfigError DataError ModelError RegistryError RunError",
     "claf2.evaluation.report": "Report TaskReport",

@@ -19,7 +19,7 @@ from claf2.cli.bench import bench_group, compare_command, gate_command
 from claf2.cli.corpus import corpus_group
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
-from claf2.cli.options import PATH, WITH_OVERRIDES, experiment_options
+from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
 from claf2.cli.vocab import vocab_group
 from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.runtime.process import stop_signals_interrupt
@@ -138,9 +138,9 @@ Examples:
               help="Steps to measure; with 0, time and memory are not estimated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--hardware", metavar="NxNAME", help="Of a pre-training: the devices to plan for, e.g. 16xV100.")
-@click.option("--utilization", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True,
+@click.option("--utilization", type=NumberRange(0, 1, min_open=True), default=0.3, show_default=True,
               help="The share of their peak that the devices reach.")  # fmt: skip
-@click.option("--price", type=click.FloatRange(0), metavar="X", help="The price of a device for an hour.")
+@click.option("--price", type=NumberRange(0), metavar="X", help="The price of a device for an hour.")
 @experiment_options
 def explain_command(
     steps: int,
