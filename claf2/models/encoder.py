@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import transformers
@@ -23,10 +23,12 @@ from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
-from claf2.models.target_tokens import TargetTokens
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
+
+if TYPE_CHECKING:
+    from claf2.models.target_tokens import TargetTokens
 
 __all__ = ["EncoderWithHeads", "TaskHead", "build_model", "position_limit", "stored_label_order"]
 
@@ -86,7 +88,7 @@ class EncoderWithHeads(nn.Module):
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
         self.first_token_tasks = frozenset(first_token_tasks)
-        self._target_tokens = {task: TargetTokens(heads[task]) for task in target_token_tasks}
+        self._target_tokens = _target_tokens(heads, target_token_tasks)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
@@ -271,7 +273,8 @@ def _head_module(
     if encoder is not None:
         module = fresh_module(kind, config)
         setattr(module, module.base_model_prefix, encoder)
-        module.tie_weights()  # a decoder of tokens is tied to the embeddings of the encoder that was replaced
+        if task.head.predicts_tokens:
+            module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
         return module
     if task.head.predicts_tokens and isinstance(source, Path) and not _has_weights(source):
         logger.info("%s has no weights, so pre-training starts with new ones", source)
@@ -283,6 +286,14 @@ def _head_module(
     elif source != SCRATCH and stored != read_label_names(config):
         reset_head(module, fresh_module(kind, config))
     return module
+
+
+def _target_tokens(heads: Mapping[str, nn.Module], tasks: Collection[str]) -> dict[str, TargetTokens]:
+    if not tasks:
+        return {}
+    from claf2.models.target_tokens import TargetTokens  # of no use to other tasks
+
+    return {task: TargetTokens(heads[task]) for task in tasks}
 
 
 def _encoder_of(module: nn.Module) -> nn.Module:
