@@ -180,7 +180,9 @@ class Run:
             experiment.model,
             self.source,
             {
-                task: TaskHead(task_config.head, self.labels[task], task_config.dropout)
+                task: TaskHead(
+                    task_config.head, self.labels[task], task_config.dropout, may_be_new=task_config.corpus is not None
+                )
                 for task, task_config in experiment.tasks.items()
             },
             vocab_size=self.tokenizer.vocab_size,

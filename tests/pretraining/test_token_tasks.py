@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,11 +15,11 @@ import pytest
 from transformers import BertPreTrainedModel
 
 from claf2 import config
-from claf2.errors import ConfigError
+from claf2.errors import ConfigError, ModelError
 from claf2.heads import heads
 from claf2.heads.mlm import MaskedTextFeaturizer
 from claf2.models import ModelSpec
-from claf2.models.encoder import TaskHead, build_model
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.readers import TextExample
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
@@ -55,6 +56,38 @@ def test_only_decoders_of_tokens_are_tied_again(monkeypatch: pytest.MonkeyPatch)
     tasks = {task: TaskHead(heads.get(kind)(), ["0", "1"] if kind != "mlm" else []) for task, kind in kinds.items()}
     build_model(spec, "scratch", tasks, vocab_size=60, pad_id=0, seed=1)
     assert tied == ["BertForMaskedLM"]
+
+
+def build(folder: Path, kind: str, *, may_be_new: bool = False) -> EncoderWithHeads:
+    labels = [] if kind == "mlm" else ["0", "1"]
+    part = TaskHead(heads.get(kind)(), labels, may_be_new=may_be_new)
+    return build_model(ModelSpec(), folder, {"t": part}, vocab_size=100, pad_id=0, seed=1)
+
+
+def test_only_a_task_on_a_corpus_starts_without_weights(
+    model_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(model_folder() / "config.json", tmp_path)
+    with pytest.raises(ModelError):
+        build(tmp_path, "mlm")
+    assert not caplog.records
+    build(tmp_path, "mlm", may_be_new=True)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "has no weights, so pre-training starts with new ones" in record.getMessage()
+
+
+def test_a_missing_decoder_of_tokens_is_reported(
+    model_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(model_folder(), "classify")
+    assert not caplog.records
+    model: Any = build(model_folder(), "mlm").head("t")
+    assert "weights of the decoder of masked tokens are missing, cls.predictions." in caplog.text
+    caplog.clear()
+    model.save_pretrained(tmp_path)
+    build(tmp_path, "mlm")
+    assert not caplog.records
 
 
 def test_fine_tuning_loads_only_what_the_schema_needs() -> None:
