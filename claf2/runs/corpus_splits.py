@@ -71,8 +71,11 @@ class CorpusText:
             yield document.text
 
     def identity(self) -> str:
-        """Return what distinguishes the text from any other."""
-        return f"{self.sha256()}:{self.task.identity()}"
+        """Return what distinguishes the text from any other: the files, and what is read from each."""
+        from claf2.corpus.sources import source_files
+
+        fields = [[source.text_field, len(source_files(source, self.data_dir))] for source in self.section.sources]
+        return digest([self.sha256(), fields, self.task.identity()])
 
     def sha256(self) -> str:
         """Return the digest of all files, in the order of their names.
@@ -127,9 +130,9 @@ class HeldOutRows:
         """Return what distinguishes the rows from any others: the text, and how it is divided and held out. Masks of
         the training are not part of it, because evaluation has its own, and neither are the names of files."""
         section = self.text.section
-        sources = [[source.text_field, source.weight > 0] for source in section.sources]
+        read = [source.weight > 0 for source in section.sources]
         instances = [section.instances.name, section.instances.chosen().model_dump(mode="json")]
-        settings = [sources, section.valid_documents, section.shard_bytes, instances, self.max_seq_length]
+        settings = [read, section.valid_documents, section.shard_bytes, instances, self.max_seq_length]
         return digest([self.text.identity(), *settings])
 
 

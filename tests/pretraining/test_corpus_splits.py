@@ -18,6 +18,7 @@ from claf2.runs.corpus_splits import CorpusText, HeldOutFile, HeldOutRows
 from claf2.runs.locate import locate_splits
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
+from claf2.tokenizers.build import compose_tokenizer
 
 NAME = "scratch/pretrain"
 
@@ -141,3 +142,45 @@ def test_a_validation_file_that_holds_no_text_is_refused(words: Words, tmp_path:
     assert isinstance(split, HeldOutFile)
     with pytest.raises(DataError, match="holds no text"):
         list(split.texts())
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each vocabulary that is learned."""
+    times: list[int] = []
+
+    def recorded(*args: Any) -> Any:
+        times.append(len(times))
+        return compose_tokenizer(*args)
+
+    monkeypatch.setattr("claf2.runs.resolve.compose_tokenizer", recorded)
+    return times
+
+
+@pytest.mark.parametrize("word", ["bert_basic", "mecab_ko"])
+def test_a_vocabulary_is_learned_once(word: str, words: Words, tmp_path: Path, learned: list[int]) -> None:
+    given = words("--cache_dir", str(tmp_path / "cache"), "--word.name", word)
+    runs = [resolve(config.load(NAME, given))[0] for _ in range(2)]
+    assert len(learned) == 1
+    plain = compose_tokenizer(*runs[0].experiment.token, lambda: text_of(given).texts(), 48)  # type: ignore[misc]
+    assert runs[0].tokenizer.digest == runs[1].tokenizer.digest == plain.digest
+    files = []
+    for number, run in enumerate(runs):
+        (tmp_path / str(number)).mkdir()
+        run.tokenizer.save(tmp_path / str(number))
+        files.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()})
+    assert files[0] == files[1]
+    assert not any(str(tmp_path).encode() in content for content in files[0].values())
+    resolve(config.load(NAME, [*given, "--vocab_size", "400"]))
+    assert len(learned) == 2
+
+
+def test_another_text_has_another_vocabulary(
+    words: Words, tmp_path: Path, corpus_file: Path, learned: list[int]
+) -> None:
+    given = words("--cache_dir", str(tmp_path / "cache"))
+    resolve(config.load(NAME, given))
+    other = tmp_path / corpus_file.name
+    other.write_bytes(corpus_file.read_bytes() + b"\nOne more.\n")
+    resolve(config.load(NAME, [*given, "--sources", json.dumps([{"path": str(other)}])]))
+    assert len(learned) == 2
