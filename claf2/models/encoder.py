@@ -373,7 +373,7 @@ def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path 
     decoder = sorted(missing.difference(inside)) if head.predicts_tokens else []
     if decoder:
         logger.warning(
-            "%s: %d weights of the decoder of masked tokens are missing, %s among them; newly initialized ones are used",
+            "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
             source, len(decoder), decoder[0],
         )  # fmt: skip
 

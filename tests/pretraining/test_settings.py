@@ -53,3 +53,28 @@ def test_a_complete_config_is_read_again(words: Words, tmp_path: Path) -> None:
     path.write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"trainer\.num_epochs: has no effect"):
         config.load(str(path))
+
+
+SOURCE = {"path": "corpus.txt"}
+
+
+@pytest.mark.parametrize(
+    ("more", "is_other"),
+    [
+        (["--masks.word", "{}"], False),
+        (["--masks.word", json.dumps({"rate": [[0, 0.15]]})], False),
+        (["--masks.word", json.dumps({"rate": [[0, 0.25]]})], True),
+        (["--masks.ngram", "{}"], False),
+        (["--masks.name", "token"], True),
+        (["--instances.full_sentences", "{}"], False),
+        (["--instances.document", "{}"], False),
+        (["--sources", json.dumps([{**SOURCE, "weight": 1.0}])], False),
+        (["--sources", json.dumps([{**SOURCE, "weight": 1}])], False),
+        (["--sources", json.dumps([{**SOURCE, "weight": 2}])], True),
+        (["--sources", json.dumps([{"path": "other.txt", "text_field": "text", "register_name": "spoken"}])], False),
+        (["--sources", json.dumps([{**SOURCE, "text_field": "body"}])], True),
+    ],
+)
+def test_equal_recipes_have_equal_digests(more: list[str], is_other: bool) -> None:
+    plain, changed = (config.load(NAME, words).recipe_digest() for words in ([], more))
+    assert (changed != plain) is is_other
