@@ -99,7 +99,7 @@ def _check_effects(section: TrainerSection, origins: Mapping[str, str]) -> None:
     for path, origin in origins.items():
         is_given = origin.startswith(("command line", "argument"))
         if path == "trainer.num_epochs":
-            is_given |= section.num_epochs != TrainerSection().num_epochs
+            is_given |= section.num_epochs != TrainerSection.model_fields["num_epochs"].default
         if path in WITHOUT_EFFECT and is_given:
             problem = "has no effect on a pre-training"
             raise ConfigError(path, problem, origin=origin, hint=WITHOUT_EFFECT[path])

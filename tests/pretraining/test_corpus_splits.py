@@ -164,7 +164,9 @@ def test_a_vocabulary_is_learned_once(word: str, words: Words, tmp_path: Path, l
     given = words("--cache_dir", str(tmp_path / "cache"), "--word.name", word)
     runs = [resolve(config.load(NAME, given))[0] for _ in range(2)]
     assert len(learned) == 1
-    plain = compose_tokenizer(*runs[0].experiment.token, lambda: text_of(given).texts(), 48)  # type: ignore[misc]
+    assert runs[0].experiment.token is not None
+    word_tokenizer, subword_tokenizer = runs[0].experiment.token
+    plain = compose_tokenizer(word_tokenizer, subword_tokenizer, text_of(given).texts, 48)
     assert runs[0].tokenizer.digest == runs[1].tokenizer.digest == plain.digest
     files = []
     for number, run in enumerate(runs):
