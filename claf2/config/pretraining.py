@@ -16,6 +16,16 @@ __all__ = ["check_pretraining", "longest_rows"]
 PAIRS = "sentence_pair"
 """The instances that have two texts each."""
 
+WITHOUT_EFFECT = {
+    "iterator.batch_size": "set the batch size of each phase with --trainer.pretrain.phases",
+    "trainer.num_epochs": "set the steps of each phase with --trainer.pretrain.phases",
+    "data_reader.valid_fraction": "hold documents out with --valid_documents",
+}
+"""The settings that the training on a corpus does not use → what to use instead."""
+
+LABEL_OBJECTIVES = ("objectives.smart", "objectives.distil")
+"""The objectives that need the outputs of a task with labels."""
+
 
 def longest_rows(section: TrainerSection) -> int:
     """Return the length of the longest rows of a pre-training, in tokens.
@@ -57,6 +67,7 @@ def check_pretraining(
         problem = f"'pretrain' needs a task on a corpus, and {next(iter(corpora))!r} is not one"
         raise ConfigError("trainer.name", problem, origin=origins.get("trainer.name"), hint="use corpus_mlm")
     _check_steps(section, trainer, origins)
+    _check_effects(section, origins)
     for task, (head, corpus) in corpora.items():
         if head == "mlm_nsp" and corpus is not None and corpus.instances.name != PAIRS:
             path = f"data_reader.{task}.instances.name"
@@ -80,3 +91,18 @@ def _check_steps(section: TrainerSection, trainer: PretrainTrainer, origins: Map
         problem = "the phases state the rows of a step"
         hint = "limit the memory of a pass with --runtime.max_tokens_per_micro_batch"
         raise ConfigError("trainer.gradient_accumulation_steps", problem, hint=hint)
+
+
+def _check_effects(section: TrainerSection, origins: Mapping[str, str]) -> None:
+    """Refuse what was set and would be ignored. The config of a run lists every setting with its default, so only a
+    setting of the command line, another value than the default, or a block's field shows that somebody has set it."""
+    for path, origin in origins.items():
+        is_given = origin.startswith(("command line", "argument"))
+        if path == "trainer.num_epochs":
+            is_given |= section.num_epochs != TrainerSection.model_fields["num_epochs"].default
+        if path in WITHOUT_EFFECT and is_given:
+            problem = "has no effect on a pre-training"
+            raise ConfigError(path, problem, origin=origin, hint=WITHOUT_EFFECT[path])
+        block = ".".join(path.split(".")[:2])
+        if block in LABEL_OBJECTIVES and (is_given or (path != block and origin != "default")):
+            raise ConfigError(block, "has no effect on masked tokens", origin=origin, hint="leave it out")

@@ -12,16 +12,15 @@ from claf2.corpus.masks import DRAWS, Masks, TokenGrid
 from claf2.corpus.rows import Rows
 from claf2.corpus.shards import Shard
 from claf2.errors import ModelError
+from claf2.heads.mlm import NO_TARGET
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["NO_LABEL", "InputLayout", "MaskDraws"]
+__all__ = ["InputLayout", "MaskDraws"]
 
-NO_LABEL = -100
-"""The label of a token that is not predicted."""
 MASK_BELOW, RANDOM_BELOW = int(0.8 * 2**32), int(0.9 * 2**32)
 """Of 32-bit random numbers, 80 % are below the first, which stand for the mask token, and 10 % between the two, which
 stand for a random token."""
@@ -111,7 +110,7 @@ class InputLayout:
             "input_ids": self._hide(ids, selected, draws.draws),
             "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int32),
             "token_type_ids": types,
-            "labels": np.where(selected, ids, np.int32(NO_LABEL)),
+            "labels": np.where(selected, ids, np.int32(NO_TARGET)),
         }
         if rows.starts.shape[1] == 2:
             arrays["next_sentence_label"] = rows.random_next.astype(np.int32)

@@ -256,6 +256,7 @@ class Corpus:
         """
         import numpy as np
 
+        self.open_shards(list(self._held_out))
         layout = InputLayout(self.tokenizer, self.instances)
         room = max_seq_length - layout.special_tokens
         parts = [

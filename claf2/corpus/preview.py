@@ -6,10 +6,11 @@ from itertools import groupby
 
 import numpy as np
 
-from claf2.corpus.batches import NO_LABEL, MaskDraws
+from claf2.corpus.batches import MaskDraws
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.encoding import BEGINS_EOJEOL
 from claf2.corpus.stream import CorpusStream
+from claf2.heads.mlm import NO_TARGET
 
 __all__ = ["preview_rows"]
 
@@ -44,10 +45,10 @@ def preview_rows(corpus: Corpus, stream: CorpusStream, step: int, count: int) ->
 
 def _row_text(corpus: Corpus, ids: np.ndarray, labels: np.ndarray, flags: np.ndarray) -> str:
     tokenizer = corpus.tokenizer
-    original = np.where(labels == NO_LABEL, ids, labels)
+    original = np.where(labels == NO_TARGET, ids, labels)
     special = np.isin(original, sorted(tokenizer.special_ids)) | (flags == 0)
     # 0 as it is, 1 hidden, 2 kept, 3 replaced
-    state = np.where(labels == NO_LABEL, 0, np.where(ids == tokenizer.mask_id, 1, np.where(ids == labels, 2, 3)))
+    state = np.where(labels == NO_TARGET, 0, np.where(ids == tokenizer.mask_id, 1, np.where(ids == labels, 2, 3)))
     eojeol = np.cumsum((flags & BEGINS_EOJEOL) != 0)
     # Tokens that are replaced are shown one by one, since each has another in its place; others in one piece.
     keys = [

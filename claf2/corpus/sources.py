@@ -59,7 +59,7 @@ class TextSource(Component):
     """A file, or a glob pattern such as `news/*.jsonl.gz`; relative to the data folder, if there is one."""
     weight: float = Field(default=1.0, ge=0)
     """The share of the source in a sample, relative to the weights of the other sources."""
-    register_name: str | None = None
+    register_name: str | None = not_in_recipe(None)
     """The register of the text, such as `written` or `spoken`, which reports show; `null`: not stated."""
     text_field: str = Field(default="text", min_length=1)
     """The key or column that holds the text in JSON Lines and Parquet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -48,7 +48,7 @@ class MaskedTextFeaturizer(Featurizer):
     """
 
     mask_rate: float = Field(0.15, gt=0, lt=1)
-    """The share of the tokens that are masked, special tokens left out; at least one."""
+    """The share of the tokens that are masked, at least one; special and unknown tokens are left out."""
 
     def features(
         self, examples: Sequence[TextExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -61,15 +61,19 @@ class MaskedTextFeaturizer(Featurizer):
         encodings = tokenizer.encode(
             [example.text_a for example in examples], second, max_length=self.max_seq_length, step=step
         )
+        # Special tokens may also be written in the text, and the unknown token stands for any text.
+        kept = tokenizer.special_ids
         for position, (example, windows) in enumerate(zip(examples, encodings, strict=True)):
             for number, encoding in enumerate(windows):
-                feature = {**self._mask(encoding, f"{example.id}/{number}", tokenizer.mask_id), "example": position}
+                masked = self._mask(encoding, f"{example.id}/{number}", tokenizer.mask_id, kept)
+                feature = {**masked, "example": position}
                 if example.label is not None:
                     feature["next_sentence_label"] = labels.index(example.label)
                 yield feature
 
-    def _mask(self, encoding: Encoding, name: str, mask_id: int) -> Feature:
-        positions = [index for index, text in enumerate(encoding.sequence) if text >= 0]
+    def _mask(self, encoding: Encoding, name: str, mask_id: int, kept: Collection[int]) -> Feature:
+        tokens = enumerate(zip(encoding.ids, encoding.sequence, strict=True))
+        positions = [index for index, (token, text) in tokens if text >= 0 and token not in kept]
         count = max(1, round(self.mask_rate * len(positions))) if positions else 0
         chosen = generator(0, "masked tokens", name).permutation(len(positions))[:count]
         ids, targets = list(encoding.ids), [NO_TARGET] * len(encoding.ids)

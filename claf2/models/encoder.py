@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import transformers
@@ -23,10 +23,12 @@ from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
-from claf2.models.target_tokens import TargetTokens
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
+
+if TYPE_CHECKING:
+    from claf2.models.target_tokens import TargetTokens
 
 __all__ = ["EncoderWithHeads", "TaskHead", "build_model", "position_limit", "stored_label_order"]
 
@@ -61,6 +63,8 @@ class TaskHead:
     labels: Sequence[str]
     dropout: float | None = None
     """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
+    may_be_new: bool = False
+    """Whether a folder without weights is accepted, which then names an architecture to pre-train."""
 
 
 class EncoderWithHeads(nn.Module):
@@ -86,7 +90,7 @@ class EncoderWithHeads(nn.Module):
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
         self.first_token_tasks = frozenset(first_token_tasks)
-        self._target_tokens = {task: TargetTokens(heads[task]) for task in target_token_tasks}
+        self._target_tokens = _target_tokens(heads, target_token_tasks)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
@@ -271,12 +275,13 @@ def _head_module(
     if encoder is not None:
         module = fresh_module(kind, config)
         setattr(module, module.base_model_prefix, encoder)
-        module.tie_weights()  # a decoder of tokens is tied to the embeddings of the encoder that was replaced
+        if task.head.predicts_tokens:
+            module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
         return module
-    if task.head.predicts_tokens and isinstance(source, Path) and not _has_weights(source):
-        logger.info("%s has no weights, so pre-training starts with new ones", source)
+    if task.may_be_new and isinstance(source, Path) and not _has_weights(source):
+        logger.warning("%s has no weights, so pre-training starts with new ones", source)
         return fresh_module(kind, config)
-    module = _load(kind, source, config, spec)
+    module = _load(kind, source, config, spec, task.head)
     order = find_label_order(stored, task.labels)
     if order is not None:
         reorder_head(module, kind, task.head, task.labels, order)
@@ -285,13 +290,23 @@ def _head_module(
     return module
 
 
+def _target_tokens(heads: Mapping[str, nn.Module], tasks: Collection[str]) -> dict[str, TargetTokens]:
+    if not tasks:
+        return {}
+    from claf2.models.target_tokens import TargetTokens  # of no use to other tasks
+
+    return {task: TargetTokens(heads[task]) for task in tasks}
+
+
 def _encoder_of(module: nn.Module) -> nn.Module:
     prefix = str(getattr(module, "base_model_prefix", "encoder"))
     encoder: nn.Module = getattr(module, prefix)
     return encoder
 
 
-def _load(kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
+def _load(
+    kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec, head: Head[Any, Any]
+) -> PreTrainedModel:
     if source == SCRATCH:
         return fresh_module(kind, config)
     with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
@@ -306,7 +321,7 @@ def _load(kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSp
             )
         except pickle.UnpicklingError as error:
             raise ValueError("the file does not hold weights alone, as torch.save(model.state_dict()) does") from error
-    _check_loaded(model, info, source)
+    _check_loaded(model, info, source, head)
     _check_finite(model, source)
     _align_weights(model)
     return model  # type: ignore[no-any-return]
@@ -336,9 +351,9 @@ def _align_weights(model: nn.Module) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str) -> None:
-    """Refuse an encoder of which a part would silently stay random. A missing pooler only gives a warning, as layers do
-    that the configuration leaves out."""
+def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]) -> None:
+    """Refuse an encoder of which a part would silently stay random. A missing pooler and a missing decoder of tokens
+    only give a warning, as layers do that the configuration leaves out."""
     prefix = f"{model.base_model_prefix}."
     headless = type(model) is type(model.base_model)
     missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
@@ -355,6 +370,12 @@ def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path 
         )  # fmt: skip
     if pooler:
         logger.warning("%s has no pooler; a newly initialized one is used", source)
+    decoder = sorted(missing.difference(inside)) if head.predicts_tokens else []
+    if decoder:
+        logger.warning(
+            "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
+            source, len(decoder), decoder[0],
+        )  # fmt: skip
 
 
 def _check_finite(model: PreTrainedModel, source: Path | str) -> None:

@@ -36,8 +36,8 @@ class TargetTokens:
         (M,), and ``rows``, the number B of rows.
 
         Args:
-            targets: the id of each token that is predicted, (B, L); negative for the others.
-            places: where these are among B * L, (M,), if that is known.
+            targets: the id of each token that is predicted, (B, L); ``NO_TARGET`` for the others.
+            places: where these are among B * L, (M,); computed if not given.
             inputs: the arguments of the module, (B, L).
         """
         flat = targets.flatten()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from claf2.config import Experiment
-from claf2.corpus.section import CorpusSection
-from claf2.corpus.sources import TextSource, read_sources, source_files
 from claf2.data.features import FeatureSet
 from claf2.data.splits import SplitData, locate_split
-from claf2.errors import ConfigError
+from claf2.errors import ConfigError, DataError
 from claf2.readers import Example, TextExample
 from claf2.registry import digest
 from claf2.runtime.files import sha256
@@ -22,8 +21,18 @@ from claf2.training.trainers.pretrain import PretrainTrainer
 
 if TYPE_CHECKING:
     from claf2.corpus.corpus import Corpus
+    from claf2.corpus.section import CorpusSection
 
-__all__ = ["AnySplit", "CorpusText", "HeldOutRows", "locate_corpus"]
+# The modules of a corpus are imported where they are used: they are of no use to a fine-tuning.
+
+__all__ = ["AnySplit", "CorpusText", "HeldOutFile", "HeldOutRows", "locate_corpus"]
+
+READ_WHOLE = 2**26
+"""The most bytes of text that are digested in full at each start."""
+PIECES = 64
+"""How many pieces of each file are digested if there is more text."""
+PIECE = 2**16
+"""The bytes of a piece."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class CorpusText:
     @property
     def files(self) -> list[Path]:
         """The files of all sources."""
+        from claf2.corpus.sources import source_files
+
         return [file for source in self.section.sources for file in source_files(source, self.data_dir)]
 
     @property
@@ -46,7 +57,7 @@ class CorpusText:
 
     def open(self, tokenizer: Tokenizer, workers: int) -> Corpus:
         """Return the corpus as shards of a tokenizer's ids, which are made when they are needed."""
-        from claf2.corpus.corpus import Corpus  # of no use to a fine-tuning
+        from claf2.corpus.corpus import Corpus
 
         return Corpus(
             self.section, tokenizer, cache_dir=self.cache_dir, data_dir=self.data_dir, workers=max(1, workers)
@@ -54,19 +65,29 @@ class CorpusText:
 
     def texts(self) -> Iterator[str]:
         """Stream the texts of the documents."""
+        from claf2.corpus.sources import read_sources
+
         for document in read_sources(self.section.sources, self.data_dir):
             yield document.text
 
     def identity(self) -> str:
-        """Return what distinguishes the text from any other."""
-        return f"{self.sha256()}:{self.task.identity()}"
+        """Return what distinguishes the text from any other: the files, and what is read from each."""
+        from claf2.corpus.sources import source_files
+
+        fields = [[source.text_field, len(source_files(source, self.data_dir))] for source in self.section.sources]
+        return digest([self.sha256(), fields, self.task.identity()])
 
     def sha256(self) -> str:
-        """Return the digest of all files, in the order of their names."""
-        for path in self.files:
-            if _stamp(path) not in _digests:
-                _digests[_stamp(path)] = sha256(path)
-        return digest([[path.name, _digests[_stamp(path)]] for path in self.files])
+        """Return the digest of all files, in the order of their names.
+
+        Text of more than ``READ_WHOLE`` bytes is not read in full, which would take minutes at each start: its files
+        are represented by their sizes and by pieces that are evenly spaced. An edit between the pieces that keeps the
+        size is not noticed. Shards are made again all the same, since their keys are digests of their whole text.
+        """
+        files = self.files
+        if sum(path.stat().st_size for path in files) <= READ_WHOLE:
+            return digest([[path.name, sha256(path)] for path in files])
+        return digest([[path.name, _sampled_sha256(path)] for path in files])
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,8 @@ class HeldOutRows:
 
     text: CorpusText
     max_seq_length: int
+    workers: int = 0
+    """How many shards with held-out documents are made at a time."""
 
     @property
     def task(self) -> Task:
@@ -89,7 +112,7 @@ class HeldOutRows:
         import numpy as np
         import pyarrow as pa
 
-        rows = self.text.open(tokenizer, 0).valid_rows(self.max_seq_length).features
+        rows = self.text.open(tokenizer, self.workers).valid_rows(self.max_seq_length).features
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         kinds = {name: pa.list_(pa.int32()) if isinstance(rows[0][name], list) else pa.int64() for name in columns}
         table = pa.table({name: pa.array(column, kinds[name]) for name, column in columns.items()})
@@ -104,33 +127,71 @@ class HeldOutRows:
         return iter(())
 
     def identity(self) -> str:
-        """Return what distinguishes the rows from any others."""
-        return digest([self.text.identity(), self.text.section.valid_documents, self.max_seq_length])
+        """Return what distinguishes the rows from any others: the text, and how it is divided and held out. Masks of
+        the training are not part of it, because evaluation has its own, and neither are the names of files."""
+        section = self.text.section
+        read = [source.weight > 0 for source in section.sources]
+        instances = [section.instances.name, section.instances.chosen().model_dump(mode="json")]
+        settings = [read, section.valid_documents, section.shard_bytes, instances, self.max_seq_length]
+        return digest([self.text.identity(), *settings])
+
+
+@dataclass(frozen=True)
+class HeldOutFile(SplitData):
+    """A file of the user's own that a task on a corpus is evaluated on; it is read like a source."""
+
+    text_field: str = "text"
+    """The key or column that holds the text in JSON Lines and Parquet."""
+
+    def examples(self) -> Iterator[Example]:
+        """Stream the documents that are not empty, in the order of the file.
+
+        Raises:
+            DataError: when the file cannot be read, or holds no text.
+        """
+        from claf2.corpus.sources import read_documents
+
+        found = False
+        for document in read_documents(self.path, text_field=self.text_field):
+            if document.text and not document.text.isspace():
+                found = True
+                yield TextExample(id=document.id, text_a=document.text)
+        if not found:
+            raise DataError(self.path, "holds no text")
+
+    def identity(self) -> str:
+        return f"{super().identity()}:{self.text_field}"
 
 
 AnySplit: TypeAlias = SplitData | CorpusText | HeldOutRows
 """Where the data of a split comes from."""
 
 
-_digests: dict[tuple[Path, int, int], str] = {}
-"""Path, size and time of change of a file → its digest, so that a large file is read once."""
-
-
-def _stamp(path: Path) -> tuple[Path, int, int]:
-    status = path.stat()
-    return path, status.st_size, status.st_mtime_ns
+def _sampled_sha256(path: Path) -> str:
+    """Return the digest of a file's size and of pieces of its bytes, evenly spaced from the first to the last byte."""
+    size = path.stat().st_size
+    if size <= PIECES * PIECE:
+        return sha256(path)
+    hasher = hashlib.sha256(f"{size}:".encode())
+    with path.open("rb") as file:
+        for number in range(PIECES):
+            file.seek((size - PIECE) * number // (PIECES - 1))
+            hasher.update(file.read(PIECE))
+    return hasher.hexdigest()
 
 
 def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: Path) -> dict[str, AnySplit]:
     """Return the text of a task on a corpus, and the documents that it is evaluated on.
 
-    ``train_file_path``, or a generated sample, takes the place of the sources. Documents of ``valid_file_path`` are
-    evaluated like ordinary texts; without it, documents are held out.
+    ``train_file_path``, or the text of a generated sample, takes the place of the sources. Without a
+    ``valid_file_path``, documents of the training text are held out.
 
     Raises:
         ConfigError: when nothing is held out, or a file of documents is given where pairs are needed.
         DataError: when a source has no files.
     """
+    from claf2.corpus.sources import TextSource, source_files
+
     config = experiment.tasks[name]
     task, reader, section = config.task, config.data, config.corpus
     assert section is not None
@@ -142,9 +203,12 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
         locate_split(task, split, source=reader.source, given=given, data_dir=data_dir, cache=cache)
         for split, given in (("train", reader.train_file_path), ("valid", reader.valid_file_path))
     )
+    fields = {source.text_field for source in section.sources}
+    text_field = fields.pop() if len(fields) == 1 else "text"
     if train is not None:
         # The file is found from the working folder, as that of any other task.
-        section = section.model_copy(update={"sources": [TextSource(path=str(train.absolute()))]})
+        replacement = TextSource(path=str(train.absolute()), text_field=text_field)
+        section = section.model_copy(update={"sources": [replacement]})
     text = CorpusText(task, section, data_dir.absolute(), cache)
     for source in section.sources:
         source_files(source, data_dir)  # raises before anything is loaded
@@ -153,12 +217,15 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
         if not section.valid_documents:
             problem = "no documents are held out for evaluation"
             raise ConfigError(f"{path}.valid_documents", problem, hint="set it to 100 or more")
-        # The shortest rows, so that losses before and after a change of length can be compared.
-        shortest = min(phase.max_seq_length for phase in experiment.trainer.phases)
-        return {"train": text, "valid": HeldOutRows(text, shortest)}
+        # Rows as long as the first ones, so that losses before and after a change of length can be compared, and later
+        # phases of a run that is resumed can change.
+        first = experiment.trainer.phases[0].max_seq_length
+        return {"train": text, "valid": HeldOutRows(text, first, experiment.runtime.workers)}
     assert valid is not None
     if "next_sentence_label" in config.head.targets:
         problem = "documents of a file are not divided into pairs"
         hint = f"leave it out, and set {reader.dataset}.valid_documents"
         raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
-    return {"train": text, "valid": SplitData(task, valid)}
+    task.check_file(valid)
+    source_files(TextSource(path=str(valid)))  # an early error
+    return {"train": text, "valid": HeldOutFile(task, valid, text_field=text_field)}

@@ -216,7 +216,7 @@ def build_corpus_stream(
     trainer, runtime = run.experiment.trainer, run.experiment.runtime
     assert isinstance(trainer, PretrainTrainer)
     world_size = distributed.world_size()
-    for phase in trainer.phases:
+    for phase in trainer.steps_of_phases():
         if phase.batch_size % world_size:
             problem = f"a batch of {phase.batch_size} rows cannot be divided among {world_size} processes"
             raise ConfigError("trainer.pretrain.phases", problem, hint="change the batch size or the processes")

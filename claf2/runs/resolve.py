@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,13 @@ from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
 from claf2.readers import Example
+from claf2.registry import digest
 from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
 from claf2.runtime.device import configure_backends, select_device
+from claf2.runtime.files import create_dir_atomic, is_intact
 from claf2.runtime.precision import Precision
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
@@ -55,6 +58,9 @@ logger = logging.getLogger("claf2")
 MICROBATCH_OVERHEAD = {"cpu": 256, "cuda": 8192}
 """The cost of a micro-batch besides its tokens, in tokens, by device: a GPU waits for the launch of its kernels,
 however little they compute."""
+
+VOCABULARY_FORMAT = 1
+"""The version of how vocabularies are learned, which the keys of those in the cache contain."""
 
 NEVER_SPLIT = 1e12
 """An overhead with which no batch is divided."""
@@ -180,7 +186,9 @@ class Run:
             experiment.model,
             self.source,
             {
-                task: TaskHead(task_config.head, self.labels[task], task_config.dropout)
+                task: TaskHead(
+                    task_config.head, self.labels[task], task_config.dropout, may_be_new=task_config.corpus is not None
+                )
                 for task, task_config in experiment.tasks.items()
             },
             vocab_size=self.tokenizer.vocab_size,
@@ -269,8 +277,11 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
     configure_backends(deterministic=experiment.runtime.deterministic)
     with distributed.main_process_first():  # what is downloaded or generated is cached for the others
         data = locate_splits(experiment)
+        corpora = [train for splits in data.values() if isinstance(train := splits["train"], CorpusText)]
         run = resolve_weights(
-            experiment, lambda: chain.from_iterable(splits["train"].texts() for splits in data.values())
+            experiment,
+            lambda: chain.from_iterable(splits["train"].texts() for splits in data.values()),
+            corpora[0].identity() if corpora else None,
         )
     for splits in data.values():
         train = splits["train"]
@@ -278,12 +289,16 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
     return run, data
 
 
-def resolve_weights(experiment: Experiment, texts: Callable[[], Iterable[str]]) -> Run:
+def resolve_weights(
+    experiment: Experiment, texts: Callable[[], Iterable[str]], corpus_identity: str | None = None
+) -> Run:
     """Find the weights and the tokenizer that an experiment names.
 
     Args:
         experiment: what names them.
         texts: returns the training texts, which are read where a vocabulary has to be learned.
+        corpus_identity: what distinguishes the texts of a corpus from any others. A vocabulary that is learned from
+            them is kept in the cache; ``None``: it is learned again each time.
 
     Raises:
         ConfigError: when inputs are longer than the model allows.
@@ -306,7 +321,16 @@ def resolve_weights(experiment: Experiment, texts: Callable[[], Iterable[str]]) 
     else:
         word, subword = experiment.token or (BertBasic(), WordPiece())
         longest = max(task_config.featurizer.max_seq_length for task_config in experiment.tasks.values())
-        tokenizer = compose_tokenizer(word, subword, texts, longest)
+        if corpus_identity is None or subword.vocab_path is not None:
+            tokenizer = compose_tokenizer(word, subword, texts, longest)
+        else:
+            parts = [[type(part).__name__, part.model_dump(mode="json")] for part in (word, subword)]
+            versions = [VOCABULARY_FORMAT, importlib.metadata.version("tokenizers")]
+            key = digest([corpus_identity, *parts, longest, *versions])
+            folder = cache_dir(experiment) / "vocabularies" / key
+            if not is_intact(folder):
+                create_dir_atomic(folder, compose_tokenizer(word, subword, texts, longest).save)
+            tokenizer = load_tokenizer(folder)
     return _make_run(experiment, source, tokenizer)
 
 

@@ -18,6 +18,9 @@ logger = logging.getLogger("claf2")
 CHECKED_TEXTS = 100
 """How many texts of a file are checked."""
 
+CHECKED_CHARACTERS = 10_000
+"""How many characters of each text are checked. A document of a corpus may have a million."""
+
 WARNED = 0.05
 """The share of unknown characters that draws a warning; rare symbols stay below it."""
 
@@ -56,7 +59,8 @@ def check_coverage(
     Raises:
         ModelError: if more characters are unknown.
     """
-    coverage = measure_coverage(tokenizer, language, islice(texts, CHECKED_TEXTS))
+    checked = (text[:CHECKED_CHARACTERS] for text in islice(texts, CHECKED_TEXTS))
+    coverage = measure_coverage(tokenizer, language, checked)
     if coverage.unknown > max_unknown:
         raise ModelError(f"{path}: {coverage.problem}")
     if coverage.problem is not None:
