@@ -104,15 +104,26 @@ def test_the_language_of_texts() -> None:
 def test_paragraphs_of_squad_are_texts(tmp_path: Path) -> None:
     paragraphs = [{"context": "하나", "qas": []}, {"context": "둘", "qas": []}]
     (tmp_path / "k.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    (tmp_path / "lone.json").write_text(json.dumps({"data": [{"paragraphs": [{"context": "a\ud800"}]}]}))
     (tmp_path / "wrong.json").write_text('[{"text": "x"}]')
     (tmp_path / "empty.txt").write_text("\n \n")
     assert read_texts(TextSource(path="k.json"), tmp_path) == ["하나", "둘"]
     assert read_texts(TextSource(path="k.json"), tmp_path, limit=1) == ["하나"]
     for path, message in (
+        ("lone.json", "a context contains a lone surrogate"),
         ("wrong.json", "not in the format of SQuAD"), ("missing.json", "no such file"), ("empty.txt", "holds no text"),
     ):  # fmt: skip
         with pytest.raises(Claf2Error, match=message):
             read_texts(TextSource(path=path), tmp_path)
+
+
+def test_texts_without_a_token(hand_made: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(Claf2Error, match=r"hand: makes no token of the texts"):
+        measure_vocabulary("hand", hand_made, {"z": ["\u200b"]}, language="ko")
+    write_documents(tmp_path / "a.jsonl", [*["\u200b"] * 300])
+    spec = VocabularySpec(sources=[TextSource(path="a.jsonl")], rules=())
+    with pytest.raises(Claf2Error, match=r"its held-out documents have no token"):
+        study_samples(spec, [50], [0.5], [1], data_dir=tmp_path)
 
 
 def test_tables_and_charts(hand_made: Tokenizer) -> None:
