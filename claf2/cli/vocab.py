@@ -118,6 +118,8 @@ def _make_spec(sources: Sequence[str], settings: dict[str, Any]) -> Any:
     if not sources:
         raise RunError("no sources: name one or more files, or --from LOCK")
     rules = settings.pop("rules") or DEFAULT_RULES
+    if "none" in rules and len(rules) > 1:
+        raise ConfigError("--rule none", "cannot be combined with other rules", hint="leave it out")
     word = _parse_component(settings.pop("word"), "word")
     described = [describe_rule(make_rule(*_parse_component(rule, "rule"))) for rule in rules if rule != "none"]
     fields = {
@@ -287,7 +289,7 @@ def study_command(sources: tuple[str, ...], sizes: str, fractions: str, seeds: s
 
     study = study_samples(
         _make_spec(sources, settings),
-        [int(number) for number in _parse_numbers(sizes, "sizes", 10, 10**7)],
+        [int(number) for number in _parse_numbers(sizes, "sizes", 10, 10**7, whole=True)],
         _parse_numbers(fractions, "fractions", 1e-6, 1),
         parse_seeds(seeds),
         data_dir=data_dir,
@@ -300,13 +302,14 @@ def study_command(sources: tuple[str, ...], sizes: str, fractions: str, seeds: s
         click.echo(format_study(study, layout), nl=False)
 
 
-def _parse_numbers(text: str, option: str, least: float, most: float) -> list[float]:
+def _parse_numbers(text: str, option: str, least: float, most: float, *, whole: bool = False) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
-    if not numbers or not all(least <= number <= most for number in numbers):
-        raise RunError(f"--{option} {text[:40]}: expected numbers from {least:g} to {most:g}, separated by commas")
+    if not numbers or not all(least <= number <= most and (number.is_integer() or not whole) for number in numbers):
+        kind = "whole numbers" if whole else "numbers"
+        raise RunError(f"--{option} {text[:40]}: expected {kind} from {least:g} to {most:g}, separated by commas")
     return sorted(set(numbers))
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from claf2.corpus.scripts import SCRIPTS
 from claf2.corpus.sources import TextSource, read_documents, source_files
 from claf2.errors import DataError, ModelError
 from claf2.readers.text import read_json_document
@@ -28,12 +29,7 @@ __all__ = [
 ]
 
 SCRIPT_NAMES = {"ko": "Hangul", "ja": "kana or kanji", "en": "Latin letters"}
-SCRIPT_LETTERS = {
-    "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]"),
-    "ja": re.compile("[\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f]"),
-    "en": re.compile("[A-Za-z]"),
-}
-"""Language → the letters of its script. Jamo are Hangul, and Chinese characters are kanji."""
+SCRIPT_LETTERS = {language: re.compile(f"[{letters}]") for language, letters in SCRIPTS.items()}
 
 SPACE_OF_BYTES = "Ġ"
 """What a byte-level vocabulary writes for a blank."""

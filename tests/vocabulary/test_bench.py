@@ -6,12 +6,15 @@ import json
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from generated import make_sentences, write_documents
 
 from claf2.cli.main import main
+from claf2.corpus.cleaning import make_rule
 from claf2.corpus.sources import TextSource
 from claf2.errors import Claf2Error
 from claf2.tokenizers import Tokenizer
@@ -72,6 +75,16 @@ def test_the_cost_of_a_pass() -> None:
 @pytest.mark.parametrize(("language", "count"), [("ko", 7), ("ja", 2), ("en", 4 + 5)])
 def test_entries_by_script(language: Language, count: int) -> None:
     assert count_script_entries(ENTRIES, language) == count
+
+
+def test_entries_have_the_letters_that_the_cleaning_rule_knows() -> None:
+    letters = {"ko": "\ua960\uac00\u1100\u3131\ud7fb", "ja": "\u3042\u6f22\uf900\U00020000\uff71", "en": "aZ"}
+    for language in get_args(Language):
+        keep = make_rule("language", {"language": language, "min_share": 1}).make_filter(Counter())
+        for other, text in letters.items():
+            is_own = other == language
+            assert [bool(keep(letter)) for letter in text] == [is_own] * len(text)
+            assert count_script_entries(text, language) == is_own * len(text)
 
 
 def test_entries_of_a_byte_level_vocabulary_are_decoded() -> None:
@@ -218,7 +231,9 @@ def test_a_study_needs_documents_to_hold_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sizes", "big"], "--sizes big: expected numbers from 10 to 1e+07"),
+        (["--sizes", "big"], "--sizes big: expected whole numbers from 10 to 1e+07"),
+        (["--sizes", "200.7"], "--sizes 200.7: expected whole numbers from 10 to 1e+07"),
+        (["--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),
         (["--fractions", "0,0.5"], "--fractions 0,0.5: expected numbers from 1e-06 to 1"),
         (["--seeds", "x"], "--seeds x: not numbers"),
     ],

@@ -22,6 +22,7 @@ from claf2.errors import ChangedError, DataError, ModelError, RunError
 from claf2.runtime.files import sha256
 from claf2.tokenizers.build import load_tokenizer
 from claf2.vocabulary import build
+from claf2.vocabulary.balanced_sampler import BalancedSampler, split_sentences
 from claf2.vocabulary.build import (
     BOUNDARY,
     VocabularySpec,
@@ -32,7 +33,6 @@ from claf2.vocabulary.build import (
     rebuild_vocabulary,
 )
 from claf2.vocabulary.folder import LOCK_NAME
-from claf2.vocabulary.sampling import BalancedSampler, split_sentences
 
 KINDS = ("wordpiece", "bpe", "unigram", "character")
 
@@ -267,11 +267,22 @@ def test_a_sample_is_random_and_contains_smaller_ones() -> None:
     assert 1300 < positions[len(positions) // 2] < 1700
 
 
-def test_sentences_are_divided_at_white_space_only() -> None:
-    text = "안녕하세요. 반갑습니다! 3.14는 원주율이다\n次の文。もう一つ。 終わり"
+def test_sentences_are_those_of_a_pre_training() -> None:
+    text = '안녕하세요. 반갑습니다! 3.14는 "원주율이다." 네\n次の文。もう一つ。 終わり \n \n'
     assert split_sentences(text) == [
-        "안녕하세요.", "반갑습니다!", "3.14는 원주율이다", "次の文。もう一つ。", "終わり",
+        "안녕하세요.", "반갑습니다!", '3.14는 "원주율이다."', "네", "次の文。", "もう一つ。", "終わり",
     ]  # fmt: skip
+    assert split_sentences("") == []
+
+
+def test_a_sentence_that_is_larger_than_the_sample_does_not_empty_it(corpus: Path, tmp_path: Path) -> None:
+    sampler = BalancedSampler([1.0], 10, seed=0)
+    for text in ("small", "much larger than that"):
+        sampler.add(0, text)
+    assert sampler.sentences(0) == ["small"]
+    write_documents(corpus / "a.jsonl", ["가" * 500])
+    with pytest.raises(DataError, match=r"every sentence is larger than the sample; raise --sample_size"):
+        build_vocabulary(spec(sample_size=1000), tmp_path / "v", data_dir=corpus)
 
 
 def test_a_small_source_is_reported(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -401,6 +412,8 @@ def test_decoding_gives_the_text_back(tokenizers: Mapping[str, Any], words: list
         (["a.jsonl", "--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),
         (["a.jsonl", "--sample_size", "0.5K"], "--sample_size: Input should be greater than or equal to 1000"),
         (["a.jsonl", "--sample_size", "9" * 400 + "G"], "--sample_size: Input should be less than or equal to"),
+        (["a.jsonl,weight=0"], "every source has weight 0, so the sample is empty"),
+        (["a.jsonl", "--rule", "none", "--rule", "length"], "--rule none: cannot be combined with other rules"),
         (["a.jsonl,path=x"], "its path comes first, and has no name"),
         ([""], "source '': has no path"),
         (["b.jsonl"], "no such file, and no file matches it; did you mean 'a.jsonl'?"),
