@@ -11,14 +11,14 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from claf2.errors import Claf2Error, RegistryError, nearest
+from claf2.errors import Claf2Error, ConfigError, RegistryError, nearest
 
 ENTRY_POINTS = "claf2.plugins"
 """The entry point group through which an installed package brings components."""
@@ -28,6 +28,7 @@ LARGEST = 10**9
 exact and finite."""
 
 T = TypeVar("T")
+ComponentT = TypeVar("ComponentT", bound="Component")
 
 
 class Component(BaseModel):
@@ -37,6 +38,43 @@ class Component(BaseModel):
         frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+
+def make_component(
+    kind: type[ComponentT], fields: Mapping[str, Any], *, prefix: str = "", hint: str | None = None
+) -> ComponentT:
+    """Return a component with values that a user has given.
+
+    Args:
+        kind: the class.
+        fields: field → value.
+        prefix: what stands before the name of a field in messages, such as ``length.`` or ``--``.
+        hint: what to do about a mistake; ``None``: the nearest names for a field that does not exist.
+
+    Raises:
+        ConfigError: if a field does not exist or is missing, or has a wrong value.
+    """
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "no such field"
+            if len(problem["loc"]) == 1:
+                hint = hint or nearest(path, kind.model_fields)
+        place = f"{prefix}{path}" if path else prefix.rstrip(".: ") or kind.__name__
+        raise ConfigError(place, message, hint=hint) from error
+
+
+def _check_name(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(fields.get("name"), str):
+        raise ValueError("has no name")
+    return fields
+
+
+NamedFields = Annotated[Mapping[str, Any], AfterValidator(_check_name)]
+"""The name of a component and its fields, as they are written to a file."""
 
 UserPath = AfterValidator(lambda path: None if path is None else os.path.expanduser(path))
 """Marks a field that names a file or a folder: a leading ``~`` is the home folder, as in a shell."""

@@ -147,12 +147,15 @@ def parse_phase(text: str) -> Phase:
         ConfigError: if it is not a length, a batch size and a step.
     """
     from claf2.corpus.section import Phase
+    from claf2.registry import make_component
 
-    match = re.fullmatch(r"(\d+):(\d+):(\d+)", text)
-    if match is None or int(match[1]) < 8 or int(match[2]) < 1 or int(match[3]) < 1:
+    match = re.fullmatch(r"(\d+):(\d+):(\d+)", text, re.ASCII)
+    if match is None:
         problem = f"{text!r} is not a length (8 or more), a batch size and a step"
         raise ConfigError("phase", problem, hint="for example 128:1024:900000")
-    return Phase(max_seq_length=int(match[1]), batch_size=int(match[2]), until=int(match[3]))
+    # The text of a number, since Python refuses to convert one of more than 4300 digits.
+    fields = dict(zip(("max_seq_length", "batch_size", "until"), match.groups(), strict=True))
+    return make_component(Phase, fields, prefix=f"--phase {text[:40]}: ", hint="it is LENGTH:BATCH:UNTIL")
 
 
 def open_plan(
@@ -222,18 +225,17 @@ def open_corpus(
     Raises:
         ConfigError: if a field does not exist, or has a wrong value.
     """
-    from pydantic import ValidationError
-
     from claf2.cli.vocab import parse_source
     from claf2.corpus.corpus import Corpus
     from claf2.corpus.section import CorpusSection
+    from claf2.registry import make_component
     from claf2.runtime.files import default_cache_dir
     from claf2.tokenizers.build import load_tokenizer
 
     values: dict[str, Any] = {"sources": [parse_source(source) for source in sources]}
     for field in fields:
         path, equals, text = field.partition("=")
-        if not equals:
+        if not equals or not all(path.split(".")):
             raise ConfigError(f"--set {field}", "is not FIELD=VALUE", hint="for example masks.name=word")
         *parents, name = path.split(".")
         block = values
@@ -245,11 +247,7 @@ def open_corpus(
             block[name] = json.loads(text)
         except ValueError:
             block[name] = text
-    try:
-        section = CorpusSection(**values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")) from error
+    section = make_component(CorpusSection, values)
     folder = Path(tokenizer_path)
     tokenizer = load_tokenizer(folder if folder.exists() else tokenizer_path)
     return Corpus(section, tokenizer, cache_dir=cache_dir or default_cache_dir(), data_dir=data_dir, workers=workers)

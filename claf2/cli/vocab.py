@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["vocab_group"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+LARGEST_SIZE = 2.0**60
+"""More than any bound of a size. A larger number, which may be infinite, is reported like this one."""
 SUBWORD_KINDS = click.Choice(["wordpiece", "bpe", "unigram", "character"])
 
 
@@ -27,7 +29,8 @@ def _parse_size(ctx: click.Context, parameter: click.Parameter, text: str) -> in
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text, re.IGNORECASE)
     if match is None:
         raise click.BadParameter(f"{text!r} is not a size such as 64MB or 1.5GB.", ctx, parameter)
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    size = float(match[1]) * UNITS[match[2].upper()]
+    return int(min(size, LARGEST_SIZE))
 
 
 data_dir_option = click.option("--data_dir", type=PATH, help="The folder that relative paths of sources start from.")
@@ -109,16 +112,23 @@ def build_command(sources: tuple[str, ...], lock_file: Path | None, output: Path
 
 def _make_spec(sources: Sequence[str], settings: dict[str, Any]) -> Any:
     from claf2.corpus.cleaning import DEFAULT_RULES, describe_rule, make_rule
+    from claf2.registry import make_component
     from claf2.vocabulary.build import VocabularySpec
 
     if not sources:
         raise RunError("no sources: name one or more files, or --from LOCK")
     rules = settings.pop("rules") or DEFAULT_RULES
+    if "none" in rules and len(rules) > 1:
+        raise ConfigError("--rule none", "cannot be combined with other rules", hint="leave it out")
     word = _parse_component(settings.pop("word"), "word")
     described = [describe_rule(make_rule(*_parse_component(rule, "rule"))) for rule in rules if rule != "none"]
-    return VocabularySpec(
-        sources=tuple(map(parse_source, sources)), word={"name": word[0], **word[1]}, rules=tuple(described), **settings
-    )
+    fields = {
+        "sources": tuple(map(parse_source, sources)),
+        "word": {"name": word[0], **word[1]},
+        "rules": tuple(described),
+        **settings,
+    }
+    return make_component(VocabularySpec, fields, prefix="--")
 
 
 def parse_source(text: str) -> TextSource:
@@ -127,22 +137,21 @@ def parse_source(text: str) -> TextSource:
     Raises:
         ConfigError: if a field does not exist, or has a wrong value.
     """
-    from pydantic import ValidationError
-
     from claf2.corpus.sources import TextSource
+    from claf2.registry import make_component
 
+    hint = "a source is PATH[,weight=W][,register=NAME][,text_field=KEY]"
     path = text
     fields: dict[str, str] = {}
     # From the end, since the path may contain commas.
     while match := re.fullmatch(r"(.+),(\w+)=([^,]*)", path):
         path, name, value = match.groups()
+        if name == "path":
+            raise ConfigError(f"source {text}", "its path comes first, and has no name", hint=hint)
         fields["register_name" if name == "register" else name] = value
-    try:
-        return TextSource.model_validate({"path": path, **fields})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        hint = "a source is PATH[,weight=W][,register=NAME][,text_field=KEY]"
-        raise ConfigError(f"source {text}", f"{problem['loc'][0]}: {problem['msg']}", hint=hint) from error
+    if not path:
+        raise ConfigError("source ''", "has no path", hint=hint)
+    return make_component(TextSource, {"path": path, **fields}, prefix=f"source {text}: ", hint=hint)
 
 
 def _parse_component(text: str, option: str) -> tuple[str, dict[str, str]]:
@@ -280,7 +289,7 @@ def study_command(sources: tuple[str, ...], sizes: str, fractions: str, seeds: s
 
     study = study_samples(
         _make_spec(sources, settings),
-        [int(number) for number in _parse_numbers(sizes, "sizes", 10, 10**7)],
+        [int(number) for number in _parse_numbers(sizes, "sizes", 10, 10**7, whole=True)],
         _parse_numbers(fractions, "fractions", 1e-6, 1),
         parse_seeds(seeds),
         data_dir=data_dir,
@@ -293,13 +302,14 @@ def study_command(sources: tuple[str, ...], sizes: str, fractions: str, seeds: s
         click.echo(format_study(study, layout), nl=False)
 
 
-def _parse_numbers(text: str, option: str, least: float, most: float) -> list[float]:
+def _parse_numbers(text: str, option: str, least: float, most: float, *, whole: bool = False) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
-    if not numbers or not all(least <= number <= most for number in numbers):
-        raise RunError(f"--{option} {text[:40]}: expected numbers from {least:g} to {most:g}, separated by commas")
+    if not numbers or not all(least <= number <= most and (number.is_integer() or not whole) for number in numbers):
+        kind = "whole numbers" if whole else "numbers"
+        raise RunError(f"--{option} {text[:40]}: expected {kind} from {least:g} to {most:g}, separated by commas")
     return sorted(set(numbers))
 
 

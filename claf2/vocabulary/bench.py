@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from claf2.corpus.scripts import SCRIPTS
 from claf2.corpus.sources import TextSource, read_documents, source_files
-from claf2.errors import DataError
+from claf2.errors import DataError, ModelError
 from claf2.readers.text import read_json_document
 from claf2.task import report_damage
 from claf2.tokenizers import Tokenizer
@@ -28,12 +29,7 @@ __all__ = [
 ]
 
 SCRIPT_NAMES = {"ko": "Hangul", "ja": "kana or kanji", "en": "Latin letters"}
-SCRIPT_LETTERS = {
-    "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]"),
-    "ja": re.compile("[\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f]"),
-    "en": re.compile("[A-Za-z]"),
-}
-"""Language → the letters of its script. Jamo are Hangul, and Chinese characters are kanji."""
+SCRIPT_LETTERS = {language: re.compile(f"[{letters}]") for language, letters in SCRIPTS.items()}
 
 SPACE_OF_BYTES = "Ġ"
 """What a byte-level vocabulary writes for a blank."""
@@ -43,6 +39,7 @@ PRINTABLE_BYTES = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 UNLIMITED = 10**9
 """The length of inputs that are not truncated, in tokens."""
 TEXTS_AT_ONCE = 64
+"""How many texts are tokenized at a time."""
 GIGABYTE = 10**9
 
 Language = Literal["ko", "ja", "en"]
@@ -199,7 +196,11 @@ def _read_paragraphs(path: Path) -> Iterator[str]:
     try:
         for article in document["data"]:
             for paragraph in article["paragraphs"]:
-                yield str(paragraph["context"])
+                text = str(paragraph["context"])
+                text.encode()  # raises for half of a surrogate pair, which is no text
+                yield text
+    except UnicodeEncodeError as error:
+        raise DataError(path, f"a context contains a lone surrogate: {error}", hint="correct the file") from error
     except (KeyError, TypeError) as error:
         raise DataError(path, "not in the format of SQuAD", hint="convert other JSON to .jsonl") from error
 
@@ -231,6 +232,9 @@ def measure_vocabulary(
         language: the language whose script is counted among the entries.
         registers: source → its register.
         shape: the model for which costs are computed; ``None``: BERT-base.
+
+    Raises:
+        ModelError: if the tokenizer makes no token of any text.
     """
     measured = []
     with show_progress(name, sum(map(len, texts.values())), "text") as progress:
@@ -255,6 +259,8 @@ def measure_vocabulary(
                     unknown_tokens=unknown,
                 )
             )
+    if not any(text.tokens for text in measured):
+        raise ModelError(f"{name}: makes no token of the texts, so there is nothing to measure; give other texts")
     return VocabularyMeasures(
         name=name,
         entries=tokenizer.vocab_size,

@@ -5,36 +5,32 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from claf2.corpus.cleaning import DEFAULT_RULES, CleaningRule, make_rule
 from claf2.corpus.sources import TextSource
-from claf2.errors import ChangedError, ConfigError, ModelError, RunError
-from claf2.registry import LARGEST, Component
-from claf2.runtime.files import create_dir_atomic, read_json, sha256, write_json, write_text
+from claf2.errors import ChangedError, ConfigError, DataError, ModelError, RunError
+from claf2.registry import LARGEST, Component, NamedFields, make_component
+from claf2.runtime.files import read_json, sha256, write_json, write_text
 from claf2.tokenizers import SPECIALS, SubwordTokenizer, Tokenizer, WordTokenizer, subword_tokenizers, word_tokenizers
 from claf2.tokenizers.build import LearningOptions, compose_tokenizer
 from claf2.tokenizers.word import MorphemeTokenizer
 from claf2.training.callbacks.console import progress_display
+from claf2.vocabulary.folder import LOCK_NAME, LOCK_VERSION, check_vocabulary_folder, read_lock, write_folder
 from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import CorpusSample, draw_sample, list_files
 
-__all__ = ["LOCK_NAME", "BuiltVocabulary", "VocabularySpec", "build_vocabulary", "rebuild_vocabulary"]
+__all__ = ["BuiltVocabulary", "VocabularySpec", "build_vocabulary", "rebuild_vocabulary"]
 
 logger = logging.getLogger("claf2")
-
-LOCK_NAME = "vocabulary.lock.json"
-"""The file that describes how a vocabulary was built."""
-LOCK_VERSION = 1
 
 BOUNDARY = "\u241f"
 """Marks the boundary of two morphemes in a text while a vocabulary is learned. It is the symbol for a unit separator:
@@ -70,11 +66,11 @@ class VocabularySpec(Component):
     """The number of entries, special tokens included."""
     kind: str = "wordpiece"
     """The subword tokenizer: `wordpiece`, `bpe`, `unigram` or `character`."""
-    word: Mapping[str, Any] = {"name": "bert_basic"}
+    word: NamedFields = Field(default={"name": "bert_basic"})
     """The word tokenizer and its fields."""
     morphemes: str | None = None
     """A word tokenizer that finds morphemes, whose boundaries no entry spans; `null`: words are not analyzed."""
-    rules: tuple[Mapping[str, Any], ...] = tuple({"name": name} for name in DEFAULT_RULES)
+    rules: tuple[NamedFields, ...] = tuple({"name": name} for name in DEFAULT_RULES)
     """The cleaning rules and their fields, in the order in which they are applied."""
     sample_size: int = Field(default=64_000_000, ge=1000, le=LARGEST * 1000)
     """The most bytes of the sample from which the vocabulary is learned."""
@@ -97,13 +93,9 @@ class VocabularySpec(Component):
         Raises:
             Claf2Error: if it does not exist, or has a wrong value.
         """
+        name = self.word["name"]
         fields = {key: value for key, value in self.word.items() if key != "name"}
-        try:
-            return word_tokenizers.get(self.word["name"])(**fields)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            path = ".".join([self.word["name"], *map(str, problem["loc"])])
-            raise ConfigError(path, problem["msg"]) from error
+        return make_component(word_tokenizers.get(name), fields, prefix=f"{name}.")
 
     def make_subword_tokenizer(self) -> SubwordTokenizer:
         """Return the subword tokenizer, whose vocabulary is to be learned.
@@ -158,8 +150,19 @@ def build_vocabulary(
     Raises:
         Claf2Error: if a file or a value cannot be used, or the folder exists.
     """
-    _check_folder(folder, overwrite)
-    rules, segmenter, files = spec.make_rules(), spec.make_segmenter(), list_files(spec.sources, data_dir)
+    return _build(spec, folder, list_files(spec.sources, data_dir), overwrite)
+
+
+def _build(
+    spec: VocabularySpec,
+    folder: Path,
+    files: Sequence[Sequence[Path]],
+    overwrite: bool,
+    check: Callable[[Mapping[str, str]], None] | None = None,
+) -> BuiltVocabulary:
+    """Build a vocabulary. ``check`` gets the digests of its files before it takes its place, and may raise."""
+    check_vocabulary_folder(folder, overwrite=overwrite)
+    rules, segmenter = spec.make_rules(), spec.make_segmenter()
     spec.make_word_tokenizer()  # a mistake in it is found before hours of reading
     digests = _digest_files(files)
     sample = draw_sample(spec.sources, files, rules, size=spec.sample_size, seed=spec.seed)
@@ -176,9 +179,13 @@ def build_vocabulary(
         "sample": [asdict(share) for share in sample.shares],
         "vocabulary": {"entries": tokenizer.vocab_size, **letters},
     }
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    create_dir_atomic(folder, lambda target: _write_vocabulary(target, tokenizer, spec.kind, lock))
+
+    def fill(target: Path) -> None:
+        outputs = _write_vocabulary(target, tokenizer, spec.kind, lock)
+        if check is not None:
+            check(outputs)
+
+    write_folder(folder, fill)
     lock = read_json(folder / LOCK_NAME)
     if tokenizer.vocab_size < spec.size and spec.kind != "character":
         logger.warning(
@@ -200,32 +207,40 @@ def rebuild_vocabulary(
         overwrite: replace a vocabulary that was built into the folder before.
 
     Raises:
-        ChangedError: if a source has changed, or the result differs.
+        ChangedError: if a source has changed, or the result differs. Nothing is written then.
         Claf2Error: if the lock file is damaged, or for the reasons of ``build_vocabulary``.
     """
-    lock = read_json(lock_file)
+    lock = read_lock(lock_file)
     try:
-        spec, files, expected = VocabularySpec(**lock["spec"]), lock["files"], lock["outputs"]
-        libraries: Mapping[str, str] = dict(lock["libraries"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{lock_file}: not a lock file of claf2 vocab build, or a damaged one") from error
-    found = _digest_files(list_files(spec.sources, data_dir))
-    if len(files) != len(found):
-        raise ChangedError(f"{lock_file}: expected {len(files)} source files, found {len(found)}")
-    for before, now in zip(files, found, strict=True):
-        if before != now:
+        spec = make_component(VocabularySpec, lock.spec, prefix="spec.")
+    except ConfigError as error:
+        raise RunError(f"{lock_file}: not a lock file of claf2 vocab build, or a damaged one: {error}") from error
+    try:
+        files = list_files(spec.sources, data_dir)
+    except DataError as error:
+        if not error.reason.startswith("no such file"):
+            raise
+        hint = f"give --data_dir, the folder that the paths in {lock_file} start from"
+        raise DataError(error.file, error.reason, hint=hint) from error
+    found = _digest_files(files)
+    if len(lock.files) != len(found):
+        raise ChangedError(f"{lock_file}: expected {len(lock.files)} source files, found {len(found)}")
+    for before, now in zip(lock.files, found, strict=True):
+        if before.model_dump() != now:
             problem = f"{now['name']}: the source has changed since {lock_file} was written"
-            raise ChangedError(f"{problem}: {before['name']} had the SHA-256 {before['sha256'][:12]}…")
-    changed = {name: version for name, version in library_versions(spec).items() if libraries.get(name) != version}
-    built = build_vocabulary(spec, folder, data_dir=data_dir, overwrite=overwrite)
-    different = sorted(name for name, digest in expected.items() if built.lock["outputs"].get(name) != digest)
-    if different:
-        versions = ", ".join(f"{name} {libraries.get(name)} → {version}" for name, version in changed.items())
-        raise ChangedError(
-            f"{folder}: {', '.join(different)} differs from what {lock_file} records"
-            + (f"; other versions were used: {versions}" if versions else "")
-        )
-    return built
+            raise ChangedError(f"{problem}: {before.name} had the SHA-256 {before.sha256[:12]}…")
+    changed = {name: version for name, version in library_versions(spec).items() if lock.libraries.get(name) != version}
+
+    def check(outputs: Mapping[str, str]) -> None:
+        different = sorted(name for name, digest in lock.outputs.items() if outputs.get(name) != digest)
+        if different:
+            versions = ", ".join(f"{name} {lock.libraries.get(name)} → {version}" for name, version in changed.items())
+            raise ChangedError(
+                f"{folder}: not written: {', '.join(different)} differs from what {lock_file} records"
+                + (f"; other versions were used: {versions}" if versions else "")
+            )
+
+    return _build(spec, folder, files, overwrite, check)
 
 
 def learn_tokenizer(
@@ -359,16 +374,8 @@ def _digest_files(files: Sequence[Sequence[Path]]) -> list[dict[str, Any]]:
     ]
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / LOCK_NAME).is_file():
-        raise RunError(f"{folder}: exists, and is not a vocabulary; choose another folder")
-    if not overwrite:
-        raise RunError(f"{folder}: has a vocabulary already; choose another folder, or add --overwrite")
-
-
-def _write_vocabulary(folder: Path, tokenizer: Tokenizer, kind: str, lock: dict[str, Any]) -> None:
+def _write_vocabulary(folder: Path, tokenizer: Tokenizer, kind: str, lock: dict[str, Any]) -> dict[str, str]:
+    """Write the files of a vocabulary, and return their digests."""
     tokenizer.save(folder)
     if kind in BOTH_FORMS:
         model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
@@ -376,6 +383,7 @@ def _write_vocabulary(folder: Path, tokenizer: Tokenizer, kind: str, lock: dict[
         write_text(folder / "vocab.txt", "".join(f"{entry}\n" for entry in entries))
     outputs = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     write_json(folder / LOCK_NAME, {**lock, "outputs": outputs})
+    return outputs
 
 
 def _report_sample(sample: CorpusSample) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from claf2.corpus.cleaning import Cleaner, CleaningCounts, CleaningRule
 from claf2.corpus.sources import Document, TextSource, read_documents, source_files
 from claf2.errors import DataError
+from claf2.vocabulary.balanced_sampler import BalancedSampler, split_sentences
 from claf2.vocabulary.progress import show_progress
-from claf2.vocabulary.sampling import BalancedSampler, split_sentences
 
 __all__ = ["HELD_OUT", "CorpusSample", "SourceShare", "draw_sample", "is_held_out", "list_files"]
 
@@ -123,7 +123,7 @@ def draw_sample(
         counts=cleaner.counts,
     )
     if not sample.sentences:
-        raise DataError(", ".join(source.path for source in sources), "no text is left after cleaning")
+        raise DataError(", ".join(source.path for source in sources), _explain_empty(sources, sampler))
     _report_shares(sample, sampler)
     return sample
 
@@ -132,6 +132,14 @@ def is_held_out(document: Document) -> bool:
     """Return whether a document belongs to the one in twenty that is held out, which depends on its id alone."""
     digest = blake2b(document.id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % HELD_OUT == 0
+
+
+def _explain_empty(sources: Sequence[TextSource], sampler: BalancedSampler) -> str:
+    if not any(source.weight for source in sources):
+        return "every source has weight 0, so the sample is empty; raise one"
+    if any(size and source.weight for source, size in zip(sources, sampler.seen_bytes, strict=True)):
+        return "every sentence is larger than the sample; raise --sample_size"
+    return "no text is left after cleaning"
 
 
 def _add_documents(

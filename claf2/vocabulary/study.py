@@ -14,7 +14,7 @@ from claf2.corpus.sources import Document
 from claf2.errors import DataError
 from claf2.runtime.seed import derive_seed
 from claf2.tokenizers import Tokenizer
-from claf2.vocabulary.bench import encode_bare
+from claf2.vocabulary.bench import TEXTS_AT_ONCE, encode_bare
 from claf2.vocabulary.build import VocabularySpec, learn_tokenizer, mark_morphemes
 from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import HELD_OUT, CorpusSample, draw_sample, is_held_out, list_files
@@ -109,7 +109,8 @@ def study_samples(
         spec: how vocabularies are built. Its sample size bounds what counts as the whole corpus, and its vocabulary
             size is not used.
         sizes: the sizes of vocabularies.
-        fractions: the shares of the corpus to sample, each above 0 and below 1.
+        fractions: the shares of the corpus to sample, each above 0 and at most 1, which is the whole corpus in
+            another order.
         seeds: the seeds of the samples.
         data_dir: the folder that relative paths of sources start from.
 
@@ -137,6 +138,8 @@ def study_samples(
         for size in sizes:
             sized = spec.model_copy(update={"size": size})
             whole = _Measured(learn_tokenizer(sized, marked.sentences)[0], held_out)
+            if not whole.tokens:
+                raise DataError(spec.sources[0].path, "its held-out documents have no token", hint="give other texts")
             done += 100
             progress.update(round(done))
             for seed in seeds:
@@ -181,8 +184,8 @@ class _Measured:
         self.entries = tokenizer.entries
         names = {number: entry for entry, number in self.entries.items()}
         self.tokens: Counter[str] = Counter()
-        for start in range(0, len(texts), 64):
-            for ids in encode_bare(tokenizer, texts[start : start + 64]):
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            for ids in encode_bare(tokenizer, texts[start : start + TEXTS_AT_ONCE]):
                 self.tokens.update(names[token] for token in ids)
 
 

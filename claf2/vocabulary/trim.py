@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from claf2.corpus.sources import TextSource, read_documents, source_files
 from claf2.errors import DataError, ModelError, RunError
 from claf2.models.source import resolve_model
-from claf2.runtime.files import create_dir_atomic, default_cache_dir, read_json, write_json
+from claf2.runtime.files import default_cache_dir, read_json, write_json
 from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
-from claf2.vocabulary.bench import UNLIMITED, encode_bare
+from claf2.vocabulary.bench import TEXTS_AT_ONCE, UNLIMITED, encode_bare
+from claf2.vocabulary.folder import is_vacant, write_folder
 from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import HELD_OUT, is_held_out
 from claf2.vocabulary.tokenizer_file import complete_entries, renumber, trim_tokenizer_file, vocabulary_of
@@ -36,10 +37,13 @@ RECORD_NAME = "trimmed.json"
 
 EMBEDDINGS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight", "wte.weight", "shared.weight")
 """The names of weights with one row per entry, by their ends: the embeddings of the input,"""
-PREDICTIONS = ("decoder.weight", "decoder.bias", "predictions.bias", "lm_head.weight", "lm_head.bias")
+PREDICTIONS = tuple(
+    "decoder.weight decoder.bias predictions.bias lm_head.weight lm_head.bias vocab_projector.weight "
+    "vocab_projector.bias".split()
+)
 """and the predictions of masked tokens."""
 
-COPIED = ("README*", "LICENSE*", "NOTICE*", "modules.json", "*sentence*.json", "1_*")
+COPIED = ("README*", "LICENSE*", "NOTICE*", "modules.json", "*sentence*.json", "[0-9]*_*")
 """Other files of a model that stay as they are, among them those of sentence-transformers."""
 
 COMPARED = 32
@@ -48,7 +52,6 @@ COMPARED_CHARACTERS = 500
 """How much of each of these texts is used."""
 MAX_DIFFERENCE = 1e-4
 """The largest difference of outputs that the rounding of another order of summation can explain."""
-TEXTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,16 @@ def trim_model(
         size: the most entries that are kept because they occur, most frequent first; ``None``: all of them.
 
     Raises:
-        ModelError: if the model cannot be read or trimmed, or the outputs differ.
+        ModelError: if the model cannot be read or trimmed, the outputs differ, or nothing can be compared, because no
+            held-out text keeps all its tokens.
         DataError: if a text cannot be read.
         RunError: if the folder exists.
     """
-    if folder.exists():
+    if not is_vacant(folder):
         raise RunError(f"{folder}: exists; choose another folder")
     files = [source_files(source, data_dir) for source in sources]
     original = _resolve_folder(name)
+    _check_architecture(original)
     tokenizer, state, settings = _read_tokenizer(original)
     counts, letters, held_out = _count_tokens(tokenizer, sources, files)
     names = {number: entry for entry, number in vocabulary_of(state).items()}
@@ -129,7 +134,7 @@ def trim_model(
         record = {"model": name, "min_count": min_count, "size": size, "kept_ids": list(new_ids)}
         write_json(target / RECORD_NAME, {**asdict(results[0]), **record})
 
-    create_dir_atomic(folder, fill)
+    write_folder(folder, fill)
     return results[0]
 
 
@@ -142,6 +147,19 @@ def _resolve_folder(name: str) -> Path:
 
     with reading_model(source, "cannot be downloaded", hint="give its folder, or check the name and the network"):
         return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model", "*.txt"]))
+
+
+def _check_architecture(original: Path) -> None:
+    """Raise a ``ModelError`` unless a model is an encoder."""
+    from transformers import AutoConfig
+
+    with reading_model(original, "its configuration cannot be read", "config.json", hint="check its files"):
+        config = AutoConfig.from_pretrained(original)
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"{original}: a {config.model_type} model has an encoder and a decoder, and cannot be trimmed; "
+            "give a model that is an encoder alone, such as BERT"
+        )
 
 
 def _read_tokenizer(original: Path) -> tuple[Tokenizer, dict[str, Any], dict[str, Any]]:
@@ -247,25 +265,32 @@ def _write_weights(original: Path, target: Path, new_ids: Mapping[int, int]) -> 
 
     config = read_json(original / "config.json")
     rows = config.get("vocab_size")
+    by_entry = (*EMBEDDINGS, *PREDICTIONS)
     weights = _read_weights(original)
     before = sum(tensor.numel() for tensor in weights.values()), _count_bytes(weights)
-    kept = torch.tensor(list(new_ids))
-    trimmed = {}
-    for name, tensor in weights.items():
-        is_by_entry = tensor.dim() > 0 and tensor.shape[0] == rows and name.endswith((*EMBEDDINGS, *PREDICTIONS))
-        trimmed[name] = tensor[kept].contiguous() if is_by_entry else tensor.contiguous()
     if not any(name.endswith(EMBEDDINGS) and weights[name].shape[0] == rows for name in weights):
         raise ModelError(f"{original}: no weights of {rows} word embeddings found, so it cannot be trimmed")
+    assert isinstance(rows, int)  # it equals the rows of a weight
+    if max(new_ids) >= rows:
+        raise ModelError(
+            f"{original}: its tokenizer has the id {max(new_ids)}, but there are {rows} word embeddings only; "
+            "give the tokenizer that the model was trained with, or resize the embeddings"
+        )
     others = [number for key, number in config.items() if key != "vocab_size" and isinstance(number, int)]
     unclear = [
         name
         for name, tensor in weights.items()
-        if tensor.dim() > 0 and tensor.shape[0] == rows and trimmed[name] is tensor and rows not in others
+        if tensor.dim() > 0 and tensor.shape[0] == rows and not name.endswith(by_entry) and rows not in others
     ]
     if unclear:
         raise ModelError(
             f"{original}: {unclear[0]} has {rows} rows like the vocabulary, but is unknown to claf2 vocab trim"
         )
+    kept = torch.tensor(list(new_ids))
+    trimmed = {}
+    for name, tensor in weights.items():
+        is_by_entry = tensor.dim() > 0 and tensor.shape[0] == rows and name.endswith(by_entry)
+        trimmed[name] = tensor[kept].contiguous() if is_by_entry else tensor.contiguous()
     save_file(trimmed, target / "model.safetensors", metadata={"format": "pt"})
     return _WeightSizes(before[0], sum(tensor.numel() for tensor in trimmed.values()), before[1], _count_bytes(trimmed))
 
@@ -303,7 +328,7 @@ def _compare(
     """Compare tokens and outputs of the two models on held-out texts.
 
     Raises:
-        ModelError: if the outputs for equal tokens differ.
+        ModelError: if the outputs for equal tokens differ, or no text has equal tokens.
     """
     tokens = kept = tokens_after = 0
     for start in range(0, len(held_out), TEXTS_AT_ONCE):
@@ -318,6 +343,11 @@ def _compare(
         ((old,),), ((new,),) = (side.encode([text], max_length=UNLIMITED) for side in (before, after))
         if [new_ids.get(number) for number in old.ids] == new.ids:
             pairs.append((old.ids, new.ids))
+    if not pairs:
+        raise ModelError(
+            f"{original}: none of {len(texts)} held-out texts keeps all its tokens, so the trimmed model cannot be "
+            "compared with it; give more texts, raise --size, or lower --min_count"
+        )
     difference = _largest_difference(original, target, pairs)
     if difference > MAX_DIFFERENCE:
         raise ModelError(

@@ -218,7 +218,7 @@ def test_a_rule_can_be_made_again_from_its_description(name: str) -> None:
     ("name", "fields", "message"),
     [
         ("lengths", {}, "did you mean 'length'"),
-        ("length", {"min_character": 3}, "length.min_character: no such field of the cleaning rule; did you mean"),
+        ("length", {"min_character": 3}, "length.min_character: no such field; did you mean"),
         ("length", {"min_characters": "many"}, "length.min_characters: Input should be a valid integer"),
         ("length", {"min_characters": 9, "max_characters": 8}, "min_characters 9 exceeds max_characters 8"),
         ("language", {}, "language.language: Field required"),

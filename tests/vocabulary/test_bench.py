@@ -6,12 +6,15 @@ import json
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from generated import make_sentences, write_documents
 
 from claf2.cli.main import main
+from claf2.corpus.cleaning import make_rule
 from claf2.corpus.sources import TextSource
 from claf2.errors import Claf2Error
 from claf2.tokenizers import Tokenizer
@@ -74,6 +77,16 @@ def test_entries_by_script(language: Language, count: int) -> None:
     assert count_script_entries(ENTRIES, language) == count
 
 
+def test_entries_have_the_letters_that_the_cleaning_rule_knows() -> None:
+    letters = {"ko": "\ua960\uac00\u1100\u3131\ud7fb", "ja": "\u3042\u6f22\uf900\U00020000\uff71", "en": "aZ"}
+    for language in get_args(Language):
+        keep = make_rule("language", {"language": language, "min_share": 1}).make_filter(Counter())
+        for other, text in letters.items():
+            is_own = other == language
+            assert [bool(keep(letter)) for letter in text] == [is_own] * len(text)
+            assert count_script_entries(text, language) == is_own * len(text)
+
+
 def test_entries_of_a_byte_level_vocabulary_are_decoded() -> None:
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -104,15 +117,26 @@ def test_the_language_of_texts() -> None:
 def test_paragraphs_of_squad_are_texts(tmp_path: Path) -> None:
     paragraphs = [{"context": "하나", "qas": []}, {"context": "둘", "qas": []}]
     (tmp_path / "k.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    (tmp_path / "lone.json").write_text(json.dumps({"data": [{"paragraphs": [{"context": "a\ud800"}]}]}))
     (tmp_path / "wrong.json").write_text('[{"text": "x"}]')
     (tmp_path / "empty.txt").write_text("\n \n")
     assert read_texts(TextSource(path="k.json"), tmp_path) == ["하나", "둘"]
     assert read_texts(TextSource(path="k.json"), tmp_path, limit=1) == ["하나"]
     for path, message in (
+        ("lone.json", "a context contains a lone surrogate"),
         ("wrong.json", "not in the format of SQuAD"), ("missing.json", "no such file"), ("empty.txt", "holds no text"),
     ):  # fmt: skip
         with pytest.raises(Claf2Error, match=message):
             read_texts(TextSource(path=path), tmp_path)
+
+
+def test_texts_without_a_token(hand_made: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(Claf2Error, match=r"hand: makes no token of the texts"):
+        measure_vocabulary("hand", hand_made, {"z": ["\u200b"]}, language="ko")
+    write_documents(tmp_path / "a.jsonl", [*["\u200b"] * 300])
+    spec = VocabularySpec(sources=[TextSource(path="a.jsonl")], rules=())
+    with pytest.raises(Claf2Error, match=r"its held-out documents have no token"):
+        study_samples(spec, [50], [0.5], [1], data_dir=tmp_path)
 
 
 def test_tables_and_charts(hand_made: Tokenizer) -> None:
@@ -207,7 +231,9 @@ def test_a_study_needs_documents_to_hold_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sizes", "big"], "--sizes big: expected numbers from 10 to 1e+07"),
+        (["--sizes", "big"], "--sizes big: expected whole numbers from 10 to 1e+07"),
+        (["--sizes", "200.7"], "--sizes 200.7: expected whole numbers from 10 to 1e+07"),
+        (["--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),
         (["--fractions", "0,0.5"], "--fractions 0,0.5: expected numbers from 1e-06 to 1"),
         (["--seeds", "x"], "--seeds x: not numbers"),
     ],

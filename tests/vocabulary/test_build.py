@@ -22,9 +22,9 @@ from claf2.errors import ChangedError, DataError, ModelError, RunError
 from claf2.runtime.files import sha256
 from claf2.tokenizers.build import load_tokenizer
 from claf2.vocabulary import build
+from claf2.vocabulary.balanced_sampler import BalancedSampler, split_sentences
 from claf2.vocabulary.build import (
     BOUNDARY,
-    LOCK_NAME,
     VocabularySpec,
     build_vocabulary,
     check_pair_counts,
@@ -32,7 +32,7 @@ from claf2.vocabulary.build import (
     mark_morphemes,
     rebuild_vocabulary,
 )
-from claf2.vocabulary.sampling import BalancedSampler, split_sentences
+from claf2.vocabulary.folder import LOCK_NAME
 
 KINDS = ("wordpiece", "bpe", "unigram", "character")
 
@@ -150,6 +150,73 @@ def test_a_folder_is_not_overwritten_by_chance(corpus: Path, tmp_path: Path) -> 
         build_vocabulary(spec(), corpus, data_dir=corpus, overwrite=True)
 
 
+def test_what_is_beside_a_vocabulary_is_not_lost(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    build_vocabulary(spec(), folder, data_dir=corpus)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    for make in (
+        lambda: build_vocabulary(spec(), folder, data_dir=corpus, overwrite=True),
+        lambda: rebuild_vocabulary(folder / LOCK_NAME, folder, data_dir=corpus, overwrite=True),
+    ):
+        with pytest.raises(RunError, match=r"model.safetensors is not a file of the vocabulary, and would be lost"):
+            make()
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_vocabulary_stays_if_its_repetition_differs(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "one"
+    build_vocabulary(spec(), folder, data_dir=corpus)
+    before = outputs(folder)
+    rebuild_vocabulary(folder / LOCK_NAME, folder, data_dir=corpus, overwrite=True)
+    assert outputs(folder) == before
+    monkeypatch.setattr(build, "MODEL_MAX_LENGTH", 99)
+    with pytest.raises(ChangedError, match=r"not written: tokenizer_config.json differs"):
+        rebuild_vocabulary(folder / LOCK_NAME, folder, data_dir=corpus, overwrite=True)
+    assert outputs(folder) == before
+    assert [path.name for path in tmp_path.iterdir() if path.name != "corpus"] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": [1]}, "not a lock file of claf2 vocab build, or a damaged one"),
+        ({"outputs": [1]}, "or a damaged one"),
+        ({"outputs": {}}, "or a damaged one"),
+        ({"libraries": 3}, "or a damaged one"),
+        ({"spec.word": {}}, "or a damaged one: spec.word: has no name"),
+        ({"spec.rules": [{}]}, r"or a damaged one: spec.rules.0: has no name"),
+        ({"spec.size": 3}, "or a damaged one: spec.size: Input should be greater"),
+        ({"version": 2}, "has version 2 of the format, and this claf2 reads version 1"),
+    ],
+)
+def test_damaged_locks(changes: dict[str, Any], message: str, corpus: Path, tmp_path: Path) -> None:
+    digests = [{"source": 0, "name": "a.jsonl", "bytes": 1, "sha256": "0"}]
+    lock: dict[str, Any] = {
+        "version": 1, "spec": spec().model_dump(mode="json"), "files": digests, "libraries": {}, "outputs": {"v": "0"},
+    }  # fmt: skip
+    for path, value in changes.items():
+        block, name = (lock["spec"], path.removeprefix("spec.")) if "." in path else (lock, path)
+        block[name] = value
+    (tmp_path / "lock.json").write_text(json.dumps(lock))
+    with pytest.raises(RunError, match=message):
+        rebuild_vocabulary(tmp_path / "lock.json", tmp_path / "v", data_dir=corpus)
+
+
+def test_a_lock_whose_sources_are_elsewhere(corpus: Path, tmp_path: Path) -> None:
+    build_vocabulary(spec(), tmp_path / "one", data_dir=corpus)
+    with pytest.raises(DataError, match=r"give --data_dir, the folder that the paths in .*lock.json start from"):
+        rebuild_vocabulary(tmp_path / "one" / LOCK_NAME, tmp_path / "two", data_dir=tmp_path)
+
+
+def test_an_empty_folder_is_filled(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "v").mkdir()
+    build_vocabulary(spec(), tmp_path / "v", data_dir=corpus)
+    assert (tmp_path / "v" / LOCK_NAME).is_file()
+    assert "made again" not in caplog.text
+
+
 def test_sources_get_equal_shares_whatever_their_sizes() -> None:
     for order in ((0, 1, 2), (2, 1, 0)):
         sampler = BalancedSampler([1.0, 1.0, 1.0], 60_000, seed=1)
@@ -200,11 +267,22 @@ def test_a_sample_is_random_and_contains_smaller_ones() -> None:
     assert 1300 < positions[len(positions) // 2] < 1700
 
 
-def test_sentences_are_divided_at_white_space_only() -> None:
-    text = "안녕하세요. 반갑습니다! 3.14는 원주율이다\n次の文。もう一つ。 終わり"
+def test_sentences_are_those_of_a_pre_training() -> None:
+    text = '안녕하세요. 반갑습니다! 3.14는 "원주율이다." 네\n次の文。もう一つ。 終わり \n \n'
     assert split_sentences(text) == [
-        "안녕하세요.", "반갑습니다!", "3.14는 원주율이다", "次の文。もう一つ。", "終わり",
+        "안녕하세요.", "반갑습니다!", '3.14는 "원주율이다."', "네", "次の文。", "もう一つ。", "終わり",
     ]  # fmt: skip
+    assert split_sentences("") == []
+
+
+def test_a_sentence_that_is_larger_than_the_sample_does_not_empty_it(corpus: Path, tmp_path: Path) -> None:
+    sampler = BalancedSampler([1.0], 10, seed=0)
+    for text in ("small", "much larger than that"):
+        sampler.add(0, text)
+    assert sampler.sentences(0) == ["small"]
+    write_documents(corpus / "a.jsonl", ["가" * 500])
+    with pytest.raises(DataError, match=r"every sentence is larger than the sample; raise --sample_size"):
+        build_vocabulary(spec(sample_size=1000), tmp_path / "v", data_dir=corpus)
 
 
 def test_a_small_source_is_reported(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -323,7 +401,7 @@ def test_decoding_gives_the_text_back(tokenizers: Mapping[str, Any], words: list
     ("arguments", "message"),
     [
         (["a.jsonl,weight=x"], "source a.jsonl,weight=x: weight: Input should be a valid number"),
-        (["a.jsonl,size=3"], "size: Extra inputs are not permitted; a source is PATH"),
+        (["a.jsonl,size=3"], "size: no such field; a source is PATH"),
         ([], "no sources: name one or more files, or --from LOCK"),
         (["a.jsonl", "--from", "x"], "--from: cannot be used with sources"),
         (["--from", "x", "--size", "300"], "--from: cannot be used with --size"),
@@ -331,6 +409,13 @@ def test_decoding_gives_the_text_back(tokenizers: Mapping[str, Any], words: list
         (["a.jsonl", "--word", "bert_basik"], "did you mean 'bert_basic'"),
         (["a.jsonl", "--morphemes", "whitespace"], "'whitespace' does not find morphemes; valid: "),
         (["a.jsonl", "--sample_size", "64 megabytes"], "is not a size such as 64MB"),
+        (["a.jsonl", "--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),
+        (["a.jsonl", "--sample_size", "0.5K"], "--sample_size: Input should be greater than or equal to 1000"),
+        (["a.jsonl", "--sample_size", "9" * 400 + "G"], "--sample_size: Input should be less than or equal to"),
+        (["a.jsonl,weight=0"], "every source has weight 0, so the sample is empty"),
+        (["a.jsonl", "--rule", "none", "--rule", "length"], "--rule none: cannot be combined with other rules"),
+        (["a.jsonl,path=x"], "its path comes first, and has no name"),
+        ([""], "source '': has no path"),
         (["b.jsonl"], "no such file, and no file matches it; did you mean 'a.jsonl'?"),
         (
             ["a.jsonl", "--word", "bert_basic:do_lower_case=maybe"],

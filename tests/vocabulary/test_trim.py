@@ -183,9 +183,12 @@ def test_frequent_entries_only(tmp_path: Path) -> None:
     original = make_model("wordpiece", tmp_path / "model")
     write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
     sources = [TextSource(path="ko.jsonl")]
+    with pytest.raises(ModelError, match=r"none of \d+ held-out texts keeps all its tokens.* raise --size"):
+        trim_model(str(original), sources, tmp_path / "few", data_dir=tmp_path, size=5)
+    assert not (tmp_path / "few").exists()
     everything = trim_model(str(original), sources, tmp_path / "all", data_dir=tmp_path)
-    frequent = trim_model(str(original), sources, tmp_path / "few", data_dir=tmp_path, size=20)
-    counted = trim_model(str(original), sources, tmp_path / "counted", data_dir=tmp_path, min_count=50)
+    frequent = trim_model(str(original), sources, tmp_path / "few", data_dir=tmp_path, size=150)
+    counted = trim_model(str(original), sources, tmp_path / "counted", data_dir=tmp_path, min_count=6)
     assert max(frequent.entries, counted.entries) < everything.entries
     assert frequent.held_out_tokens_kept < frequent.held_out_tokens
     assert frequent.held_out_tokens_after > frequent.held_out_tokens
@@ -196,7 +199,7 @@ def test_what_cannot_be_trimmed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     original = make_model("wordpiece", tmp_path / "model")
     write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
     sources = [TextSource(path=str(tmp_path / "ko.jsonl"))]
-    (tmp_path / "there").mkdir()
+    (tmp_path / "there/inside").mkdir(parents=True)
     with pytest.raises(RunError, match=r"exists; choose another folder"):
         trim_model(str(original), sources, tmp_path / "there")
     config = json.loads((original / "config.json").read_text())
@@ -208,6 +211,52 @@ def test_what_cannot_be_trimmed(tmp_path: Path, capsys: pytest.CaptureFixture[st
         main(["vocab", "trim", str(tmp_path / "nothing"), "--texts", "x.txt", "-o", str(tmp_path / "y")])
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_tokenizer_with_more_entries_than_the_model(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    original = make_model("wordpiece", tmp_path / "model")
+    write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
+    rows = load_tokenizer(original).vocab_size - 2
+    weights = load_file(original / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][:rows].clone()
+    save_file(weights, original / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((original / "config.json").read_text())
+    (original / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
+    with pytest.raises(ModelError, match=rf"its tokenizer has the id {rows + 1}, but there are {rows} word embeddings"):
+        trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+
+
+def test_a_model_with_a_decoder_is_refused(tmp_path: Path) -> None:
+    original = make_model("unigram", tmp_path / "model")
+    (original / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
+    write_documents(tmp_path / "ko.jsonl", plain_sentences(40))
+    with pytest.raises(ModelError, match=r"a t5 model has an encoder and a decoder, and cannot be trimmed"):
+        trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+
+
+def test_distilbert_and_the_modules_of_sentence_transformers(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import DistilBertConfig, DistilBertForMaskedLM
+
+    original = make_model("wordpiece", tmp_path / "model")
+    for name in ("config.json", "model.safetensors"):
+        (original / name).unlink()
+    config = DistilBertConfig(
+        vocab_size=load_tokenizer(original).vocab_size, dim=32, hidden_dim=64, n_layers=2, n_heads=2,
+        max_position_embeddings=64, pad_token_id=1,
+    )  # fmt: skip
+    DistilBertForMaskedLM(config).save_pretrained(original)
+    for name in ("1_Pooling", "2_Dense"):
+        (original / name).mkdir()
+        (original / name / "config.json").write_text("{}")
+    write_documents(tmp_path / "ko.jsonl", plain_sentences(300))
+    (tmp_path / "small").mkdir()
+    result = trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+    assert result.largest_difference == 0
+    assert load_file(tmp_path / "small/model.safetensors")["vocab_projector.bias"].shape == (result.entries,)
+    assert {path.name for path in (tmp_path / "small").iterdir() if path.is_dir()} == {"1_Pooling", "2_Dense"}
 
 
 def test_a_difference_of_outputs_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from claf2.corpus.sources import Document
-from claf2.errors import ConfigError, nearest
-from claf2.registry import Component, Registry
+from claf2.registry import Component, Registry, make_component
 
 __all__ = [
     "DEFAULT_RULES",
@@ -157,16 +154,7 @@ def make_rule(name: str, settings: Mapping[str, Any]) -> CleaningRule:
         RegistryError: if there is no rule of that name.
         ConfigError: if a field does not exist, or has a wrong value.
     """
-    kind = cleaning_rules.get(name)
-    try:
-        return kind(**settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field_name = str(problem["loc"][0]) if problem["loc"] else "?"
-        if problem["type"] == "extra_forbidden":
-            hint = nearest(field_name, kind.model_fields)
-            raise ConfigError(f"{name}.{field_name}", "no such field of the cleaning rule", hint=hint) from error
-        raise ConfigError(f"{name}.{field_name}", problem["msg"]) from error
+    return make_component(cleaning_rules.get(name), settings, prefix=f"{name}.")
 
 
 def describe_rule(rule: CleaningRule) -> dict[str, Any]:

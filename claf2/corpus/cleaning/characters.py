@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from claf2.corpus.cleaning import CleaningRule, TextFilter, register_cleaning_rule
+from claf2.corpus.scripts import HAN
 
 LINE_SEPARATORS = "\t\v\f\r\x1c-\x1f\x85\u2028\u2029"
 """What separates words or lines besides the blank and the line feed. It becomes a blank."""
@@ -22,9 +23,6 @@ INVISIBLE = re.compile(
 )
 """Control and format characters, private use, and the replacement character. The zero-width joiners stay: they hold
 emoji together, and belong to the spelling of several languages. So does the emoji selector U+FE0F."""
-
-HAN = "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Chinese characters, as a range of a regular expression."""
 
 
 @register_cleaning_rule("unicode")

@@ -9,14 +9,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from claf2.corpus.cleaning import CleaningRule, TextFilter, register_cleaning_rule
+from claf2.corpus.scripts import SCRIPTS
 from claf2.registry import LARGEST
-
-SCRIPTS = {
-    "ko": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3",
-    "ja": "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f",
-    "en": "A-Za-z",
-}
-"""Language → its letters, as a range of a regular expression. Chinese characters count as Japanese."""
 
 
 @register_cleaning_rule("length")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import heapq
 import random
-import re
 from collections.abc import Sequence
+from itertools import pairwise
 
+from claf2.corpus.encoding import END_OF_SENTENCE
 from claf2.runtime.seed import derive_seed
 
 __all__ = ["BalancedSampler", "split_sentences"]
 
-SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|\n")
-"""Where a line is divided: at white space after the punctuation that ends a sentence. The words stay as they are."""
-
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of a text: its lines, divided where a sentence seems to end."""
-    return [sentence for sentence in SENTENCE_END.split(text) if sentence and not sentence.isspace()]
+    """Return the sentences of a text, without the white space around them; see ``claf2.corpus.encoding`` for where they
+    end."""
+    edges = [0, *(match.end() for match in END_OF_SENTENCE.finditer(text)), len(text)]
+    return [sentence for start, end in pairwise(edges) if (sentence := text[start:end].strip())]
 
 
 class BalancedSampler:
@@ -57,7 +57,8 @@ class BalancedSampler:
         self.seen_bytes[source] += size
         self.seen_sentences[source] += 1
         # What exceeds the largest key that has been dropped would be dropped at once.
-        if key >= self._limits[source] or not self._weights[source]:
+        # A sentence that is larger than the sample has no place in it, and would drop all others.
+        if key >= self._limits[source] or not self._weights[source] or size > self._size:
             return
         heapq.heappush(self._heaps[source], (-key, text))
         self.kept_bytes[source] += size
