@@ -260,7 +260,7 @@ def format_statistics(corpus: Corpus, statistics: CorpusStatistics, phases: list
     from claf2.corpus.statistics import planned_epochs
 
     counted = statistics.shards_read == statistics.shards
-    width = 3 if corpus.tokenizer.vocab_size <= 2**16 else 5
+    width = corpus.id_width + 1
     lines = [
         f"{statistics.shards:,} shard{'' if statistics.shards == 1 else 's'}, "
         + ("all counted" if counted else f"estimated from {statistics.shards_read} of them (--all counts all)"),

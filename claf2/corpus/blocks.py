@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from claf2.corpus.sources import COMPRESSED, JSONL_ENDINGS, Document, TextSource, read_documents, source_files
+from claf2.corpus.sources import COMPRESSED, JSONL_ENDINGS, Document, TextSource, list_files, read_documents
 from claf2.errors import DataError
 from claf2.runtime.files import sha256
 
@@ -55,11 +55,11 @@ def list_blocks(sources: Sequence[TextSource], block_bytes: int, data_dir: Path 
         data_dir: the folder that relative paths start from; ``None``: the working folder.
 
     Raises:
-        DataError: if a source has no files, or none of them has any content.
+        DataError: if a source has no files, a file is named twice, or none of them has any content.
     """
     blocks = []
-    for number, source in enumerate(sources):
-        for path in source_files(source, data_dir):
+    for number, (source, paths) in enumerate(zip(sources, list_files(sources, data_dir), strict=True)):
+        for path in paths:
             size = path.stat().st_size
             if path.suffix in COMPRESSED or path.suffix == ".parquet":
                 blocks.append(TextBlock(path, number, source.text_field))

@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from claf2.runtime.files import find_substitute
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Document", "TextSource", "read_documents", "read_sources", "source_files"]
+__all__ = ["Document", "TextSource", "format_of", "list_files", "read_documents", "read_sources", "source_files"]
 
 COMPRESSED = (".gz", ".zst")
 """The endings of compressed files."""
@@ -98,9 +98,33 @@ def source_files(source: TextSource, data_dir: Path | None = None) -> list[Path]
         siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(pattern, "no such file, and no file matches it", hint=nearest(path.name, siblings))
     for file in files:
-        if _format_of(file) in UNREADABLE:
+        if format_of(file) in UNREADABLE:
             readable = "text, .jsonl or .parquet, each also .gz or .zst"
-            raise DataError(file, f"the format {_format_of(file)} cannot be read", hint=f"convert it to {readable}")
+            raise DataError(file, f"the format {format_of(file)} cannot be read", hint=f"convert it to {readable}")
+    return files
+
+
+def list_files(sources: Sequence[TextSource], data_dir: Path | None = None) -> list[list[Path]]:
+    """Return the files of each source; see ``source_files``.
+
+    Args:
+        sources: the sources.
+        data_dir: the folder that relative paths start from; ``None``: the working folder.
+
+    Raises:
+        DataError: if a file cannot be read, or is named twice. A document that was read twice could be held out and
+            trained on.
+    """
+    files = [source_files(source, data_dir) for source in sources]
+    owners: dict[Path, tuple[int, Path]] = {}
+    for number, paths in enumerate(files):
+        for path in paths:
+            owner, first = owners.setdefault(path.resolve(), (number, path))
+            if owner != number:
+                problem = f"belongs to two sources: {sources[owner].path!r} and {sources[number].path!r}"
+                raise DataError(path, problem, hint="name it once")
+            if first is not path:
+                raise DataError(path, f"is the same file as {first}", hint="name it once")
     return files
 
 
@@ -135,7 +159,7 @@ def read_documents(
         DataError: naming the file, and the line where there is one: if the file is damaged, is not in UTF-8, is a Git
             LFS pointer or an HTML page, or if a row has no text.
     """
-    kind = _format_of(path)
+    kind = format_of(path)
     with _report_damage(path), _open_bytes(path, span) as file:
         if kind == ".parquet":
             texts = _read_parquet(file, text_field)
@@ -162,7 +186,7 @@ class _OpenFile:
     """Returns how many of the stored bytes have been read."""
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
     """Return the ending of a file's name without that of its compression, in lower case."""
     endings = [ending.lower() for ending in path.suffixes]
     if endings and endings[-1] in COMPRESSED:

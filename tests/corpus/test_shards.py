@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from generated_text import make_documents
 
+from claf2.corpus.batches import InputLayout
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.shards import make_shard, open_shard
@@ -76,24 +77,59 @@ def documents(texts: list[str]) -> list[Document]:
     return [Document(text, 0, "") for text in texts]
 
 
-def test_three_or_five_bytes_per_token(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_shard(tmp_path / "small", "key", documents(TEXTS), tokenizer)
+def test_three_or_five_bytes_per_token(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    make_shard(tmp_path / "small", "key", documents(TEXTS), tokenizer, 2)
     small = open_shard(tmp_path / "small", "key")
     assert (tmp_path / "small/tokens.bin").stat().st_size == 3 * len(small)
     assert small.documents == len(TEXTS)
     assert small.text_bytes == sum(len(line.encode()) for text in TEXTS for line in text.split("\n"))
-    monkeypatch.setattr("claf2.corpus.shards.LARGEST_UINT16", 100)
-    make_shard(tmp_path / "large", "key", documents(TEXTS), tokenizer)
+    make_shard(tmp_path / "large", "key", documents(TEXTS), tokenizer, 4)
     large = open_shard(tmp_path / "large", "key")
     assert (tmp_path / "large/tokens.bin").stat().st_size == 5 * len(small)
     assert np.array_equal(small.ids, large.ids)
     assert np.array_equal(small.flags, large.flags)
-    make_shard(tmp_path / "empty", "key", [], tokenizer)
+    make_shard(tmp_path / "empty", "key", [], tokenizer, 2)
     assert len(open_shard(tmp_path / "empty", "key")) == 0
 
 
+@pytest.mark.parametrize(("last", "width"), [(2**16 - 1, 2), (2**16, 4)])
+def test_a_vocabulary_with_gaps(
+    tmp_path: Path, open_corpus: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch, last: int, width: int
+) -> None:
+    corpus = open_corpus()
+    entries = {**corpus.tokenizer.entries, "far": last}
+    monkeypatch.setattr(type(corpus.tokenizer), "entries", property(lambda _: entries))
+    assert open_corpus(cache_dir=tmp_path).id_width == width
+    # Random tokens are ids that exist.
+    ordinary = InputLayout(corpus.tokenizer, corpus.instances)._ordinary_ids.tolist()
+    assert ordinary == sorted(set(entries.values()) - corpus.tokenizer.special_ids)
+
+
+def test_the_same_bytes_as_text_and_as_json(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    path = write(tmp_path / "n.jsonl", TEXTS[:9])
+    (tmp_path / "n.txt").write_bytes(path.read_bytes())
+    counts = [
+        open_corpus(sources=[{"path": str(tmp_path / name)}], cache_dir=tmp_path, shard_bytes=2**20).shard(0).documents
+        for name in ("n.txt", "n.jsonl")
+    ]
+    assert counts == [1, 9]
+
+
+def test_a_text_that_changes_during_a_run_is_noticed(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    path = write(tmp_path / "a.jsonl", TEXTS)
+    corpus = open_corpus(sources=[{"path": str(path)}], cache_dir=tmp_path)
+    corpus.shard(0)
+    corpus._open.clear()
+    assert len(corpus.shard(0))  # unchanged
+    # As many rows as before, which the table of numbers would not notice.
+    path.write_bytes(path.read_bytes().replace("은 ".encode(), "는 ".encode()))
+    corpus._open.clear()
+    with pytest.raises(DataError, match=r"a\.jsonl: has changed since the run began; start a new run"):
+        corpus.shard(0)
+
+
 def test_damaged_and_foreign_shards_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    make_shard(tmp_path / "shard", "key", documents(TEXTS), tokenizer)
+    make_shard(tmp_path / "shard", "key", documents(TEXTS), tokenizer, 2)
     with pytest.raises(DataError, match=r"shard\.json: belongs to another text, tokenizer or version"):
         open_shard(tmp_path / "shard", "other")
     tokens = tmp_path / "shard/tokens.bin"

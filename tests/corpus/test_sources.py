@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from claf2.corpus import sources
-from claf2.corpus.sources import TextSource, read_documents, read_sources, source_files
+from claf2.corpus.blocks import list_blocks
+from claf2.corpus.sources import TextSource, list_files, read_documents, read_sources, source_files
 from claf2.errors import Claf2Error, DataError
 
 TEXTS = ["첫 문서의 첫 줄.\n둘째 줄.", "A second document.", "三つ目の文書。"]
@@ -151,3 +152,16 @@ def test_sources_that_cannot_be_found_or_read(tmp_path: Path, path: str, message
 def test_a_weight_is_not_negative() -> None:
     with pytest.raises(ValidationError):
         TextSource(path="x", weight=-1)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", TEXTS)
+    write_jsonl(tmp_path / "b.jsonl", TEXTS)
+    everything, one = TextSource(path=str(tmp_path / "*.jsonl")), TextSource(path=str(tmp_path / "b.jsonl"))
+    assert list_files([everything]) == [[tmp_path / "a.jsonl", tmp_path / "b.jsonl"]]
+    for sources_ in ([everything, one], [one, one]):
+        with pytest.raises(DataError, match=r"b\.jsonl: belongs to two sources"):
+            list_blocks(sources_, 4096)
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match=r"c\.jsonl: is the same file as .*a\.jsonl; name it once"):
+        list_blocks([everything], 4096)
