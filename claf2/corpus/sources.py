@@ -11,6 +11,7 @@ import glob
 import gzip
 import io
 import json
+import os
 import shutil
 import tempfile
 import zlib
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TextIO, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from claf2.errors import DataError, first_line, nearest
 from claf2.readers.text import decode_text
@@ -43,6 +44,8 @@ LONGEST_DOCUMENT = 2**20
 """The most characters of a document of a text file. A longer block of lines is divided at the ends of lines."""
 LONGEST_LINE = 2**26
 """The most characters of a line. A longer one is damage, and would fill the memory."""
+SMALLEST_WEIGHT = 1e-6
+"""The smallest weight except 0. With this one, a shard is read once in a million epochs."""
 ROWS_AT_ONCE = 256
 """How many rows of a Parquet file are decoded at once."""
 
@@ -57,12 +60,20 @@ class TextSource(Component):
 
     path: Annotated[str, UserPath] = not_in_recipe()
     """A file, or a glob pattern such as `news/*.jsonl.gz`; relative to the data folder, if there is one."""
-    weight: float = Field(default=1.0, ge=0)
-    """The share of the source in a sample, relative to the weights of the other sources."""
+    weight: float = Field(default=1.0, ge=0, le=1000)
+    """For a vocabulary: the share of the source in the sample, relative to the weights of the other sources. For a
+    pre-training: how often its text is read in an epoch. At most 1000; 0, or at least 0.000001."""
     register_name: str | None = None
     """The register of the text, such as `written` or `spoken`, which reports show; `null`: not stated."""
     text_field: str = Field(default="text", min_length=1)
     """The key or column that holds the text in JSON Lines and Parquet."""
+
+    @field_validator("weight")
+    @classmethod
+    def _check_weight(cls, weight: float) -> float:
+        if 0 < weight < SMALLEST_WEIGHT:
+            raise ValueError(f"must be 0, or at least {SMALLEST_WEIGHT:f}")
+        return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +96,25 @@ def source_files(source: TextSource, data_dir: Path | None = None) -> list[Path]
         data_dir: the folder that relative paths start from; ``None``: the working folder.
 
     Raises:
-        DataError: if there is none, or one has an ending that cannot be read.
+        DataError: if there is none, or one has an ending that cannot be read or a name that is not in UTF-8.
     """
     pattern = source.path if data_dir is None else str(data_dir / source.path)
     path = Path(pattern)
     if path.is_dir():
         raise DataError(pattern, "is a folder", hint=f"name its files: '{pattern.rstrip('/')}/*.txt'")
-    # A file whose name contains brackets is a file, and not a pattern.
-    files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(pattern, recursive=True))
+    # A file whose name contains brackets is a file, and the name of the data folder is no pattern either.
+    search = source.path if data_dir is None else str(Path(glob.escape(str(data_dir)), source.path))
+    files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(search, recursive=True))
     files = [file for file in files if file.is_file()]
     if not files:
         siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(pattern, "no such file, and no file matches it", hint=nearest(path.name, siblings))
     for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(file).decode(errors="replace")
+            raise DataError(name, "the name is not in UTF-8", hint="rename it") from error
         if format_of(file) in UNREADABLE:
             readable = "text, .jsonl or .parquet, each also .gz or .zst"
             raise DataError(file, f"the format {format_of(file)} cannot be read", hint=f"convert it to {readable}")

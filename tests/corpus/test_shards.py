@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from generated_text import make_documents
 
@@ -55,6 +57,27 @@ def test_a_text_without_blank_lines_is_divided_at_lines(tmp_path: Path, monkeypa
     found = [line for block in blocks for document in read_block(block) for line in document.text.split("\n")]
     assert len(blocks) > 10
     assert found == lines
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 64])
+@pytest.mark.parametrize("blank", ["", " \t", "\u3000", "\u00a0\x0b"])
+def test_a_document_is_not_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, blank: str) -> None:
+    monkeypatch.setattr("claf2.corpus.blocks.PIECE", piece)
+    documents = ["\n".join(f"line {line} of {number}" for line in range(40)) for number in range(5)]
+    path = tmp_path / "a.txt"
+    path.write_text(f"\n{blank}\n".join(documents), encoding="utf-8")
+    blocks = list_blocks([TextSource(path=str(path))], 300)
+    assert [document.text for block in blocks for document in read_block(block)] == documents
+
+
+def test_endings_in_upper_case(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    write(tmp_path / "a.jsonl.gz", TEXTS).rename(tmp_path / "A.JSONL.GZ")
+    write(tmp_path / "b.jsonl", TEXTS).rename(tmp_path / "B.JSONL")
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "C.PARQUET")
+    for name, whole in (("A.JSONL.GZ", True), ("B.JSONL", False), ("C.PARQUET", True)):
+        blocks = list_blocks([TextSource(path=str(tmp_path / name))], 500)
+        assert (len(blocks) == 1) == whole
+        assert [document.text for block in blocks for document in read_block(block)] == TEXTS
 
 
 def test_an_error_names_the_line_in_the_file(tmp_path: Path) -> None:
