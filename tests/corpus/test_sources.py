@@ -181,7 +181,7 @@ def test_a_name_that_is_not_in_utf_8_is_refused(tmp_path: Path) -> None:
         write_jsonl(tmp_path / os.fsdecode(b"bad\xff.jsonl"), TEXTS)
     except OSError:
         pytest.skip("the file system only has names in UTF-8")
-    with pytest.raises(DataError, match="bad\ufffd.jsonl: the name is not in UTF-8; rename it"):
+    with pytest.raises(DataError, match=r"bad\ufffd\.jsonl: the name is not in UTF-8; rename it"):
         source_files(TextSource(path=str(tmp_path / "*.jsonl")))
 
 

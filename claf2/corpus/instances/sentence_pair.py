@@ -25,9 +25,10 @@ class SentencePairs(Instances):
     https://arxiv.org/abs/1810.04805).
 
     In half of the rows of a window, the second parts are exchanged between two rows from different documents whose
-    second parts have about the same length, if both fit. So no text is used twice, and neither the length nor the place
-    where a part ends gives the label away. Rows without such a partner keep their true second part. A sentence of more than half a
-    row is divided. Single sentences that remain at the ends of documents are paired with each other, as random pairs.
+    second parts have about the same length, if both fit. So no text is used twice, and no part ends inside a sentence
+    to make room. Lengths say nothing about the label, except in windows of a few rows, in which random pairs are
+    shorter. Rows without such a partner keep their true second part. A sentence of more than half a row is divided.
+    Single sentences that remain at the ends of documents are paired with each other, as random pairs.
     """
 
     segments: ClassVar[int] = 2
