@@ -258,7 +258,7 @@ def format_statistics(corpus: Corpus, statistics: CorpusStatistics, phases: list
     from claf2.corpus.statistics import planned_epochs
 
     counted = statistics.shards_read == statistics.shards
-    width = 3 if corpus.tokenizer.vocab_size <= 2**16 else 5
+    width = corpus.id_width + 1
     lines = [
         f"{statistics.shards:,} shard{'' if statistics.shards == 1 else 's'}, "
         + ("all counted" if counted else f"estimated from {statistics.shards_read} of them (--all counts all)"),
@@ -273,13 +273,16 @@ def format_statistics(corpus: Corpus, statistics: CorpusStatistics, phases: list
     begin = 0
     for phase, epochs in zip(phases, planned_epochs(statistics, phases), strict=True):
         length, rows = phase.max_seq_length, statistics.rows[phase.max_seq_length]
+        rows_text = f"{rows:,.0f}" if rows >= 10 else f"{rows:.3g}"
         fill = statistics.fill[length]
         tokens = (phase.until - begin) * phase.batch_size * length * fill
         lines.append(
-            f"{f'{begin:,}-{phase.until:,}':>19} {length:>7} {phase.batch_size:>6,} {rows:>15,} {fill:>6.1%} "
+            f"{f'{begin:,}-{phase.until:,}':>19} {length:>7} {phase.batch_size:>6,} {rows_text:>15} {fill:>6.1%} "
             f"{tokens:>17,.0f} {epochs:>8.2f}"
         )
         begin = phase.until
+    if corpus.instances.segments == 2 and statistics.documents < 2:
+        lines.append("warning: all sentences are from one document, so no second sentence is random")
     if statistics.random_next > 0.5:
         lines.append(
             f"warning: {statistics.random_next:.0%} of the pairs are single sentences from different documents, so "

@@ -80,10 +80,8 @@ class InputLayout:
         if tokenizer.mask_id is None:
             raise ModelError("the tokenizer has no mask token; masked language modeling needs one, such as [MASK]")
         self._mask_id = tokenizer.mask_id
-        # What random tokens are drawn from.
-        self._ordinary_ids = np.setdiff1d(np.arange(tokenizer.vocab_size), sorted(tokenizer.special_ids)).astype(
-            np.int32
-        )
+        # What random tokens are drawn from. A vocabulary may have gaps.
+        self._ordinary_ids = np.array(sorted({*tokenizer.entries.values()} - tokenizer.special_ids), np.int32)
         self.special_tokens = sum(len(part.ids) for part in parts)
         """The number of special tokens of a row, separators between documents excluded."""
 

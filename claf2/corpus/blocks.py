@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from claf2.corpus.sources import COMPRESSED, JSONL_ENDINGS, Document, TextSource, read_documents, source_files
+from claf2.corpus.sources import COMPRESSED, JSONL_ENDINGS, Document, TextSource, format_of, list_files, read_documents
 from claf2.errors import DataError
 from claf2.runtime.files import sha256
 
@@ -22,7 +22,9 @@ SEARCHED = 2**20
 """How many bytes are searched for a blank line. A longer document is divided at the end of a line."""
 PIECE = 2**16
 """How many bytes are searched at a time."""
-BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+# Every white space that ``str.isspace`` knows, except the line feed, in UTF-8. The last one is U+3000.
+_SPACES = [chr(code).encode() for code in range(0x3001) if chr(code).isspace() and chr(code) != "\n"]
+BLANK_LINE = re.compile(rb"\n(?:" + b"|".join(map(re.escape, _SPACES)) + rb")*\n")
 END_OF_LINE = re.compile(rb"\n")
 
 
@@ -55,13 +57,13 @@ def list_blocks(sources: Sequence[TextSource], block_bytes: int, data_dir: Path 
         data_dir: the folder that relative paths start from; ``None``: the working folder.
 
     Raises:
-        DataError: if a source has no files, or none of them has any content.
+        DataError: if a source has no files, a file is named twice, or none of them has any content.
     """
     blocks = []
-    for number, source in enumerate(sources):
-        for path in source_files(source, data_dir):
+    for number, (source, paths) in enumerate(zip(sources, list_files(sources, data_dir), strict=True)):
+        for path in paths:
             size = path.stat().st_size
-            if path.suffix in COMPRESSED or path.suffix == ".parquet":
+            if path.suffix.lower() in COMPRESSED or format_of(path) == ".parquet":
                 blocks.append(TextBlock(path, number, source.text_field))
                 continue
             starts = range(0, size, block_bytes)
@@ -112,25 +114,32 @@ def _next_document(path: Path, position: int) -> int:
     if position == 0:
         return 0
     # A blank line may end, and a line may end, just before the position.
-    if path.suffix not in JSONL_ENDINGS:
-        found = _search(path, position - 2, BLANK_LINE, position, limit=SEARCHED)
+    if format_of(path) not in JSONL_ENDINGS:
+        found = _search(path, position - 2, BLANK_LINE, limit=SEARCHED)
         if found is not None:
             return found
-    found = _search(path, position - 1, END_OF_LINE, position, limit=None)
-    return path.stat().st_size if found is None else found
+    found = _search(path, position - 1, END_OF_LINE, limit=None)
+    assert found is not None  # there is no limit
+    return found
 
 
-def _search(path: Path, start: int, pattern: re.Pattern[bytes], least: int, limit: int | None) -> int | None:
-    """Return the end of the first match after ``start`` that ends at ``least`` or later, as a position in the file."""
+def _search(path: Path, start: int, pattern: re.Pattern[bytes], limit: int | None) -> int | None:
+    """Return the end of the first match after ``start``, as a position in the file; the size of the file if there is
+    none, and ``None`` if there is none in the first ``limit`` bytes and the file goes on."""
     with path.open("rb") as file:
         base = max(0, start)
         file.seek(base)
-        text = b""
+        rest, searched = b"", 0
         while piece := file.read(PIECE):
-            text += piece
-            for match in pattern.finditer(text):
-                if base + match.end() >= least:
-                    return base + match.end()
-            if limit is not None and len(text) > limit:
+            text = rest + piece
+            match = pattern.search(text)
+            if match is not None:
+                return base + match.end()
+            searched += len(piece)
+            if limit is not None and searched > limit and searched < path.stat().st_size - max(0, start):
                 return None
-    return None
+            # A match may begin with the last line feed and end in the next piece.
+            kept = text.rfind(b"\n")
+            kept = len(text) if kept < 0 else kept
+            base, rest = base + kept, text[kept:]
+        return base + len(rest)

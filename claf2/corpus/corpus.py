@@ -20,8 +20,8 @@ from claf2.corpus.masks.token import TokenMasks
 from claf2.corpus.row_counts import RowCounts
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import CorpusSection
-from claf2.corpus.shards import SHARD_FORMAT, Shard, make_shard, open_shard, shard_key
-from claf2.corpus.sources import Document
+from claf2.corpus.shards import SHARD_FORMAT, Shard, id_width, make_shard, open_shard, shard_key
+from claf2.corpus.sources import Document, format_of
 from claf2.data.features import FeatureList
 from claf2.errors import ConfigError, DataError
 from claf2.registry import digest
@@ -38,6 +38,8 @@ __all__ = ["Corpus", "ShardTotals"]
 
 LOGGED_EVERY = 30.0
 """Seconds between two log lines about shards that are made."""
+ROWS_FORMAT = 1
+"""Raised when the same text gets other rows, so that it is not reported as changed."""
 HELD_OUT_SHARDS = 16
 """The most shards from which documents are held out."""
 OPEN_WINDOWS = 3
@@ -64,7 +66,7 @@ class Corpus:
         workers: how many shards are made at a time.
 
     Raises:
-        DataError: if a source has no files.
+        DataError: if a source has no files, or a file is named twice.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Corpus:
         self.workers = workers
         self.folder = cache_dir / "corpus"
         """The folder of the shards."""
+        self.id_width = id_width(tokenizer)
+        """The bytes of an id in shards."""
         self._tokenizer_digest = tokenizer.digest
         self._held_out = self._choose_held_out()
         self._open: OrderedDict[int, Shard] = OrderedDict()
@@ -102,7 +106,7 @@ class Corpus:
             stopped: is set when the shard is no longer needed.
 
         Raises:
-            DataError: if its text cannot be read.
+            DataError: if its text cannot be read, or has changed since the shard was opened before.
             CancelledError: if it was no longer needed before it was made.
         """
         number %= len(self)
@@ -133,17 +137,20 @@ class Corpus:
         files = [[str(path.absolute()), field, path.stat().st_size, path.stat().st_mtime_ns] for path, field in paths]
         kind = [self.section.instances.name, self.instances.model_dump(mode="json")]
         held_out = sorted(self._held_out.items())
-        return digest([SHARD_FORMAT, files, self.section.shard_bytes, self._tokenizer_digest, kind, held_out])
+        return digest(
+            [SHARD_FORMAT, ROWS_FORMAT, files, self.section.shard_bytes, self._tokenizer_digest, kind, held_out]
+        )
 
     def _make(self, number: int, stopped: Event | None) -> Shard:
         block = self.blocks[number]
-        key = shard_key(block_digest(block), block.text_field, self._tokenizer_digest)
-        self._keys[number] = key
+        key = shard_key(block_digest(block), format_of(block.path), block.text_field, self._tokenizer_digest)
+        if self._keys.setdefault(number, key) != key:
+            raise DataError(block.path, "has changed since the run began", hint="start a new run")
         folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Several processes need the same shards at the same time. The first one makes it, the others wait.
         with wait_for_lock(folder.with_name(".lock")):
-            make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer)
+            make_shard(folder, key, _until(stopped, read_block(block)), self.tokenizer, self.id_width)
         return open_shard(folder, key)
 
     def rows(self, number: int, room: int) -> Rows:

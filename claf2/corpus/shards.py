@@ -1,7 +1,7 @@
 """Shards: the tokens of one block of text in a memory-mapped file.
 
-A shard is a folder with ``tokens.bin``, in which the ids of all tokens (uint16 for up to 65,536 entries of the
-vocabulary, else uint32) are followed by their flags (uint8), and ``shard.json``, which says what it was made from.
+A shard is a folder with ``tokens.bin``, in which the ids of all tokens (uint16 if all ids of the tokenizer are below
+65,536, else uint32) are followed by their flags (uint8), and ``shard.json``, which says what it was made from.
 That is 3 or 5 bytes per token. The folder is named after the digest of its text and its tokenizer, and has a file of
 digests, by which damage is noticed.
 """
@@ -25,13 +25,14 @@ from claf2.tokenizers import Tokenizer
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Shard", "make_shard", "open_shard", "shard_key"]
+__all__ = ["Shard", "id_width", "make_shard", "open_shard", "shard_key"]
 
 SHARD_FORMAT = 1
 """Raised when the layout of the files or the meaning of a flag changes."""
 TOKEN_FILE = "tokens.bin"
 SHARD_FILE = "shard.json"
-LARGEST_UINT16 = 2**16
+UINT16_IDS = 2**16
+"""How many ids can be stored in two bytes."""
 LONGEST = 2**31 - 1
 """The most tokens of a shard, whose positions are stored in 32 bits."""
 
@@ -53,18 +54,37 @@ class Shard:
         return len(self.ids)
 
 
-def shard_key(text_digest: str, text_field: str, tokenizer_digest: str) -> str:
-    """Return the digest of everything that determines a shard."""
-    return digest([SHARD_FORMAT, text_digest, text_field, tokenizer_digest])
+def shard_key(text_digest: str, text_format: str, text_field: str, tokenizer_digest: str) -> str:
+    """Return the digest of everything that determines a shard.
+
+    Args:
+        text_digest: the digest of the bytes of its text.
+        text_format: how they are read, since the same bytes may be text and JSON Lines; see ``format_of``.
+        text_field: the key or column of the text.
+        tokenizer_digest: the digest of the tokenizer.
+    """
+    return digest([SHARD_FORMAT, text_digest, text_format, text_field, tokenizer_digest])
 
 
-def make_shard(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer) -> None:
+def id_width(tokenizer: Tokenizer) -> int:
+    """Return the bytes of an id: 2 or 4. A vocabulary may have gaps, so its largest id counts and not its length."""
+    return 2 if max(tokenizer.entries.values(), default=0) < UINT16_IDS else 4
+
+
+def make_shard(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer, width: int) -> None:
     """Make sure that a folder holds the shard of some documents. One that is damaged is made again, with a warning.
+
+    Args:
+        folder: where it is to be.
+        key: what it is made from; see ``shard_key``.
+        documents: its text.
+        tokenizer: the tokenizer.
+        width: the bytes of an id; see ``id_width``.
 
     Raises:
         DataError: if there are too many tokens for one shard.
     """
-    create_dir_atomic(folder, lambda target: _write(target, key, documents, tokenizer))
+    create_dir_atomic(folder, lambda target: _write(target, key, documents, tokenizer, width))
 
 
 def open_shard(folder: Path, key: str) -> Shard:
@@ -101,10 +121,9 @@ def open_shard(folder: Path, key: str) -> Shard:
     return Shard(ids, np.frombuffer(mapped, np.uint8, tokens, offset=tokens * width), **counts)
 
 
-def _write(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer) -> None:
+def _write(folder: Path, key: str, documents: Iterable[Document], tokenizer: Tokenizer, width: int) -> None:
     import numpy as np
 
-    width = 2 if tokenizer.vocab_size <= LARGEST_UINT16 else 4
     counts = dict.fromkeys(("tokens", "documents", "sentences", "text_bytes"), 0)
     flags_path = folder / "flags.bin"
     with (folder / TOKEN_FILE).open("wb") as file:

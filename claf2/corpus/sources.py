@@ -11,16 +11,17 @@ import glob
 import gzip
 import io
 import json
+import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TextIO, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from claf2.errors import DataError, first_line, nearest
 from claf2.readers.text import decode_text
@@ -30,7 +31,7 @@ from claf2.runtime.files import find_substitute
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Document", "TextSource", "read_documents", "read_sources", "source_files"]
+__all__ = ["Document", "TextSource", "format_of", "list_files", "read_documents", "read_sources", "source_files"]
 
 COMPRESSED = (".gz", ".zst")
 """The endings of compressed files."""
@@ -43,6 +44,8 @@ LONGEST_DOCUMENT = 2**20
 """The most characters of a document of a text file. A longer block of lines is divided at the ends of lines."""
 LONGEST_LINE = 2**26
 """The most characters of a line. A longer one is damage, and would fill the memory."""
+SMALLEST_WEIGHT = 1e-6
+"""The smallest weight except 0. With this one, a shard is read once in a million epochs."""
 ROWS_AT_ONCE = 256
 """How many rows of a Parquet file are decoded at once."""
 
@@ -57,12 +60,20 @@ class TextSource(Component):
 
     path: Annotated[str, UserPath] = not_in_recipe()
     """A file, or a glob pattern such as `news/*.jsonl.gz`; relative to the data folder, if there is one."""
-    weight: float = Field(default=1.0, ge=0)
-    """The share of the source in a sample, relative to the weights of the other sources."""
+    weight: float = Field(default=1.0, ge=0, le=1000)
+    """For a vocabulary: the share of the source in the sample, relative to the weights of the other sources. For a
+    pre-training: how often its text is read in an epoch. At most 1000; 0, or at least 0.000001."""
     register_name: str | None = not_in_recipe(None)
     """The register of the text, such as `written` or `spoken`, which reports show; `null`: not stated."""
     text_field: str = Field(default="text", min_length=1)
     """The key or column that holds the text in JSON Lines and Parquet."""
+
+    @field_validator("weight")
+    @classmethod
+    def _check_weight(cls, weight: float) -> float:
+        if 0 < weight < SMALLEST_WEIGHT:
+            raise ValueError(f"must be 0, or at least {SMALLEST_WEIGHT:f}")
+        return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +96,52 @@ def source_files(source: TextSource, data_dir: Path | None = None) -> list[Path]
         data_dir: the folder that relative paths start from; ``None``: the working folder.
 
     Raises:
-        DataError: if there is none, or one has an ending that cannot be read.
+        DataError: if there is none, or one has an ending that cannot be read or a name that is not in UTF-8.
     """
     pattern = source.path if data_dir is None else str(data_dir / source.path)
     path = Path(pattern)
     if path.is_dir():
         raise DataError(pattern, "is a folder", hint=f"name its files: '{pattern.rstrip('/')}/*.txt'")
-    # A file whose name contains brackets is a file, and not a pattern.
-    files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(pattern, recursive=True))
+    # A file whose name contains brackets is a file, and the name of the data folder is no pattern either.
+    search = source.path if data_dir is None else str(Path(glob.escape(str(data_dir)), source.path))
+    files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(search, recursive=True))
     files = [file for file in files if file.is_file()]
     if not files:
         siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(pattern, "no such file, and no file matches it", hint=nearest(path.name, siblings))
     for file in files:
-        if _format_of(file) in UNREADABLE:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(file).decode(errors="replace")
+            raise DataError(name, "the name is not in UTF-8", hint="rename it") from error
+        if format_of(file) in UNREADABLE:
             readable = "text, .jsonl or .parquet, each also .gz or .zst"
-            raise DataError(file, f"the format {_format_of(file)} cannot be read", hint=f"convert it to {readable}")
+            raise DataError(file, f"the format {format_of(file)} cannot be read", hint=f"convert it to {readable}")
+    return files
+
+
+def list_files(sources: Sequence[TextSource], data_dir: Path | None = None) -> list[list[Path]]:
+    """Return the files of each source; see ``source_files``.
+
+    Args:
+        sources: the sources.
+        data_dir: the folder that relative paths start from; ``None``: the working folder.
+
+    Raises:
+        DataError: if a file cannot be read, or is named twice. A document that was read twice could be held out and
+            trained on.
+    """
+    files = [source_files(source, data_dir) for source in sources]
+    owners: dict[Path, tuple[int, Path]] = {}
+    for number, paths in enumerate(files):
+        for path in paths:
+            owner, first = owners.setdefault(path.resolve(), (number, path))
+            if owner != number:
+                problem = f"belongs to two sources: {sources[owner].path!r} and {sources[number].path!r}"
+                raise DataError(path, problem, hint="name it once")
+            if first is not path:
+                raise DataError(path, f"is the same file as {first}", hint="name it once")
     return files
 
 
@@ -135,7 +176,7 @@ def read_documents(
         DataError: naming the file, and the line where there is one: if the file is damaged, is not in UTF-8, is a Git
             LFS pointer or an HTML page, or if a row has no text.
     """
-    kind = _format_of(path)
+    kind = format_of(path)
     with _report_damage(path), _open_bytes(path, span) as file:
         if kind == ".parquet":
             texts = _read_parquet(file, text_field)
@@ -162,7 +203,7 @@ class _OpenFile:
     """Returns how many of the stored bytes have been read."""
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
     """Return the ending of a file's name without that of its compression, in lower case."""
     endings = [ending.lower() for ending in path.suffixes]
     if endings and endings[-1] in COMPRESSED:

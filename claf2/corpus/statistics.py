@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from claf2.corpus.batches import InputLayout
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.section import Phase
+from claf2.errors import DataError
 
 __all__ = ["CorpusStatistics", "corpus_statistics", "planned_epochs"]
 
@@ -25,8 +26,9 @@ class CorpusStatistics:
     documents: int
     sentences: int
     tokens: int
-    rows: dict[int, int]
-    """Length of a row in tokens → the rows of an epoch, as often as the weights of their sources say."""
+    rows: dict[int, float]
+    """Length of a row in tokens → the rows of an epoch, as often as the weights of their sources say: a mean over
+    epochs, which may be less than one row."""
     fill: dict[int, float]
     """Length of a row in tokens → the share of it that the rows fill."""
     random_next: float
@@ -49,7 +51,7 @@ def corpus_statistics(
         on_open: is called with the number of shards that have been read, after each of them.
 
     Raises:
-        DataError: if a text cannot be read.
+        DataError: if a text cannot be read, or there are no rows.
     """
     specials = InputLayout(corpus.tokenizer, corpus.instances).special_tokens
     totals = dict.fromkeys(("text_bytes", "documents", "sentences", "tokens"), 0.0)
@@ -75,13 +77,15 @@ def corpus_statistics(
             read += 1
             if on_open is not None:
                 on_open(read)
+    if not all(rows.values()):
+        raise DataError("corpus", "contains no rows", hint="check the files and the weights of its sources")
     return CorpusStatistics(
         shards=len(corpus),
         shards_read=read,
         **{name: round(value) for name, value in totals.items()},
-        rows={length: round(count) for length, count in rows.items()},
-        fill={length: row_tokens[length] / max(1.0, length * rows[length]) for length in lengths},
-        random_next=random_rows / max(1.0, sum(rows.values())),
+        rows=rows,
+        fill={length: row_tokens[length] / (length * rows[length]) for length in lengths},
+        random_next=random_rows / sum(rows.values()),
     )
 
 
@@ -89,6 +93,6 @@ def planned_epochs(statistics: CorpusStatistics, phases: Sequence[Phase]) -> lis
     """Return how many times each phase of a plan reads the corpus."""
     begins = [0, *(phase.until for phase in phases)]
     return [
-        (phase.until - begin) * phase.batch_size / max(1, statistics.rows[phase.max_seq_length])
+        (phase.until - begin) * phase.batch_size / statistics.rows[phase.max_seq_length]
         for phase, begin in zip(phases, begins, strict=False)
     ]

@@ -46,6 +46,7 @@ class _Reader:
         self._length = 0
         self._recut: Rows | None = None  # the rest of the window, where a change of length has divided it anew
         self._recuts = 0
+        self._epochs_rows: int | None = None  # the rows of each epoch, 0 where they differ; not counted yet: None
         self._last_epoch = 0  # the last epoch in which a window had rows
 
     def skip(self, rows: int, length: int) -> None:
@@ -59,7 +60,20 @@ class _Reader:
         while rows > (left := self._size() - self._offset):
             rows -= left
             self._enter_next_window()
+            if self._epoch > 0 and self._window == 0:
+                rows = self._skip_epochs(rows)
         self._offset += rows
+
+    def _skip_epochs(self, rows: int) -> int:
+        """Move over whole epochs at once, and return how many rows remain."""
+        if self._epochs_rows is None:
+            self._epochs_rows = self._windows.epoch_rows(self._length) or 0
+        # At least one row remains, so that a place at the end of an epoch stays there.
+        if self._epochs_rows and (epochs := (rows - 1) // self._epochs_rows) > 0:
+            self._epoch += epochs
+            self._last_epoch = self._epoch - 1
+            rows -= epochs * self._epochs_rows
+        return rows
 
     def take(self, count: int) -> Rows:
         """Return the next rows, and move over them.
@@ -90,6 +104,7 @@ class _Reader:
             else:
                 self._enter_next_window()
         self._length = length
+        self._epochs_rows = None
 
     def _rows(self) -> Rows:
         if self._recut is not None:

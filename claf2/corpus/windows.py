@@ -48,6 +48,13 @@ class Windows:
         """Return the number of windows of an epoch."""
         return len(window_bounds(len(self._shard_order(epoch)), self._corpus.section.window, epoch))
 
+    def epoch_rows(self, length: int) -> int | None:
+        """Return the number of rows of any epoch after the first whose rows have this length; ``None`` if epochs
+        differ, because a weight is not a whole number."""
+        if (self._weights % 1).any():
+            return None
+        return sum(self.size(1, window, length) for window in range(self.count(1)))
+
     def shards(self, epoch: int, window: int) -> list[int]:
         """Return the shards of a window; see ``shard_order`` for their numbers."""
         order = self._shard_order(epoch)

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,13 +110,22 @@ class AlignedTokenizer(Tokenizer):
         flat = [piece for parts in pieces for piece in parts]
         lengths = np.array([len(parts) for parts in pieces], np.int64)
         # The pieces alone say what a word is: those that continue one are marked, or those that begin one.
-        marks_begin = any(piece.startswith(BEGINNINGS) for piece in flat)
         begins_word = np.array(
-            [piece.startswith(BEGINNINGS) if marks_begin else not piece.startswith("##") for piece in flat], bool
+            [piece.startswith(BEGINNINGS) if self._marks_beginnings else not piece.startswith("##") for piece in flat],
+            bool,
         )
         begins_word[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
         offsets = np.array([span for part in spans for span in part], np.int32).reshape(len(flat), 2)
         return FlatEncoding(np.array(self._to_ids(flat), np.int32), offsets, begins_word, lengths)
+
+    @cached_property
+    def _marks_beginnings(self) -> bool:
+        """Whether the pieces that begin a word are marked. The vocabulary says so, since some texts have no such piece.
+
+        A marker alone may be a character of the text, as in a vocabulary of characters.
+        """
+        pieces = [piece for piece in self._wrapped.get_vocab() if len(piece) > 1]
+        return sum(piece.startswith(BEGINNINGS) for piece in pieces) > sum(piece.startswith("##") for piece in pieces)
 
     @property
     def template(self) -> InputTemplate:

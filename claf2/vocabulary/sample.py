@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from claf2.corpus.cleaning import Cleaner, CleaningCounts, CleaningRule
-from claf2.corpus.sources import Document, TextSource, read_documents, source_files
+from claf2.corpus.sources import Document, TextSource, list_files, read_documents
 from claf2.errors import DataError
 from claf2.vocabulary.balanced_sampler import BalancedSampler, split_sentences
 from claf2.vocabulary.progress import show_progress
@@ -62,22 +62,6 @@ class CorpusSample:
     def num_bytes(self) -> int:
         """The bytes of its text in UTF-8."""
         return sum(share.bytes_sampled for share in self.shares)
-
-
-def list_files(sources: Sequence[TextSource], data_dir: Path | None) -> list[list[Path]]:
-    """Return the files of each source.
-
-    Raises:
-        DataError: if a file cannot be read, or belongs to two sources.
-    """
-    files = [source_files(source, data_dir) for source in sources]
-    owners: dict[Path, str] = {}
-    for source, paths in zip(sources, files, strict=True):
-        for path in paths:
-            owner = owners.setdefault(path.resolve(), source.path)
-            if owner is not source.path:
-                raise DataError(path, f"belongs to two sources: {owner!r} and {source.path!r}", hint="name it once")
-    return files
 
 
 def draw_sample(

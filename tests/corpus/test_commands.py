@@ -23,10 +23,10 @@ def run(
     """Run a command on the generated corpus, and return its exit code and what it prints."""
     tokenizer.save(tmp_path / "tokenizer")
 
-    def run_(command: str, *words: str) -> tuple[int, str]:
+    def run_(command: str, *words: str, source: str = str(corpus_file)) -> tuple[int, str]:
         fixed = ["--tokenizer", str(tmp_path / "tokenizer"), "--cache_dir", str(tmp_path / "cache")]
         with pytest.raises(SystemExit) as end:
-            main(["corpus", command, str(corpus_file), *fixed, "--set", "shard_bytes=8192", *words])
+            main(["corpus", command, source, *fixed, "--set", "shard_bytes=8192", *words])
         output = capsys.readouterr()
         return int(end.value.code or 0), output.out + output.err
 
@@ -58,6 +58,21 @@ def test_the_estimate_is_close_to_the_count(run: Callable[..., tuple[int, str]])
 
     counted, estimated = run("show", "--all")[1], run("show", "--shards", "12")[1]
     assert abs(tokens(estimated) / tokens(counted) - 1) < 0.1
+
+
+def test_a_source_that_is_read_in_some_epochs_has_less_than_a_row_each(
+    run: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "one.txt").write_text("라바는 잎을 먹는다. 라바는 잔다. 라바는 곧 나비가 된다.\n")
+    words = ["--phase", "64:4:100", "--rows", "0", "--set", "instances.name=sentence_pair"]
+    code, output = run("show", *words, source=f"{tmp_path / 'one.txt'},weight=0.3")
+    assert code == 0
+    # 400 rows of a text of one row that 0.3 epochs read.
+    assert re.search(r"0-100 +64 +4 +0\.3 +[1-9][\d.]+% +[\d,]+ +1333\.33\n", output)
+    assert "warning: all sentences are from one document, so no second sentence is random" in output
+    code, output = run("show", *words, source=f"{tmp_path / 'one.txt'},weight=0")
+    assert code == 2
+    assert output.startswith("error: corpus: contains no rows")
 
 
 def test_build_makes_all_shards(run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

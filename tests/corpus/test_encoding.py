@@ -133,6 +133,24 @@ def test_a_tokenizer_in_python_gives_the_same_flags(tokenizer: Tokenizer, tmp_pa
     assert aligned.template.num_special_tokens(pair=True) == 3
 
 
+def test_the_vocabulary_says_what_marks_a_word(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [*tokenizer.tokens_of(range(tokenizer.vocab_size)), "▁"]
+    (tmp_path / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
+    wrapped = BertJapaneseTokenizer(str(tmp_path / "vocab.txt"), word_tokenizer_type="basic", do_lower_case=False)
+    texts = make_documents(5)
+    # A character of the text that looks like a marker changes nothing for the other texts of a batch.
+    alone, together = (AlignedTokenizer(wrapped).encode_flat(batch) for batch in (texts, [*texts, "▁ 가"]))
+    assert alone.begins_word.tolist() == together.begins_word[: len(alone.ids)].tolist()
+    assert together.lengths[-1] >= 2
+    # Where beginnings are marked, a piece without a mark continues a word, whatever else is in the batch.
+    marked = AlignedTokenizer(wrapped)
+    monkeypatch.setattr(wrapped, "get_vocab", lambda: {f"▁{entry}": 0 for entry in entries})
+    monkeypatch.setattr(wrapped, "tokenize", lambda _: ["가", "나"])
+    assert marked.encode_flat(["가나"]).begins_word.tolist() == [True, False]
+
+
 def test_flat_encodings_are_those_of_single_texts(tokenizer: Tokenizer) -> None:
     texts = ["", *make_documents(5), "☃ 가나", ""]
     flat = tokenizer.encode_flat(texts)

@@ -165,6 +165,22 @@ def test_half_of_the_pairs_are_random_and_never_of_one_document(open_corpus: Cal
     assert (random_next[0][: len(random_next[1])] != random_next[1][: len(random_next[0])]).any()
 
 
+@pytest.mark.parametrize("window", [1, 2, 16])
+def test_where_a_part_ends_says_nothing_about_the_label(open_corpus: Callable[..., Corpus], window: int) -> None:
+    corpus = open_corpus(instances={"name": "sentence_pair"}, window=window)
+    rows = pairs(corpus, length=64)
+    assert rows.random_next.mean() > 0.4
+    for number in range(len(corpus)):
+        flags = corpus.shard(number).flags
+        # No sentence of this text is longer than half a row, so all parts end where a sentence ends.
+        units = find_units(flags, np.array([[0, len(flags)]]), 30)
+        sentences = np.append(np.flatnonzero(flags & BEGINS_SENTENCE), len(flags))
+        own = rows.shards == number
+        assert set(units.starts) >= set(rows.starts[own])
+        assert set(units.ends) >= set(rows.ends[own])
+        assert len(units) < 1.1 * len(sentences)
+
+
 def test_pairs_of_the_larva_text(tmp_path: Path, open_corpus: Callable[..., Corpus], tokenizer: Tokenizer) -> None:
     path = tmp_path / "larva.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in LARVA))

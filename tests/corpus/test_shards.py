@@ -12,9 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from generated_text import make_documents
 
+from claf2.corpus.batches import InputLayout
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.shards import make_shard, open_shard
@@ -56,6 +59,27 @@ def test_a_text_without_blank_lines_is_divided_at_lines(tmp_path: Path, monkeypa
     assert found == lines
 
 
+@pytest.mark.parametrize("piece", [1, 2, 3, 64])
+@pytest.mark.parametrize("blank", ["", " \t", "\u3000", "\u00a0\x0b"])
+def test_a_document_is_not_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, blank: str) -> None:
+    monkeypatch.setattr("claf2.corpus.blocks.PIECE", piece)
+    documents = ["\n".join(f"line {line} of {number}" for line in range(40)) for number in range(5)]
+    path = tmp_path / "a.txt"
+    path.write_text(f"\n{blank}\n".join(documents), encoding="utf-8")
+    blocks = list_blocks([TextSource(path=str(path))], 300)
+    assert [document.text for block in blocks for document in read_block(block)] == documents
+
+
+def test_endings_in_upper_case(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    write(tmp_path / "a.jsonl.gz", TEXTS).rename(tmp_path / "A.JSONL.GZ")
+    write(tmp_path / "b.jsonl", TEXTS).rename(tmp_path / "B.JSONL")
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "C.PARQUET")
+    for name, whole in (("A.JSONL.GZ", True), ("B.JSONL", False), ("C.PARQUET", True)):
+        blocks = list_blocks([TextSource(path=str(tmp_path / name))], 500)
+        assert (len(blocks) == 1) == whole
+        assert [document.text for block in blocks for document in read_block(block)] == TEXTS
+
+
 def test_an_error_names_the_line_in_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", TEXTS)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -76,24 +100,59 @@ def documents(texts: list[str]) -> list[Document]:
     return [Document(text, 0, "") for text in texts]
 
 
-def test_three_or_five_bytes_per_token(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_shard(tmp_path / "small", "key", documents(TEXTS), tokenizer)
+def test_three_or_five_bytes_per_token(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    make_shard(tmp_path / "small", "key", documents(TEXTS), tokenizer, 2)
     small = open_shard(tmp_path / "small", "key")
     assert (tmp_path / "small/tokens.bin").stat().st_size == 3 * len(small)
     assert small.documents == len(TEXTS)
     assert small.text_bytes == sum(len(line.encode()) for text in TEXTS for line in text.split("\n"))
-    monkeypatch.setattr("claf2.corpus.shards.LARGEST_UINT16", 100)
-    make_shard(tmp_path / "large", "key", documents(TEXTS), tokenizer)
+    make_shard(tmp_path / "large", "key", documents(TEXTS), tokenizer, 4)
     large = open_shard(tmp_path / "large", "key")
     assert (tmp_path / "large/tokens.bin").stat().st_size == 5 * len(small)
     assert np.array_equal(small.ids, large.ids)
     assert np.array_equal(small.flags, large.flags)
-    make_shard(tmp_path / "empty", "key", [], tokenizer)
+    make_shard(tmp_path / "empty", "key", [], tokenizer, 2)
     assert len(open_shard(tmp_path / "empty", "key")) == 0
 
 
+@pytest.mark.parametrize(("last", "width"), [(2**16 - 1, 2), (2**16, 4)])
+def test_a_vocabulary_with_gaps(
+    tmp_path: Path, open_corpus: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch, last: int, width: int
+) -> None:
+    corpus = open_corpus()
+    entries = {**corpus.tokenizer.entries, "far": last}
+    monkeypatch.setattr(type(corpus.tokenizer), "entries", property(lambda _: entries))
+    assert open_corpus(cache_dir=tmp_path).id_width == width
+    # Random tokens are ids that exist.
+    ordinary = InputLayout(corpus.tokenizer, corpus.instances)._ordinary_ids.tolist()
+    assert ordinary == sorted(set(entries.values()) - corpus.tokenizer.special_ids)
+
+
+def test_the_same_bytes_as_text_and_as_json(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    path = write(tmp_path / "n.jsonl", TEXTS[:9])
+    (tmp_path / "n.txt").write_bytes(path.read_bytes())
+    counts = [
+        open_corpus(sources=[{"path": str(tmp_path / name)}], cache_dir=tmp_path, shard_bytes=2**20).shard(0).documents
+        for name in ("n.txt", "n.jsonl")
+    ]
+    assert counts == [1, 9]
+
+
+def test_a_text_that_changes_during_a_run_is_noticed(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
+    path = write(tmp_path / "a.jsonl", TEXTS)
+    corpus = open_corpus(sources=[{"path": str(path)}], cache_dir=tmp_path)
+    corpus.shard(0)
+    corpus._open.clear()
+    assert len(corpus.shard(0))  # unchanged
+    # As many rows as before, which the table of numbers would not notice.
+    path.write_bytes(path.read_bytes().replace("은 ".encode(), "는 ".encode()))
+    corpus._open.clear()
+    with pytest.raises(DataError, match=r"a\.jsonl: has changed since the run began; start a new run"):
+        corpus.shard(0)
+
+
 def test_damaged_and_foreign_shards_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    make_shard(tmp_path / "shard", "key", documents(TEXTS), tokenizer)
+    make_shard(tmp_path / "shard", "key", documents(TEXTS), tokenizer, 2)
     with pytest.raises(DataError, match=r"shard\.json: belongs to another text, tokenizer or version"):
         open_shard(tmp_path / "shard", "other")
     tokens = tmp_path / "shard/tokens.bin"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from claf2.corpus import sources
-from claf2.corpus.sources import TextSource, read_documents, read_sources, source_files
+from claf2.corpus.blocks import list_blocks
+from claf2.corpus.sources import TextSource, list_files, read_documents, read_sources, source_files
 from claf2.errors import Claf2Error, DataError
 
 TEXTS = ["첫 문서의 첫 줄.\n둘째 줄.", "A second document.", "三つ目の文書。"]
@@ -151,3 +153,40 @@ def test_sources_that_cannot_be_found_or_read(tmp_path: Path, path: str, message
 def test_a_weight_is_not_negative() -> None:
     with pytest.raises(ValidationError):
         TextSource(path="x", weight=-1)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", TEXTS)
+    write_jsonl(tmp_path / "b.jsonl", TEXTS)
+    everything, one = TextSource(path=str(tmp_path / "*.jsonl")), TextSource(path=str(tmp_path / "b.jsonl"))
+    assert list_files([everything]) == [[tmp_path / "a.jsonl", tmp_path / "b.jsonl"]]
+    for sources_ in ([everything, one], [one, one]):
+        with pytest.raises(DataError, match=r"b\.jsonl: belongs to two sources"):
+            list_blocks(sources_, 4096)
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match=r"c\.jsonl: is the same file as .*a\.jsonl; name it once"):
+        list_blocks([everything], 4096)
+
+
+def test_a_pattern_in_a_folder_with_brackets(tmp_path: Path) -> None:
+    folder = tmp_path / "d[1]*"
+    folder.mkdir()
+    write_jsonl(folder / "a.jsonl", TEXTS)
+    assert source_files(TextSource(path="*.jsonl"), folder) == [folder / "a.jsonl"]
+    assert source_files(TextSource(path=str(tmp_path / "d*" / "*.jsonl")), folder) == [folder / "a.jsonl"]
+
+
+def test_a_name_that_is_not_in_utf_8_is_refused(tmp_path: Path) -> None:
+    try:
+        write_jsonl(tmp_path / os.fsdecode(b"bad\xff.jsonl"), TEXTS)
+    except OSError:
+        pytest.skip("the file system only has names in UTF-8")
+    with pytest.raises(DataError, match=r"bad\ufffd\.jsonl: the name is not in UTF-8; rename it"):
+        source_files(TextSource(path=str(tmp_path / "*.jsonl")))
+
+
+@pytest.mark.parametrize("weight", [1e-320, 9e-7, 1000.5, 1e12, float("inf"), float("nan"), -1])
+def test_weights_have_bounds(weight: float) -> None:
+    with pytest.raises(ValidationError, match="weight"):
+        TextSource(path="a", weight=weight)
+    assert [TextSource(path="a", weight=fine).weight for fine in (0, 1e-6, 1000)] == [0, 1e-6, 1000]

@@ -14,7 +14,8 @@ import pytest
 
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.section import Phase
-from claf2.corpus.stream import CorpusStream
+from claf2.corpus.stream import CorpusStream, _Reader
+from claf2.corpus.windows import Windows
 from claf2.data.batch import Batch
 from claf2.errors import ConfigError, DataError
 
@@ -215,3 +216,34 @@ def test_a_corpus_without_rows_is_refused(
     for sources in ([{"path": str(tmp_path / "blank.txt")}], [{"path": str(corpus_file), "weight": 0}]):
         with pytest.raises(DataError, match="contains no rows"):
             next(stream(open_corpus(sources=sources)).epoch(0))
+
+
+@pytest.mark.parametrize("weight", [1, 2])
+def test_whole_epochs_are_skipped_at_once(
+    open_corpus: Callable[..., Corpus], corpus_file: Path, monkeypatch: pytest.MonkeyPatch, weight: int
+) -> None:
+    corpus = open_corpus(sources=[{"path": str(corpus_file), "weight": weight}], shard_bytes=2**16)
+    # A place in the middle of an epoch, at the end of one, and at the start of one.
+    windows = Windows(corpus, seed=3, special_tokens=2)
+    rows = windows.epoch_rows(32)
+    assert rows is not None
+    places = {}
+    for skips in (True, False):
+        if not skips:
+            monkeypatch.setattr(Windows, "epoch_rows", lambda *_: None)
+        for count in (rows - 1, rows, rows + 1, 3 * rows, 3 * rows + 1, 5 * rows - 7):
+            reader = _Reader(Windows(corpus, seed=3, special_tokens=2), None)
+            reader.skip(17, 48)
+            reader.skip(count, 32)
+            taken = reader.take(rows)
+            places[skips, count] = [array.tolist() for array in (taken.shards, taken.starts, taken.ends)]
+    assert all(places[True, count] == places[False, count] for _, count in places)
+
+
+def test_a_far_step_is_found_at_once(open_corpus: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+    enter = _Reader._enter_next_window
+    monkeypatch.setattr(_Reader, "_enter_next_window", lambda reader: (entered.append(1), enter(reader)))
+    phases = [Phase(until=10**9, batch_size=10**4, max_seq_length=32)]
+    assert len(stream(open_corpus(), phases=phases).step_rows(10**8).rows) == 10**4
+    assert len(entered) < 100

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SentencePairs"]
 
 ATTEMPTS = 20
-"""How often partners are sought for rows whose neighbors come from the same document."""
+"""How often partners are sought for rows that do not fit their neighbors."""
 
 
 @register_instances("sentence_pair")
@@ -25,9 +25,10 @@ class SentencePairs(Instances):
     https://arxiv.org/abs/1810.04805).
 
     In half of the rows of a window, the second parts are exchanged between two rows from different documents whose
-    second parts have about the same length. So no text is used twice, and the length says nothing about the label. The
-    few rows of a window for which there is no such partner keep their true second part. A sentence of more than half a
-    row is divided. Single sentences that remain at the ends of documents are paired with each other, as random pairs.
+    second parts have about the same length, if both fit. So no text is used twice, and no part ends inside a sentence
+    to make room. Lengths say nothing about the label, except in windows of a few rows, in which random pairs are
+    shorter. Rows without such a partner keep their true second part. A sentence of more than half a row is divided.
+    Single sentences that remain at the ends of documents are paired with each other, as random pairs.
     """
 
     segments: ClassVar[int] = 2
@@ -64,23 +65,25 @@ class SentencePairs(Instances):
 
         starts, ends, random_next = rows.starts.copy(), rows.ends.copy(), rows.random_next.copy()
         shards, documents = rows.shards.copy(), rows.documents.copy()
-        room = int(rows.lengths().sum(1).max(initial=0))
-        true_next = rng.permutation(np.flatnonzero(~random_next))
-        chosen = true_next[: max(0, round(len(rows) / 2) - int(random_next.sum()))]
-        chosen = chosen[np.argsort((ends - starts)[chosen, 1], kind="stable")]
+        lengths = rows.lengths()
+        room = int(lengths.sum(1).max(initial=0))
+        # Two rows are exchanged at a time. An odd number is rounded up or down by chance.
+        wanted = (len(rows) // 2 - int(random_next.sum()) + int(rng.integers(2))) // 2
         for _ in range(ATTEMPTS):
-            left, right = chosen[0 : len(chosen) - 1 : 2], chosen[1::2]
-            other = documents[left, 0] != documents[right, 0]
-            left, right = left[other], right[other]
+            if wanted <= 0:
+                break
+            # All rows that remain, and not only as many as are wanted: neighbors are then of about the same length.
+            remain = rng.permutation(np.flatnonzero(~random_next))
+            remain = remain[np.argsort(lengths[remain, 1], kind="stable")][int(rng.integers(2)) :]
+            left, right = remain[0 : len(remain) - 1 : 2], remain[1::2]
+            fits = np.maximum(lengths[left, 0] + lengths[right, 1], lengths[right, 0] + lengths[left, 1]) <= room
+            partners = np.flatnonzero(fits & (documents[left, 0] != documents[right, 0]))
+            partners = rng.permutation(partners)[:wanted]
+            left, right = left[partners], right[partners]
             for array in (shards, starts, ends, documents):
                 array[left, 1], array[right, 1] = array[right, 1], array[left, 1]
             random_next[left] = random_next[right] = True
-            chosen = rng.permutation(np.setdiff1d(chosen, np.concatenate([left, right])))
-        # An exchanged part may be a little too long; the longer part of the two gives way.
-        sizes = ends - starts
-        excess = np.maximum(0, sizes.sum(1) - room)
-        longer = (sizes[:, 1] > sizes[:, 0]).astype(np.int64)
-        ends[np.arange(len(rows)), longer] -= excess.astype(ends.dtype)
+            wanted -= len(left)
         return Rows(shards, starts, ends, documents, random_next)
 
 
