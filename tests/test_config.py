@@ -393,8 +393,11 @@ PRETRAINING_FIXED = {
     "blocks",
     "decay_shape",
     "decay_steps",
+    "batch_size",
+    "num_epochs",
+    "valid_fraction",
 }
-"""Fields of a pre-training that cannot be empty, or must fit others: tested in `tests/pretraining`."""
+"""Fields that a pre-training refuses, or that cannot be empty or must fit others: tested in `tests/pretraining`."""
 
 SHIPPED = [name for name in source.list_configs() if not name.startswith("multi_task/")]
 
