@@ -14,7 +14,7 @@ assert VERSION is not None
 setup(
     name="claf2",
     version=VERSION[1],
-    description="Fine-tuning of language encoders with fixed, published recipes and scores that can be trusted",
+    description="Making and fine-tuning language encoders with fixed, published recipes and scores that can be trusted",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,4 +1,4 @@
-"""claf2 fine-tunes language encoders with fixed, published recipes, and gives scores that can be trusted.
+"""claf2 makes and fine-tunes language encoders with fixed, published recipes, and gives scores that can be trusted.
 
 This is the index of the public API: functions for whole experiments (`load`, `train`, `evaluate`, `explain`, `bench`,
 `compare`, `push`), `Predictor` for single requests, and the names with which a plug-in adds components. Everything is
