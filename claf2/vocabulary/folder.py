@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,15 @@ def read_lock(path: Path) -> VocabularyLock:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Return whether a folder is missing or empty."""
+    """Return whether a folder is missing or empty.
+
+    Raises:
+        RunError: if it is missing, and cannot be made.
+    """
+    parent = next(path for path in folder.absolute().parents if path.exists())
+    if not folder.exists() and not (parent.is_dir() and os.access(parent, os.W_OK)):
+        reason = "no folder can be made there" if parent.is_dir() else "is not a folder"
+        raise RunError(f"{parent}: {reason}; choose another folder with -o")
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 

@@ -32,7 +32,7 @@ from claf2.vocabulary.build import (
     mark_morphemes,
     rebuild_vocabulary,
 )
-from claf2.vocabulary.folder import LOCK_NAME
+from claf2.vocabulary.folder import LOCK_NAME, check_vocabulary_folder
 
 KINDS = ("wordpiece", "bpe", "unigram", "character")
 
@@ -462,3 +462,9 @@ def test_the_command_prints_what_was_dropped_and_sampled(
     lock = json.loads((tmp_path / "v" / LOCK_NAME).read_text(encoding="utf-8"))
     assert lock["spec"]["rules"][1]["min_characters"] == 3
     assert lock["spec"]["sample_size"] == 20_000
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match=r"file: is not a folder; choose another folder with -o"):
+        check_vocabulary_folder(tmp_path / "file/vocab", overwrite=False)
