@@ -215,7 +215,7 @@ def _plan_of_config(name: str, overrides: list[str], sample: bool, workers: int)
     ((_, splits),) = data.items()
     text = splits["train"]
     assert isinstance(text, CorpusText)  # what a pre-training trains on
-    return CorpusPlan(text.open(run.tokenizer, workers), trainer.steps_of_phases(), experiment.seed)
+    return CorpusPlan(text.open(run.tokenizer, workers), trainer.all_phases(), experiment.seed)
 
 
 def open_corpus(
