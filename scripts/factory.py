@@ -99,7 +99,7 @@ class Receiver:
         lock = Lock()
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 the name that http.server calls
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
                     receiver.messages.append(f"{body.get('title', '')}: {body.get('message', '')}")
@@ -310,7 +310,8 @@ def free_port() -> int:
 
 def say(text: str) -> None:
     """Print at once."""
-    print(text, flush=True)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
