@@ -245,7 +245,10 @@ def _score_runs(column: Column, predictions: Mapping[str, Sequence[Prediction]])
     metric, labels = _find_metric(column), tasks.get(column.task).labels
     if metric is None:
         return None, set()
-    collapsed = {source for source, run in predictions.items() if collapse_reason(metric, run, labels)}
+    try:
+        collapsed = {source for source, run in predictions.items() if collapse_reason(metric, run, labels)}
+    except Claf2Error:  # a metric of this name is registered, but it is not the one that gave the task's score
+        return None, set()
     try:
         runs = ScoredRuns.from_predictions(metric, list(predictions.values()), labels)
         _ = runs.scores

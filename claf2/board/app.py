@@ -8,15 +8,17 @@ import binascii
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import MutableHeaders
 
 from claf2 import __version__
-from claf2.board.cell_record import RECORD_VERSION, CellRecord, Count, Name
+from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
 from claf2.board.checks import check_scores
 from claf2.board.records import ConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
 from claf2.board.summaries import Summaries, row_id
@@ -100,6 +102,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.state.max_body = max_body
     app.add_middleware(_AddSecurityHeaders)
     app.add_exception_handler(Claf2Error, _answer_error)
+    app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
     _add_suite_routes(app, records, app.state.summaries)
     return app
@@ -199,11 +202,19 @@ def _describe(stored: StoredCell) -> dict[str, Any]:
 RECORD_BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            "application/json": {"schema": CellRecord.model_json_schema(ref_template="#/components/schemas/{model}")}
-        },
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CellRecord"}}},
     }
 }
+
+
+def _describe_interface(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, to which the record is added: its body is not read by FastAPI."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        record = CellRecord.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(record.pop("$defs"), CellRecord=record)
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -236,8 +247,8 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
     @app.get("/api/cells")
     def list_cells(
         suite: Annotated[Name | None, Query()] = None, model: Annotated[Name | None, Query()] = None,
-        task: Annotated[Name | None, Query()] = None, seed: Annotated[Count | None, Query()] = None,
-        step: Annotated[Count | None, Query()] = None, since: Annotated[Count, Query()] = 0,
+        task: Annotated[Name | None, Query()] = None, seed: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None,
+        step: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None, since: Annotated[int, Query(ge=0, le=MAX_INT)] = 0,
     ) -> Response:  # fmt: skip
         """List cells with their scores. `since` is a number of changes, as `/api/version` returns it."""
         stored = records.cells(since=since, suite=suite, model=model, task=task, seed=seed, step=step)

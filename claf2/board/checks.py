@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claf2.benchmarking.runs import collapse_reason
 from claf2.board.cell_record import CellRecord
 from claf2.errors import Claf2Error, RunError, first_line
 from claf2.metrics import Metric, Prediction
@@ -9,7 +10,7 @@ from claf2.task import Suite, tasks
 
 __all__ = ["check_scores"]
 
-TOLERANCE = 0.01
+SCORE_TOLERANCE = 0.01
 """By how many points a score may differ from that of the predictions, whose numbers are rounded."""
 
 
@@ -41,6 +42,7 @@ def _check_metric(
         return  # the score is undefined, whatever the record states
     try:
         value = metric.resampler(predictions, labels).value()
+        collapse_reason(metric, predictions, labels)
         for prediction in predictions:
             metric.is_right(prediction)
     except Claf2Error as error:
@@ -50,5 +52,5 @@ def _check_metric(
         problem = f"not predictions of task {record.cell.task}"
         raise RunError(f"predictions.{split[:80]}: {problem}: {first_line(error)[:200]}") from error
     stated = record.scores.get(key)
-    if stated is not None and (value is None or abs(value - stated) > TOLERANCE):
+    if stated is not None and (value is None or abs(value - stated) > SCORE_TOLERANCE):
         raise RunError(f"scores.{key}: {stated}, but the predictions have {value}; evaluate the run again")
