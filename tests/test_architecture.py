@@ -26,6 +26,7 @@ WINGS = (
     ("config",),
     ("runs",),
     ("benchmarking", "vocabulary"),
+    ("board",),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -93,3 +93,20 @@ def test_no_metric_is_computed_from_undefined_predictions(task: str) -> None:
 def test_an_undefined_prediction_is_not_submitted() -> None:
     with pytest.raises(RunError, match="there are undefined predictions"):
         _format_predictions([ROWS[0], replace(ROWS[1], prediction=None)])
+
+
+def test_a_score_of_another_metric_of_that_name_has_no_interval(tmp_path: Path) -> None:
+    """The task klue_sts reports an F1, and the registered metric f1 cannot score its numbers."""
+    lines = [to_json_line(Prediction(str(n), n % 5, n % 5 + 0.5, n % 5 + 0.5)) for n in range(20)]
+    folder = tmp_path / "m/klue_sts-1"
+    cell = asdict(Cell("klue", "m", "m", "klue_sts", 1, "bert", "klue/sts_bert"))
+    write_json(folder / CELL_FILE, {**cell, "failure": ""})
+    (folder / "predictions").mkdir()
+    (folder / "predictions/klue_sts-valid.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_json(folder / "metrics.json", {"best": {"valid/pearson": 100.0, "valid/f1": 100.0}})
+    write_json(folder / "run.json", {"recipe": "x"})
+    pearson, f1 = summarize_bench(tmp_path).rows[0].cells
+    assert pearson is not None
+    assert f1 is not None
+    assert (pearson.mean, f1.mean, f1.low) == (100.0, 100.0, None)
+    assert pearson.low is not None
