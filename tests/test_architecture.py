@@ -25,6 +25,7 @@ WINGS = (
     ("config",),
     ("runs",),
     ("benchmarking", "storage", "vocabulary"),
+    ("board",),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -170,6 +170,7 @@ def _make_cell(column: Column, finished: Sequence[CellResult], seeds: Sequence[i
         estimate.low if estimate else None,
         estimate.high if estimate else None,
         tuple(seed for seed, result in by_seed.items() if result.folder in collapsed),
+        runs=tuple(by_seed[seed].digest if seed in by_seed else "" for seed in seeds),
     )
 
 

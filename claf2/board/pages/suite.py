@@ -1,20 +1,21 @@
-"""The content of a report as plain data and text: comparisons, legend, chart. Only the template writes HTML."""
+"""The content of the page of a suite as plain data and text: comparisons, legend, chart. Only templates write HTML."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import fmean
 from typing import TypeAlias
 
-import claf2
 from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
+from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, format_step
+from claf2.registry import digest
 
 __all__ = [
-    "AVERAGE", "FILTERS", "MeanTable", "OptionTable", "Page", "best_indices", "checkpoint_series", "compare_options",
-    "make_page",
+    "AVERAGE", "MeanTable", "OptionTable", "SuitePage", "best_indices", "checkpoint_series", "compare_options",
+    "make_suite_page", "row_id", "suite_facts",
 ]  # fmt: skip
 
 AVERAGE = Column("average", "", "average")
@@ -22,9 +23,6 @@ AVERAGE = Column("average", "", "average")
 
 AS_IN_RECIPE = "as in the recipe"
 """The value of an option that a row does not override."""
-
-NO_SCORE = "–"
-"""Shown where there is no score."""
 
 ChartData: TypeAlias = dict[str, list[dict[str, object]]]
 """``scores``: label and direction of each score; ``series``: label and points of each line."""
@@ -80,8 +78,8 @@ class LegendEntry:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Everything that the template shows."""
+class SuitePage:
+    """Everything that the template of a suite's page shows."""
 
     summary: Summary
     columns: tuple[Column, ...]
@@ -97,7 +95,15 @@ class Page:
     chart: ChartData
     options: tuple[OptionTable, ...]
     problems: tuple[Problem, ...]
-    version: str = claf2.__version__
+    keys: tuple[str, ...]
+    """What names each row in the addresses of pages, and wherever a page remembers it."""
+    remarks: tuple[str, ...] = ()
+    """Lines below the chart."""
+
+    @property
+    def title(self) -> str:
+        """The head of the page."""
+        return self.summary.title or self.summary.suite
 
     @property
     def several_variants(self) -> bool:
@@ -105,25 +111,33 @@ class Page:
         return len({row.variant() for row in self.summary.rows}) > 1
 
 
-def make_page(summary: Summary) -> Page:
-    """Return the content of the report of a summary."""
+def make_suite_page(summary: Summary, remarks: Sequence[str] = ()) -> SuitePage:
+    """Return the content of the page of a suite, with lines to be shown below its chart."""
     columns = (AVERAGE, *summary.columns)
     cells = [cell for row in summary.rows for cell in row.cells]
     details = {"interval": summary.interval, "seeds": "each seed"}
     if any(cell and cell.delta for cell in cells):
         details["delta"] = "difference, with p"
-    return Page(
+    return SuitePage(
         summary=summary,
         columns=columns,
         best=_best_rows([_means(row) for row in summary.rows], columns),
-        facts=_facts(summary),
+        facts=suite_facts(summary),
         notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
         details=details,
         legend=tuple(_legend(summary, cells)),
         chart=_chart_data(summary, columns),
         options=tuple(compare_options(summary.rows, columns)),
         problems=tuple(_problems(summary)),
+        keys=tuple(map(row_id, summary.rows)),
+        remarks=tuple(remarks),
     )
+
+
+def row_id(row: Row) -> str:
+    """Return a short name of a row, which stays the same when others are added."""
+    # As ASCII, since a name that comes from a folder may hold what UTF-8 cannot represent.
+    return digest(json.dumps([row.model, row.step, row.recipe, dict(row.options)], sort_keys=True))[:12]
 
 
 def best_indices(values: Sequence[float | None], *, lower_is_better: bool = False) -> frozenset[int]:
@@ -148,7 +162,7 @@ def _means(row: Row) -> Means:
     return [finite_or_none(row.average), *(finite_or_none(cell.mean) if cell else None for cell in row.cells)]
 
 
-def _facts(summary: Summary) -> str:
+def suite_facts(summary: Summary) -> str:
     """Return in one line what was measured."""
     rows = summary.rows
     if not rows:
@@ -206,7 +220,11 @@ def _chart_data(summary: Summary, columns: Sequence[Column]) -> ChartData:
     return {
         "scores": [{"label": column.label, "lower": column.lower_is_better} for column in columns],
         "series": [
-            {"label": f"{model} · {variant}" if several_variants else model, "points": list(map(_point, rows))}
+            {
+                "label": f"{model} · {variant}" if several_variants else model,
+                "keys": list(map(row_id, rows)),
+                "points": list(map(_point, rows)),
+            }
             for (model, variant), rows in series.items()
         ],
     }
@@ -300,57 +318,3 @@ def _problems(summary: Summary) -> Iterator[Problem]:
 
 def _training(step: int | None, variant: str) -> str:
     return " · ".join(filter(None, (format_step(step), variant))) or NO_SCORE
-
-
-# How the report writes numbers. The template uses these functions as filters.
-
-
-def format_score(value: float | None) -> str:
-    """Return a score with two decimals, or a dash if it is undefined."""
-    known = finite_or_none(value)
-    # Adding 0.0 turns a negative zero into a positive one.
-    return NO_SCORE if known is None else f"{round(known, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def format_delta(value: float) -> str:
-    """Return a difference with two decimals and its sign."""
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
-
-
-def format_interval(cell: ScoreCell) -> str:
-    """Return the distances from the mean to the ends of its interval: ``±0.50``, or ``+0.50 −0.75`` if they differ."""
-    mean, low, high = finite_or_none(cell.mean), finite_or_none(cell.low), finite_or_none(cell.high)
-    if mean is None or low is None or high is None:
-        return ""
-    below, above = f"{mean - low:.2f}", f"{high - mean:.2f}"
-    return f"±{above}" if below == above else f"+{above} −{below}"
-
-
-def format_p(p: float) -> str:
-    """Return a p value as papers write it, without the leading zero: ``p .012``."""
-    return "p < .001" if p < 0.001 else f"p {p:.3f}".replace("0.", ".", 1)
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural where needed: ``3 seeds``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def format_step(step: int | None) -> str:
-    """Return a pre-training step as ``step 10,000``, or an empty text for none."""
-    return "" if step is None else f"step {step:,}"
-
-
-def format_time(when: str) -> str:
-    """Return an ISO 8601 time as ``2025-11-21 14:53 UTC``, and any other text unchanged."""
-    try:
-        return f"{datetime.fromisoformat(when):%Y-%m-%d %H:%M %Z}".strip()
-    except ValueError:
-        return when
-
-
-FILTERS: Mapping[str, Callable[..., object]] = {
-    "finite_or_none": finite_or_none, "score": format_score, "delta": format_delta, "interval": format_interval,
-    "p": format_p, "counted": format_count, "step": format_step, "time": format_time,
-}  # fmt: skip
-"""The filters of the template."""

@@ -1,0 +1,213 @@
+"""The content of the page of a run: its scores, learning curves, errors, config and provenance, as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from claf2.benchmarking.cells import Cell, CellResult
+from claf2.benchmarking.summary import Row, Summary, finite_or_none
+from claf2.board.pages.mistakes import (
+    ConfusionMatrix,
+    ErrorKind,
+    Mistake,
+    confusion_matrix,
+    count_errors,
+    list_mistakes,
+)
+from claf2.errors import Claf2Error
+from claf2.evaluation.predictions import predictions_path, read_predictions
+from claf2.metrics import Prediction
+from claf2.runtime.files import format_json
+from claf2.task import tasks
+
+__all__ = ["RunDetails", "RunLink", "RunPage", "make_run_page", "read_run_details"]
+
+CURVES = "metrics.jsonl"
+"""The file of a run with the scores of each evaluation."""
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """Everything that is known of a run: one model, task and seed."""
+
+    digest: str
+    cell: Cell
+    scores: Mapping[str, float | None]
+    """The scores of the best evaluation by key."""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """The content of ``run.json``, with the filled config in ``config``."""
+    curve: Sequence[Mapping[str, object]] = ()
+    """The evaluations in their order: ``step``, ``epoch`` and the scores by key."""
+    predictions: Sequence[Prediction] = ()
+    """The predictions for the validation set."""
+
+
+@dataclass(frozen=True)
+class RunLink:
+    """A run of the same row, to switch to."""
+
+    label: str
+    digest: str
+    current: bool = False
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Everything that the template of a run's page shows."""
+
+    details: RunDetails
+    title: str
+    facts: str
+    scores: tuple[tuple[str, float | None], ...]
+    seeds: tuple[RunLink, ...]
+    tasks: tuple[RunLink, ...]
+    curves: Mapping[str, object]
+    confusion: ConfusionMatrix | None
+    errors: tuple[ErrorKind, ...]
+    mistakes: tuple[Mistake, ...]
+    wrong: int
+    """The number of examples that the run gets wrong."""
+    config: str
+    """The filled config as JSON."""
+    provenance: tuple[tuple[str, str], ...]
+    """Name → value, the most important first."""
+    checkpoint: str
+    """The weights that were fine-tuned: a hub id, a folder or a URL."""
+    checkpoint_url: str
+    """The same as a link; empty if a browser cannot open it."""
+
+
+def read_run_details(result: CellResult) -> RunDetails:
+    """Read what the page of a finished run shows from the folder of its cell.
+
+    Raises:
+        RunError: if the predictions are missing or damaged.
+    """
+    path = result.folder / CURVES
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    predictions = read_predictions(predictions_path(result.folder, result.cell.task, "valid"))
+    curve = [record for line in lines if (record := _parse_line(line))]
+    return RunDetails(result.digest, result.cell, result.scores, result.provenance or {}, curve, predictions)
+
+
+def _parse_line(line: str) -> dict[str, object] | None:
+    try:  # a kill may leave a part of a line
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def make_run_page(details: RunDetails, summary: Summary | None = None) -> RunPage:
+    """Return the content of the page of a run.
+
+    Args:
+        details: the run.
+        summary: the summary of its suite, to link the runs of the same model; ``None``: there are no such links.
+    """
+    cell, predictions = details.cell, details.predictions
+    try:
+        task = tasks.get(cell.task)
+        labels, is_right = task.labels, task.metrics[0].is_right
+    except Claf2Error:  # the task of a plug-in that is not loaded here
+        labels, is_right = (), _is_equal
+    seeds, other_tasks = _list_siblings(details, summary)
+    wrong = sum(row.prediction is not None and row.gold is not None and not is_right(row) for row in predictions)
+    config = details.provenance.get("config")
+    return RunPage(
+        details=details,
+        title=f"{cell.model} on {cell.task}",
+        facts=_facts(cell, predictions, wrong),
+        scores=tuple((key, finite_or_none(score)) for key, score in details.scores.items()),
+        seeds=seeds,
+        tasks=other_tasks,
+        curves=_curves(details.curve),
+        confusion=confusion_matrix(predictions, labels),
+        errors=count_errors(predictions),
+        mistakes=list_mistakes(predictions, is_right),
+        wrong=wrong,
+        config=format_json(config, indent=2) if config else "",
+        provenance=tuple(_provenance_rows(details)),
+        checkpoint=cell.weights,
+        checkpoint_url=cell.weights if cell.weights.startswith(("http://", "https://")) else "",
+    )
+
+
+def _is_equal(row: Prediction) -> bool:
+    return bool(row.gold == row.prediction)
+
+
+def _facts(cell: Cell, predictions: Sequence[Prediction], wrong: int) -> str:
+    step = None if cell.step is None else f"step {cell.step:,}"
+    examples = f"{len(predictions):,} examples, {wrong:,} wrong" if predictions else None
+    return " · ".join(filter(None, (step, f"seed {cell.seed}", cell.recipe, examples)))
+
+
+def _list_siblings(details: RunDetails, summary: Summary | None) -> tuple[tuple[RunLink, ...], tuple[RunLink, ...]]:
+    """Return the runs of the same row: those with other seeds, and those of other tasks, with this seed if possible."""
+    found = _find_row(details.digest, summary)
+    if summary is None or found is None:
+        return (), ()
+    row, own_runs, place = found
+    seeds = tuple(
+        RunLink(str(seed), run, run == details.digest) for seed, run in zip(row.seeds, own_runs, strict=False) if run
+    )
+    by_task: dict[str, str] = {}
+    for column, cell in zip(summary.columns, row.cells, strict=True):
+        known = [run for run in (cell.runs if cell else ()) if run]
+        if cell and known:
+            same_seed = cell.runs[place] if place < len(cell.runs) else ""
+            by_task.setdefault(column.task, same_seed or known[0])
+    by_task[details.cell.task] = details.digest
+    return seeds, tuple(RunLink(task, run, run == details.digest) for task, run in by_task.items())
+
+
+def _find_row(digest: str, summary: Summary | None) -> tuple[Row, tuple[str, ...], int] | None:
+    """Return the row of a run, the runs of its cell, and the place of the run among them."""
+    for row in summary.rows if summary else ():
+        for cell in row.cells:
+            if cell and digest in cell.runs:
+                return row, cell.runs, cell.runs.index(digest)
+    return None
+
+
+def _curves(curve: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return the data of the learning curves: one line per key, with its values by training step."""
+    keys = dict.fromkeys(key for record in curve for key in record if key not in ("step", "epoch"))
+    lines = []
+    for key in keys:
+        points = [(record["step"], _number(record.get(key))) for record in curve]
+        known = [{"step": step, "mean": value} for step, value in points if value is not None]
+        if known:
+            lines.append({"label": key, "loss": key.endswith("loss"), "points": known})
+    return {"lines": lines}
+
+
+def _number(value: Any) -> float | None:
+    return finite_or_none(float(value)) if isinstance(value, int | float) else None
+
+
+PROVENANCE = ("base_config", "commit", "device", "hardware", "threads", "processes", "seed", "directory")
+"""The entries of ``run.json`` that are shown first; the others follow, and nested ones by their path."""
+
+
+def _provenance_rows(details: RunDetails) -> Sequence[tuple[str, str]]:
+    rows = [("run", details.digest), ("weights", details.cell.weights)]
+    if details.cell.overrides:
+        rows.append(("overrides", " ".join(details.cell.overrides)))
+    record = {name: value for name, value in details.provenance.items() if name not in ("config", "overrides")}
+    ordered = [name for name in PROVENANCE if name in record] + [name for name in record if name not in PROVENANCE]
+    for name in ordered:
+        value = record[name]
+        if isinstance(value, Mapping):
+            rows += [(f"{name}: {key}", _format_value(inner)) for key, inner in value.items()]
+        elif name != "weights" or value != details.cell.weights:
+            rows.append((f"{name} (digest)" if name == "weights" else name, _format_value(value)))
+    return [(name, value) for name, value in rows if value]
+
+
+def _format_value(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else format_json(value)
