@@ -188,7 +188,10 @@ def _score_runs(
     metric, labels = _find_metric(column), tasks.get(column.task).labels
     if metric is None:
         return None, set()
-    collapsed = {folder for folder, run in predictions.items() if collapse_reason(metric, run, labels)}
+    try:
+        collapsed = {folder for folder, run in predictions.items() if collapse_reason(metric, run, labels)}
+    except Claf2Error:  # a metric of this name that is not the task's own, such as F1 of a label for KLUE's STS
+        return None, set()
     try:
         runs = ScoredRuns.from_predictions(metric, list(predictions.values()), labels)
         _ = runs.scores

@@ -93,3 +93,15 @@ def test_no_metric_is_computed_from_undefined_predictions(task: str) -> None:
 def test_an_undefined_prediction_is_not_submitted() -> None:
     with pytest.raises(RunError, match="there are undefined predictions"):
         _format_predictions([ROWS[0], replace(ROWS[1], prediction=None)])
+
+
+def test_a_score_with_the_name_of_another_metric_has_no_interval(tmp_path: Path) -> None:
+    """KLUE's STS has an F1 of its own, while the metric `f1` needs labels."""
+    rows = [Prediction(str(n), n % 6 * 1.0, (n + n % 2) % 6 * 1.0) for n in range(20)]
+    write_cell(tmp_path, "one", 1, list(map(to_json_line, rows)), **{"valid/pearson": 90.0, "valid/f1": 80.0})
+    (folder,) = tmp_path.glob("one/*")
+    record = json.loads((folder / CELL_FILE).read_text()) | {"suite": "klue", "task": "klue_sts"}
+    write_json(folder / CELL_FILE, record)
+    (folder / "predictions/rte-valid.jsonl").rename(folder / "predictions/klue_sts-valid.jsonl")
+    (row,) = summarize_bench(tmp_path).rows
+    assert [(cell.mean, cell.low is None) for cell in row.cells if cell] == [(90.0, False), (80.0, True)]
