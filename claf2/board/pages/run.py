@@ -121,7 +121,10 @@ def make_run_page(details: RunDetails, summary: Summary | None = None) -> RunPag
         details=details,
         title=f"{cell.model} on {cell.task}",
         facts=_facts(cell, predictions, wrong),
-        scores=tuple((key, finite_or_none(score)) for key, score in details.scores.items()),
+        scores=tuple(
+            (key, finite_or_none(score))
+            for key, score in sorted(details.scores.items(), key=lambda pair: pair[0].endswith("loss"))
+        ),
         seeds=seeds,
         tasks=other_tasks,
         curves=_curves(details.curve),
@@ -190,24 +193,22 @@ def _number(value: Any) -> float | None:
     return finite_or_none(float(value)) if isinstance(value, int | float) else None
 
 
-PROVENANCE = ("base_config", "commit", "device", "hardware", "threads", "processes", "seed", "directory")
-"""The entries of ``run.json`` that are shown first; the others follow, and nested ones by their path."""
+PROVENANCE = ("base_config", "seed", "commit", "versions", "device", "hardware", "data", "recipe", "experiment")
+"""The entries of ``run.json`` that are shown first. The others follow in their order."""
 
 
 def _provenance_rows(details: RunDetails) -> Sequence[tuple[str, str]]:
-    rows = [("run", details.digest), ("weights", details.cell.weights)]
-    if details.cell.overrides:
-        rows.append(("overrides", " ".join(details.cell.overrides)))
+    rows = [("run", details.digest), ("weights", details.cell.weights), ("overrides", " ".join(details.cell.overrides))]
     record = {name: value for name, value in details.provenance.items() if name not in ("config", "overrides")}
+    if "weights" in record:
+        record["digest of the weights"] = record.pop("weights")
     ordered = [name for name in PROVENANCE if name in record] + [name for name in record if name not in PROVENANCE]
-    for name in ordered:
-        value = record[name]
-        if isinstance(value, Mapping):
-            rows += [(f"{name}: {key}", _format_value(inner)) for key, inner in value.items()]
-        elif name != "weights" or value != details.cell.weights:
-            rows.append((f"{name} (digest)" if name == "weights" else name, _format_value(value)))
-    return [(name, value) for name, value in rows if value]
+    rows += [(name, _format_value(record[name])) for name in ordered]
+    return [(name.replace("_", " "), value) for name, value in rows if value]
 
 
 def _format_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        nested = any(isinstance(inner, Mapping) for inner in value.values())
+        return ("; " if nested else " · ").join(f"{name} {_format_value(inner)}" for name, inner in value.items())
     return "" if value is None else value if isinstance(value, str) else format_json(value)
