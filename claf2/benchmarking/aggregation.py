@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from claf2.benchmarking.cells import Cell, CellResult, list_cells
+from claf2.benchmarking.cells import Cell, MeasuredCell, list_cells
 from claf2.benchmarking.runs import ScoredRuns, collapse_reason
 from claf2.benchmarking.statistics import (
     Difference,
@@ -22,19 +23,21 @@ from claf2.benchmarking.statistics import (
 from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
 from claf2.config.source import parse_overrides
 from claf2.errors import Claf2Error, RunError
-from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import lower_is_better
 from claf2.metrics import Metric, Prediction, metrics
 from claf2.registry import load_plugin
 from claf2.task import Suite, suites, tasks
 
-__all__ = ["summarize_bench"]
+__all__ = ["group_by_row", "row_key", "summarize_bench", "summarize_cells"]
 
 TABLE_RESAMPLES = 1000
 """Bootstrap resamples per cell: fewer than in a comparison, since a table has many cells and shows two decimals."""
 
 PATH_OPTIONS = ("data_dir", "cache_dir")
 """Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
+
+
+CellT = TypeVar("CellT", bound=MeasuredCell)
 
 
 def summarize_bench(out: Path) -> Summary:
@@ -49,9 +52,17 @@ def summarize_bench(out: Path) -> Summary:
     names = sorted({result.cell.suite for result in results})
     if len(names) > 1:
         raise RunError(f"{out} holds cells of suites {', '.join(names)}: use one folder per suite")
-    suite = suites.get(names[0])
+    return summarize_cells(suites.get(names[0]), results)
+
+
+def summarize_cells(suite: Suite, results: Sequence[MeasuredCell]) -> Summary:
+    """Return the summary of cells of a suite.
+
+    Raises:
+        RunError: if predictions are missing or damaged, or there are two runs of one cell.
+    """
     columns = _columns(suite, {result.cell.task for result in results})
-    groups = _group_by_row(results)
+    groups = group_by_row(results)
     labels = [_row_label(group[0].cell) for group in groups]
     rows = [
         _make_row(suite, columns, group, ambiguous=labels.count(label) > 1)
@@ -91,19 +102,23 @@ def _short_key(key: str) -> str:
     return name if split == "valid" else f"{name} {split.removeprefix('valid_')}"
 
 
-def _group_by_row(results: Sequence[CellResult]) -> list[list[CellResult]]:
+def group_by_row(results: Sequence[CellT]) -> list[list[CellT]]:
     """Group cells that differ only in task and seed, sorted by model, step and training options."""
 
-    def order(result: CellResult) -> tuple[object, ...]:
+    def order(result: CellT) -> tuple[object, ...]:
         cell = result.cell
         return cell.model, cell.step or 0, cell.recipe, cell.overrides
 
-    groups: dict[tuple[object, ...], list[CellResult]] = {}
+    groups: dict[tuple[object, ...], list[CellT]] = {}
     for result in sorted(results, key=order):
-        cell = result.cell
-        overrides = frozenset(_options(cell, hidden=("cache_dir",)).items())
-        groups.setdefault((cell.model, cell.step, cell.weights, cell.recipe, overrides), []).append(result)
+        groups.setdefault(row_key(result.cell), []).append(result)
     return list(groups.values())
+
+
+def row_key(cell: Cell) -> tuple[object, ...]:
+    """Return what the cells of a row have in common: everything but task and seed."""
+    overrides = frozenset(_options(cell, hidden=("cache_dir",)).items())
+    return cell.model, cell.step, cell.weights, cell.recipe, overrides
 
 
 def _row_label(cell: Cell) -> tuple[object, ...]:
@@ -111,7 +126,7 @@ def _row_label(cell: Cell) -> tuple[object, ...]:
     return cell.model, cell.step, cell.recipe, frozenset(_options(cell).items())
 
 
-def _make_row(suite: Suite, columns: Sequence[Column], group: Sequence[CellResult], *, ambiguous: bool) -> Row:
+def _make_row(suite: Suite, columns: Sequence[Column], group: Sequence[MeasuredCell], *, ambiguous: bool) -> Row:
     """Make a row of the cells that differ in task and seed only. One that looks like another one (``ambiguous``) shows
     the weights and folders as well."""
     first = group[0].cell
@@ -140,22 +155,22 @@ def _options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str 
     return {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
 
 
-def _finished(group: Sequence[CellResult], task: str) -> list[CellResult]:
+def _finished(group: Sequence[MeasuredCell], task: str) -> list[MeasuredCell]:
     return [result for result in group if result.cell.task == task and result.scores]
 
 
-def _make_cell(column: Column, finished: Sequence[CellResult], seeds: Sequence[int]) -> ScoreCell | None:
-    by_seed: dict[int, CellResult] = {}
+def _make_cell(column: Column, finished: Sequence[MeasuredCell], seeds: Sequence[int]) -> ScoreCell | None:
+    by_seed: dict[int, MeasuredCell] = {}
     for result in finished:
         other = by_seed.setdefault(result.cell.seed, result)
         if other is not result:  # a BaseConfig has changed since the first of them
-            raise RunError(f"{other.folder} and {result.folder} are runs of one cell: remove the one that is outdated")
+            raise RunError(f"{other.source} and {result.source} are runs of one cell: remove the one that is outdated")
     if not by_seed:
         return None
     predictions = _read_predictions(column, list(by_seed.values()))
-    undefined = {folder for folder, run in predictions.items() if any(p.prediction is None for p in run)}
+    undefined = {source for source, run in predictions.items() if any(p.prediction is None for p in run)}
     values = tuple(
-        by_seed[seed].scores.get(column.key) if seed in by_seed and by_seed[seed].folder not in undefined else None
+        by_seed[seed].scores.get(column.key) if seed in by_seed and by_seed[seed].source not in undefined else None
         for seed in seeds
     )
     defined = [value for value in values if value is not None]
@@ -169,27 +184,24 @@ def _make_cell(column: Column, finished: Sequence[CellResult], seeds: Sequence[i
         statistics.mean(defined) if defined else None,
         estimate.low if estimate else None,
         estimate.high if estimate else None,
-        tuple(seed for seed, result in by_seed.items() if result.folder in collapsed),
-        runs=tuple(by_seed[seed].digest if seed in by_seed else "" for seed in seeds),
+        tuple(seed for seed, result in by_seed.items() if result.source in collapsed),
     )
 
 
-def _read_predictions(column: Column, finished: Sequence[CellResult]) -> dict[Path, list[Prediction]]:
+def _read_predictions(column: Column, finished: Sequence[MeasuredCell]) -> dict[str, list[Prediction]]:
     """Return the predictions of each run for the split of a column."""
     split = column.key.partition("/")[0]
-    return {result.folder: read_predictions(predictions_path(result.folder, column.task, split)) for result in finished}
+    return {result.source: result.predictions(split) for result in finished}
 
 
-def _score_runs(
-    column: Column, predictions: Mapping[Path, Sequence[Prediction]]
-) -> tuple[ScoredRuns | None, set[Path]]:
-    """Return the runs of a row scored by one column, if all have a score, and the folders of the runs that
-    collapsed."""
+def _score_runs(column: Column, predictions: Mapping[str, Sequence[Prediction]]) -> tuple[ScoredRuns | None, set[str]]:
+    """Return the runs of a row scored by one column, if all have a score, and the sources of the runs
+    that collapsed."""
     metric, labels = _find_metric(column), tasks.get(column.task).labels
     if metric is None:
         return None, set()
     try:
-        collapsed = {folder for folder, run in predictions.items() if collapse_reason(metric, run, labels)}
+        collapsed = {source for source, run in predictions.items() if collapse_reason(metric, run, labels)}
     except Claf2Error:  # a metric of this name that is not the task's own, such as F1 of a label for KLUE's STS
         return None, set()
     try:
@@ -210,7 +222,7 @@ def _find_metric(column: Column) -> Metric | None:
 
 
 def _test_column(
-    column: Column, cells: Sequence[ScoreCell | None], groups: Sequence[Sequence[CellResult]]
+    column: Column, cells: Sequence[ScoreCell | None], groups: Sequence[Sequence[MeasuredCell]]
 ) -> dict[int, tuple[str, Delta]]:
     """Compare each row of a column with the best row.
 

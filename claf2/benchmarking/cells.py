@@ -7,15 +7,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from claf2 import config
 from claf2.benchmarking.runs import METRICS
 from claf2.config import Experiment
 from claf2.errors import RunError
+from claf2.evaluation.predictions import predictions_path, read_predictions
+from claf2.metrics import Prediction
 from claf2.registry import digest
 from claf2.runtime.files import read_json
 
-__all__ = ["CELL_FILE", "Cell", "CellResult", "cell_dir", "list_cells", "list_unfinished", "read_cell", "run_name"]
+__all__ = [
+    "CELL_FILE", "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_unfinished", "read_cell",
+    "run_name",
+]  # fmt: skip
 
 CELL_FILE = "cell.json"
 """The file of a cell's folder that says which cell it is."""
@@ -52,9 +58,36 @@ class Cell:
         return ["--pretrained_model_name", self.weights, "--seed_num", str(self.seed), *self.overrides]
 
 
+class MeasuredCell(Protocol):
+    """A cell and what was measured, wherever it is stored. Tables are made of these."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+
+    @property
+    def scores(self) -> Mapping[str, float | None]:
+        """The scores of the best evaluation by key (``valid/accuracy``); empty if the run is not finished."""
+
+    @property
+    def failure(self) -> str:
+        """Why there are no scores; empty if there are, or if the run is not finished."""
+
+    @property
+    def source(self) -> str:
+        """Where the cell is stored, for messages. No two cells have the same."""
+
+    def predictions(self, split: str) -> list[Prediction]:
+        """Return the predictions for a split of the cell's task.
+
+        Raises:
+            RunError: if they are missing or damaged.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class CellResult:
-    """A cell and what its folder holds."""
+    """A cell and what its folder holds: a ``MeasuredCell``."""
 
     cell: Cell
     folder: Path
@@ -68,6 +101,19 @@ class CellResult:
     def digest(self) -> str:
         """The digest of everything that determines the scores: filled config, data, tokenizer and weights."""
         return digest([self.provenance and self.provenance.get(name) for name in SCORE_INPUTS])
+
+    @property
+    def source(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def predictions(self, split: str) -> list[Prediction]:
+        """Return the predictions for a split of the cell's task.
+
+        Raises:
+            RunError: if they are missing or damaged.
+        """
+        return read_predictions(predictions_path(self.folder, self.cell.task, split))
 
 
 def cell_dir(out: Path, cell: Cell) -> Path:

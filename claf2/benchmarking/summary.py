@@ -51,8 +51,6 @@ class ScoreCell:
     mark: str = ""
     """A mark of significance; ``Summary.marks`` explains it."""
     delta: Delta | None = None
-    runs: tuple[str, ...] = ()
-    """The digest of the run of each seed of the row, in their order; empty where there is no finished run."""
 
 
 @dataclass(frozen=True)

@@ -147,15 +147,12 @@ def bench_report(folder: Path, output: Path) -> None:
     bench.md and bench.json in DIR are rewritten as well.
     """
     from claf2.benchmarking.aggregation import summarize_bench
-    from claf2.benchmarking.cells import list_cells
-    from claf2.board.pages import export_page
-    from claf2.board.pages.run import read_run_details
+    from claf2.board.pages.folder import export_bench
     from claf2.runtime.files import write_text
 
     summary = summarize_bench(folder)
     _write_tables(folder, summary)
-    runs = (read_run_details(result) for result in list_cells(folder) if result.scores)
-    write_text(output, export_page(summary, runs))
+    write_text(output, export_bench(folder, summary))
     click.echo(str(output))
 
 

@@ -28,7 +28,7 @@
       if (document.hidden) return;
       const answer = await fetch(root.dataset.versionUrl, { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
-      if (String((await answer.json()).version) !== root.dataset.version) await renew();
+      if (String((await answer.json()).changes) !== root.dataset.version) await renew();
       else if (byId("live")?.dataset.lost) say("");
       if (byId("live")) delete byId("live").dataset.lost;
     } catch {

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -22,7 +23,7 @@ import claf2
 from claf2.benchmarking.summary import Summary, read_summary
 from claf2.board.pages.numbers import FILTERS
 from claf2.board.pages.run import RunDetails, make_run_page
-from claf2.board.pages.suite import make_suite_page, suite_facts
+from claf2.board.pages.suite import RowRuns, make_suite_page, suite_facts
 
 if TYPE_CHECKING:
     from claf2.benchmarking.comparison import Comparison
@@ -57,7 +58,7 @@ class Site:
     root: str = ""
     """The path of the board on the server, without a slash at the end."""
     version: str = ""
-    """The version of the data. Pages ask ``ROOT/version`` and are renewed when it is another one."""
+    """The number of changes of the data. Pages ask ``/api/version`` for it, and are renewed when it is another one."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,25 @@ class ComparisonPage:
     notes: tuple[str, ...]
 
 
-def export_page(summary: Summary | Mapping[str, object], runs: Iterable[RunDetails] = ()) -> str:
+def export_page(
+    summary: Summary | Mapping[str, object], rows: Sequence[RowRuns] = (), runs: Iterable[RunDetails] = (),
+    remarks: Sequence[str] = (),
+) -> str:
     """Return the pages of a suite and of its runs as one HTML file, to be written as UTF-8.
 
     Args:
         summary: the summary of a bench, or the same as a mapping, such as the content of ``bench.json``.
+        rows: the runs of each row of the summary, in their order.
         runs: the runs that get a page of their own, at most 1,000: the others are left out.
+        remarks: lines below the chart, such as the verdicts on checkpoints.
 
     Raises:
         ValueError: if the mapping is not a summary; the message says which entry is wrong.
     """
     summary = read_summary(summary)
-    page = make_suite_page(summary)
-    pages = [make_run_page(run, summary) for _, run in zip(range(MOST_RUNS), runs, strict=False)]
+    page = make_suite_page(summary, rows, remarks)
+    row_of = {run: row for row in rows for run in row.digests.values()}
+    pages = [make_run_page(run, row_of.get(run.digest)) for run in islice(runs, MOST_RUNS)]
     views = [View("suite.html", page), *(View("run.html", run, _anchor(run.details.digest)) for run in pages)]
     names = ["board.js", "table.js", "steps.js", *(["run.js"] if pages else [])]
     libraries = ["datatables"]
@@ -124,28 +131,29 @@ def export_page(summary: Summary | Mapping[str, object], runs: Iterable[RunDetai
     )  # fmt: skip
 
 
-def render_suite(summary: Summary, site: Site, remarks: Sequence[str] = ()) -> str:
+def render_suite(summary: Summary, rows: Sequence[RowRuns], site: Site, remarks: Sequence[str] = ()) -> str:
     """Return the page of a suite, from a server.
 
     Args:
         summary: the summary of the suite.
+        rows: the runs of each row of the summary, in their order.
         site: the server.
         remarks: lines below the chart, such as the verdicts on checkpoints.
     """
-    page = make_suite_page(summary, remarks)
+    page = make_suite_page(summary, rows, remarks)
     scripts = ["datatables.min.js", "chart.min.js", "board.js", "table.js", "steps.js", "live.js"]
     return _render_site(View("suite.html", page), page.title, site, scripts)
 
 
-def render_run(details: RunDetails, site: Site, summary: Summary | None = None) -> str:
+def render_run(details: RunDetails, row: RowRuns | None, site: Site) -> str:
     """Return the page of a run, from a server.
 
     Args:
         details: the run.
+        row: the runs of the same row, to switch to.
         site: the server.
-        summary: the summary of its suite, to link the runs of the same model.
     """
-    page = make_run_page(details, summary)
+    page = make_run_page(details, row)
     return _render_site(View("run.html", page), page.title, site, ["chart.min.js", "board.js", "run.js"])
 
 
@@ -159,13 +167,13 @@ def render_comparison(comparison: Comparison, suite: str, site: Site) -> str:
     return _render_site(View("comparison.html", page), title, site, ["board.js"])
 
 
-def render_index(summaries: Sequence[Summary], site: Site, url: str) -> str:
+def render_index(summaries: Sequence[Summary], url: str, site: Site) -> str:
     """Return the first page of a board, with its suites.
 
     Args:
         summaries: the summary of each suite.
-        site: the server.
         url: the address of the board, for the command that submits results.
+        site: the server.
     """
     cards = tuple(SuiteCard(summary.suite, suite_facts(summary)) for summary in summaries)
     return _render_site(View("index.html", IndexPage(cards, url)), "Board", site, ["board.js", "live.js"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from claf2.benchmarking.cells import Cell, CellResult
-from claf2.benchmarking.summary import Row, Summary, finite_or_none
+from claf2.benchmarking.cells import Cell
+from claf2.benchmarking.summary import finite_or_none
 from claf2.board.pages.mistakes import (
     ConfusionMatrix,
     ErrorKind,
@@ -17,17 +16,13 @@ from claf2.board.pages.mistakes import (
     count_errors,
     list_mistakes,
 )
+from claf2.board.pages.suite import RowRuns
 from claf2.errors import Claf2Error
-from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.metrics import Prediction
 from claf2.runtime.files import format_json
 from claf2.task import tasks
 
-__all__ = ["RunDetails", "RunLink", "RunPage", "make_run_page", "read_run_details"]
-
-CURVES = "metrics.jsonl"
-"""The file of a run with the scores of each evaluation."""
-
+__all__ = ["RunDetails", "RunLink", "RunPage", "make_run_page"]
 
 @dataclass(frozen=True)
 class RunDetails:
@@ -80,33 +75,12 @@ class RunPage:
     """The same as a link; empty if a browser cannot open it."""
 
 
-def read_run_details(result: CellResult) -> RunDetails:
-    """Read what the page of a finished run shows from the folder of its cell.
-
-    Raises:
-        RunError: if the predictions are missing or damaged.
-    """
-    path = result.folder / CURVES
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-    predictions = read_predictions(predictions_path(result.folder, result.cell.task, "valid"))
-    curve = [record for line in lines if (record := _parse_line(line))]
-    return RunDetails(result.digest, result.cell, result.scores, result.provenance or {}, curve, predictions)
-
-
-def _parse_line(line: str) -> dict[str, object] | None:
-    try:  # a kill may leave a part of a line
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
-
-
-def make_run_page(details: RunDetails, summary: Summary | None = None) -> RunPage:
+def make_run_page(details: RunDetails, row: RowRuns | None = None) -> RunPage:
     """Return the content of the page of a run.
 
     Args:
         details: the run.
-        summary: the summary of its suite, to link the runs of the same model; ``None``: there are no such links.
+        row: the runs of the same row, to switch to.
     """
     cell, predictions = details.cell, details.predictions
     try:
@@ -114,7 +88,7 @@ def make_run_page(details: RunDetails, summary: Summary | None = None) -> RunPag
         labels, is_right = task.labels, task.metrics[0].is_right
     except Claf2Error:  # the task of a plug-in that is not loaded here
         labels, is_right = (), _is_equal
-    seeds, other_tasks = _list_siblings(details, summary)
+    seeds, other_tasks = _list_siblings(details, row)
     wrong = sum(row.prediction is not None and row.gold is not None and not is_right(row) for row in predictions)
     config = details.provenance.get("config")
     return RunPage(
@@ -149,32 +123,20 @@ def _facts(cell: Cell, predictions: Sequence[Prediction], wrong: int) -> str:
     return " · ".join(filter(None, (step, f"seed {cell.seed}", cell.recipe, examples)))
 
 
-def _list_siblings(details: RunDetails, summary: Summary | None) -> tuple[tuple[RunLink, ...], tuple[RunLink, ...]]:
+def _list_siblings(details: RunDetails, row: RowRuns | None) -> tuple[tuple[RunLink, ...], tuple[RunLink, ...]]:
     """Return the runs of the same row: those with other seeds, and those of other tasks, with this seed if possible."""
-    found = _find_row(details.digest, summary)
-    if summary is None or found is None:
-        return (), ()
-    row, own_runs, place = found
-    seeds = tuple(
-        RunLink(str(seed), run, run == details.digest) for seed, run in zip(row.seeds, own_runs, strict=False) if run
-    )
+    own_task, own_seed = details.cell.task, details.cell.seed
+    seeds: dict[int, str] = {}
     by_task: dict[str, str] = {}
-    for column, cell in zip(summary.columns, row.cells, strict=True):
-        known = [run for run in (cell.runs if cell else ()) if run]
-        if cell and known:
-            same_seed = cell.runs[place] if place < len(cell.runs) else ""
-            by_task.setdefault(column.task, same_seed or known[0])
-    by_task[details.cell.task] = details.digest
-    return seeds, tuple(RunLink(task, run, run == details.digest) for task, run in by_task.items())
-
-
-def _find_row(digest: str, summary: Summary | None) -> tuple[Row, tuple[str, ...], int] | None:
-    """Return the row of a run, the runs of its cell, and the place of the run among them."""
-    for row in summary.rows if summary else ():
-        for cell in row.cells:
-            if cell and digest in cell.runs:
-                return row, cell.runs, cell.runs.index(digest)
-    return None
+    for (task, seed), run in row.digests.items() if row else ():
+        if task == own_task:
+            seeds[seed] = run
+        if seed == own_seed or task not in by_task:
+            by_task[task] = run
+    return (
+        tuple(RunLink(str(seed), run, run == details.digest) for seed, run in sorted(seeds.items())),
+        tuple(RunLink(task, run, run == details.digest) for task, run in by_task.items()),
+    )
 
 
 def _curves(curve: Sequence[Mapping[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TypeAlias
 
@@ -14,8 +14,8 @@ from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, form
 from claf2.registry import digest
 
 __all__ = [
-    "AVERAGE", "MeanTable", "OptionTable", "SuitePage", "best_indices", "checkpoint_series", "compare_options",
-    "make_suite_page", "row_id", "suite_facts",
+    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series", "compare_options",
+    "make_suite_page", "suite_facts",
 ]  # fmt: skip
 
 AVERAGE = Column("average", "", "average")
@@ -68,6 +68,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class RowRuns:
+    """The runs of a row of the table, which have pages of their own."""
+
+    id: str
+    """What names the row in the addresses of pages."""
+    digests: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """(task, seed) → the digest of the run."""
+
+    def of_cell(self, column: Column, seeds: Sequence[int]) -> list[str]:
+        """Return the digest of each seed's run of a column; empty where there is none."""
+        return [self.digests.get((column.task, seed), "") for seed in seeds]
+
+
+@dataclass(frozen=True)
 class LegendEntry:
     """A sign of the score table and its meaning."""
 
@@ -95,8 +109,8 @@ class SuitePage:
     chart: ChartData
     options: tuple[OptionTable, ...]
     problems: tuple[Problem, ...]
-    keys: tuple[str, ...]
-    """What names each row in the addresses of pages, and wherever a page remembers it."""
+    runs: tuple[RowRuns, ...]
+    """The runs of each row."""
     remarks: tuple[str, ...] = ()
     """Lines below the chart."""
 
@@ -111,8 +125,15 @@ class SuitePage:
         return len({row.variant() for row in self.summary.rows}) > 1
 
 
-def make_suite_page(summary: Summary, remarks: Sequence[str] = ()) -> SuitePage:
-    """Return the content of the page of a suite, with lines to be shown below its chart."""
+def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Sequence[str] = ()) -> SuitePage:
+    """Return the content of the page of a suite.
+
+    Args:
+        summary: the summary of the suite.
+        runs: the runs of each row of the summary, in their order; empty: they have no pages.
+        remarks: lines to be shown below the chart.
+    """
+    runs = runs or [RowRuns(_row_digest(row)) for row in summary.rows]
     columns = (AVERAGE, *summary.columns)
     cells = [cell for row in summary.rows for cell in row.cells]
     details = {"interval": summary.interval, "seeds": "each seed"}
@@ -126,15 +147,15 @@ def make_suite_page(summary: Summary, remarks: Sequence[str] = ()) -> SuitePage:
         notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
         details=details,
         legend=tuple(_legend(summary, cells)),
-        chart=_chart_data(summary, columns),
+        chart=_chart_data(summary, columns, [row.id for row in runs]),
         options=tuple(compare_options(summary.rows, columns)),
         problems=tuple(_problems(summary)),
-        keys=tuple(map(row_id, summary.rows)),
+        runs=tuple(runs),
         remarks=tuple(remarks),
     )
 
 
-def row_id(row: Row) -> str:
+def _row_digest(row: Row) -> str:
     """Return a short name of a row, which stays the same when others are added."""
     # As ASCII, since a name that comes from a folder may hold what UTF-8 cannot represent.
     return digest(json.dumps([row.model, row.step, row.recipe, dict(row.options)], sort_keys=True))[:12]
@@ -204,16 +225,16 @@ def _legend(summary: Summary, cells: Sequence[ScoreCell | None]) -> Iterator[Leg
         yield LegendEntry(NO_SCORE, "not measured, or undefined")
 
 
-def checkpoint_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows of each model and training variant by step, for those that have at least two steps."""
-    series: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in rows:
+def checkpoint_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
+    """Return the indices of the rows of each model and training variant by step, for those with at least two steps."""
+    series: dict[tuple[str, str], dict[int, int]] = {}
+    for index, row in enumerate(rows):
         if row.step is not None:
-            series.setdefault((row.model, row.variant()), {})[row.step] = row
+            series.setdefault((row.model, row.variant()), {})[row.step] = index
     return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in series.items() if len(by_step) > 1}
 
 
-def _chart_data(summary: Summary, columns: Sequence[Column]) -> ChartData:
+def _chart_data(summary: Summary, columns: Sequence[Column], ids: Sequence[str]) -> ChartData:
     """Return the data of the chart: the scores of each model and training variant at each step."""
     series = checkpoint_series(summary.rows)
     several_variants = len({variant for _, variant in series}) > 1
@@ -222,10 +243,10 @@ def _chart_data(summary: Summary, columns: Sequence[Column]) -> ChartData:
         "series": [
             {
                 "label": f"{model} · {variant}" if several_variants else model,
-                "keys": list(map(row_id, rows)),
-                "points": list(map(_point, rows)),
+                "keys": [ids[index] for index in indices],
+                "points": [_point(summary.rows[index]) for index in indices],
             }
-            for (model, variant), rows in series.items()
+            for (model, variant), indices in series.items()
         ],
     }
 

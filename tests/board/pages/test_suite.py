@@ -196,7 +196,7 @@ def test_the_overall_mean_of_an_option_is_over_settings_that_have_every_value() 
 
 def test_the_order_of_checkpoints_is_that_of_their_steps() -> None:
     rows = [row("m", 1.0, step=step) for step in (30, 10, 20)] + [row("lonely", 1.0, step=10), row("none", 1.0)]
-    assert [[row.step for row in series] for series in checkpoint_series(rows).values()] == [[10, 20, 30]]
+    assert [[rows[index].step for index in series] for series in checkpoint_series(rows).values()] == [[10, 20, 30]]
 
 
 # Names and data from outside

@@ -1,0 +1,272 @@
+"""The web application of a board: its REST interface, with OpenAPI at ``/api/openapi.json``."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import MutableHeaders
+
+from claf2 import __version__
+from claf2.board.cell_record import RECORD_VERSION, CellRecord, Count, Name
+from claf2.board.records import ConflictError, Records, StoredCell
+from claf2.board.summaries import Summaries
+from claf2.board.tables import DATABASE_VERSION
+from claf2.board.tokens import TokenOwner, find_token
+from claf2.errors import Claf2Error, RegistryError, RunError
+from claf2.runtime.files import format_json
+from claf2.task import suites
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["MAX_BODY", "create_app"]
+
+MAX_BODY = 64 * 2**20
+"""The largest body of a request, in bytes: about 300,000 predictions."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest of a cell.")]
+
+
+class ErrorBody(BaseModel):
+    """An answer that says what is wrong with a request."""
+
+    detail: str
+
+
+class _AddSecurityHeaders:
+    """Adds the security headers to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def create_app(database_url: str, *, reads_need_token: bool = False, max_body: int = MAX_BODY) -> FastAPI:
+    """Return the application of a board.
+
+    Args:
+        database_url: the database, as in ``claf2.board.tables.open_database``.
+        reads_need_token: whether reading needs a token as well.
+        max_body: the largest body of a request, in bytes.
+
+    Raises:
+        RunError: if the database cannot be opened.
+    """
+    records = Records(database_url)
+
+    @asynccontextmanager
+    async def close_at_end(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        records.close()
+
+    # The pages with which FastAPI shows the interface load scripts from elsewhere.
+    app = FastAPI(
+        title="claf2 board", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
+        lifespan=close_at_end, dependencies=[Depends(_check_reader)],
+    )  # fmt: skip
+    app.state.records = records
+    app.state.summaries = Summaries(records)
+    app.state.reads_need_token = reads_need_token
+    app.state.max_body = max_body
+    app.add_middleware(_AddSecurityHeaders)
+    app.add_exception_handler(Claf2Error, _answer_error)
+    _add_cell_routes(app, records)
+    _add_suite_routes(app, records)
+    return app
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    status = 409 if isinstance(error, ConflictError) else 404 if isinstance(error, RegistryError | RunError) else 422
+    return json_response({"detail": str(error)}, status)
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer in JSON. NaN and infinity become ``null``."""
+    return Response(format_json(content), status, headers, media_type="application/json")
+
+
+def _owner(request: Request) -> TokenOwner | None:
+    """Return whom the token of a request belongs to. A browser sends it as the password of HTTP Basic."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            credentials = base64.b64decode(credentials, validate=True).decode("utf-8", "replace").partition(":")[2]
+        except binascii.Error:
+            return None
+    elif scheme.lower() != "bearer":
+        return None
+    return find_token(request.app.state.records.engine, credentials.strip())
+
+
+def _check_reader(request: Request) -> None:
+    if request.app.state.reads_need_token and _owner(request) is None:
+        raise HTTPException(401, "reading needs a token", {"WWW-Authenticate": 'Basic realm="claf2 board"'})
+
+
+def _check_writer(request: Request) -> TokenOwner:
+    owner = _owner(request)
+    if owner is None:
+        hint = "writing needs a token: claf2 board token add NAME makes one, and CLAF2_BOARD_TOKEN sends it"
+        raise HTTPException(401, hint, {"WWW-Authenticate": 'Bearer realm="claf2 board"'})
+    if not owner.writes:
+        raise HTTPException(403, f"the token {owner.name!r} can only read")
+    return owner
+
+
+async def _read_body(request: Request) -> bytes:
+    """Return the body of a request. One that is too large is refused before all of it is read."""
+    limit: int = request.app.state.max_body
+    problem = HTTPException(413, f"the body has more than {limit} bytes: the limit is --max-body")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise problem
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise problem
+    return bytes(body)
+
+
+def _parse_record(digest: str, body: bytes) -> CellRecord:
+    try:
+        record = CellRecord.model_validate_json(body)
+    except ValidationError as error:
+        # Without what was sent, which may hold what no answer can: half a surrogate pair, or a megabyte.
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part)[:80] for part in problem["loc"][:8])
+        raise HTTPException(422, f"{place}: {problem['msg']}" if place else problem["msg"]) from None
+    suite = suites.get(record.cell.suite)
+    if record.cell.suite != suite.name or record.cell.task not in suite.columns:
+        raise HTTPException(422, f"cell.task: suite {suite.name!r} has tasks {', '.join(suite.columns)}")
+    if record.digest != digest:
+        raise HTTPException(422, f"the digest of this record is {record.digest}")
+    return record
+
+
+def _describe(stored: StoredCell) -> dict[str, Any]:
+    """Return a cell as JSON, without its predictions."""
+    return {"digest": stored.digest, **stored.record}
+
+
+RECORD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": CellRecord.model_json_schema(ref_template="#/components/schemas/{model}")}
+        },
+    }
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorBody} for status in statuses}
+
+
+def _add_cell_routes(app: FastAPI, records: Records) -> None:
+    """Add the routes of single cells."""
+
+    @app.put(
+        "/api/cells/{digest}", responses={201: {}, **_problems(401, 403, 409, 413, 422, 503)}, openapi_extra=RECORD_BODY
+    )
+    async def put_cell(
+        request: Request, digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)], replace: bool = False
+    ) -> Response:
+        """Store a cell. The same cell can be stored any number of times; another one for the same cell is refused with
+        409, unless `replace` is set."""
+        body = await _read_body(request)
+        record = await run_in_threadpool(_parse_record, digest, body)
+        future = await run_in_threadpool(records.put, record, submitter=owner.name, replace=replace)
+        outcome = await asyncio.wrap_future(future)
+        return json_response(asdict(outcome), 201 if outcome.state == "created" else 200)
+
+    @app.delete("/api/cells/{digest}", responses=_problems(401, 403, 404, 503))
+    async def delete_cell(digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)]) -> Response:
+        """Remove a cell."""
+        try:
+            outcome = await asyncio.wrap_future(records.remove(digest))
+        except KeyError:
+            raise HTTPException(404, "no such cell") from None
+        return json_response(asdict(outcome))
+
+    @app.get("/api/cells")
+    def list_cells(
+        suite: Annotated[Name | None, Query()] = None, model: Annotated[Name | None, Query()] = None,
+        task: Annotated[Name | None, Query()] = None, seed: Annotated[Count | None, Query()] = None,
+        step: Annotated[Count | None, Query()] = None, since: Annotated[Count, Query()] = 0,
+    ) -> Response:  # fmt: skip
+        """List cells with their scores. `since` is a number of changes, as `/api/version` returns it."""
+        stored = records.cells(since=since, suite=suite, model=model, task=task, seed=seed, step=step)
+        fields = ("cell", "scores", "failure")
+        return json_response([
+            {"digest": each.digest, "change": each.change, **{name: each.record[name] for name in fields}}
+            for each in stored
+        ])  # fmt: skip
+
+    @app.get("/api/cells/{digest}", responses=_problems(404))
+    def get_cell(digest: Digest) -> Response:
+        """Return a cell with its provenance and learning curve; of its predictions, their number and SHA-256."""
+        return json_response(_describe(_get(records, digest)))
+
+    @app.get("/api/cells/{digest}/predictions/{split}", responses=_problems(404))
+    def get_predictions(digest: Digest, split: Name) -> Response:
+        """Return the predictions of a cell for a split."""
+        return Response(records.predictions(digest, split), media_type="application/json")
+
+
+def _get(records: Records, digest: str) -> StoredCell:
+    stored = records.get(digest)
+    if stored is None:
+        raise HTTPException(404, "no such cell")
+    return stored
+
+
+def _add_suite_routes(app: FastAPI, records: Records) -> None:
+    """Add the routes of suites, and those about the board itself."""
+
+    @app.get("/api/suites")
+    def list_suites() -> Response:
+        """List the suites with cells, and how many there are."""
+        return json_response(records.suites())
+
+    @app.get("/api/suites/{suite}/summary", responses=_problems(404))
+    def get_summary(suite: Name) -> Response:
+        """Return the table of a suite: a row for each model, with means, intervals and marks of significance."""
+        return json_response(asdict(app.state.summaries.summary(suite)))
+
+    @app.get("/api/version")
+    def get_version() -> Response:
+        """Return the number of changes, which is larger after every change: what a page polls."""
+        return json_response({"changes": records.change_number()})
+
+    @app.get("/api/health")
+    def get_health() -> Response:
+        """Say that the board and its database work, and their versions."""
+        versions = {"claf2": __version__, "database": DATABASE_VERSION, "record": RECORD_VERSION}
+        return json_response({"status": "ok", **versions, "changes": records.change_number()})

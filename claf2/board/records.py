@@ -1,0 +1,352 @@
+"""The records of a board in its database.
+
+One thread writes. It takes all records that wait and commits them together, so that many submitters share the cost of
+writing to the disk; each is answered after the commit that holds its record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from claf2.benchmarking.cells import Cell
+from claf2.board.cell_record import CellRecord, PredictionRecord, content_digest
+from claf2.board.tables import cells, compress, counters, decompress, open_database, predictions, splits
+from claf2.errors import RunError, first_line
+from claf2.metrics import Prediction
+
+__all__ = ["ConflictError", "Records", "StoredCell", "WriteOutcome"]
+
+MAX_COMMIT = 64
+"""The most records of one commit."""
+
+WriteState: TypeAlias = Literal["created", "unchanged", "replaced", "kept"]
+
+_PREDICTIONS = TypeAdapter(tuple[PredictionRecord, ...])
+
+
+class ConflictError(RunError):
+    """The board holds another record of the cell."""
+
+
+@dataclass(frozen=True)
+class WriteOutcome:
+    """What became of a record."""
+
+    digest: str
+    state: WriteState
+    """``unchanged``: the board had the same. ``kept``: the cell had failed, and the board has its scores from another
+    attempt."""
+    change: int
+    """The number of changes of the board after it."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCell:
+    """A cell of the board: a ``MeasuredCell``."""
+
+    digest: str
+    content: str
+    """The SHA-256 of the record."""
+    change: int
+    """The number of the change that wrote it."""
+    submitter: str | None
+    """The name of the token with which it was submitted."""
+    record: Mapping[str, Any]
+    """The record, in which predictions are given by their SHA-256 and number."""
+    _read: Callable[[str, str], bytes] = field(repr=False)
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The cell."""
+        fields = self.record["cell"]
+        return Cell(**{**fields, **{name: tuple(fields[name]) for name in ("overrides", "plugins")}})
+
+    @property
+    def scores(self) -> Mapping[str, float | None]:
+        """The scores of the best evaluation by key (``valid/accuracy``); empty if the run is not finished."""
+        scores: Mapping[str, float | None] = self.record["scores"]
+        return scores
+
+    @property
+    def failure(self) -> str:
+        """Why there are no scores."""
+        return str(self.record["failure"])
+
+    @property
+    def source(self) -> str:
+        """The address of the cell on the board."""
+        return f"cells/{self.digest}"
+
+    def predictions(self, split: str) -> list[Prediction]:
+        """Return the predictions for a split of the cell's task.
+
+        Raises:
+            RunError: if the cell has none.
+        """
+        return [Prediction(**line) for line in json.loads(self._read(self.digest, split))]
+
+
+@dataclass(frozen=True)
+class _Write:
+    """A change that waits for the writer, and the future that it resolves."""
+
+    change: Callable[[Connection], WriteOutcome]
+    outcome: Future[WriteOutcome]
+
+
+class Records:
+    """The records of a board.
+
+    Args:
+        url: the database, as in ``open_database``.
+
+    Raises:
+        RunError: if the database cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_database(url)
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_batches, name="board writer", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Write what waits, and close the database."""
+        self._queue.put(None)
+        self._writer.join()
+        self.engine.dispose()
+
+    def put(self, record: CellRecord, *, submitter: str | None = None, replace: bool = False) -> Future[WriteOutcome]:
+        """Store a record. The same record can be stored any number of times.
+
+        Args:
+            record: the record.
+            submitter: the name of the token with which it was submitted.
+            replace: replace another record of the cell.
+
+        Returns:
+            The outcome, once it is on the disk; its exception is a ``ConflictError`` if the board holds another record
+            of the cell that was not a failure.
+        """
+        packed = _PackedRecord.from_record(record)
+        return self._submit(lambda connection: _put(connection, packed, submitter, replace=replace))
+
+    def remove(self, digest: str) -> Future[WriteOutcome]:
+        """Remove a record.
+
+        Returns:
+            The outcome; its exception is a ``KeyError`` if there is no such record.
+        """
+
+        def change(connection: Connection) -> WriteOutcome:
+            number = _next_change(connection)
+            if _remove(connection, digest) == 0:
+                raise KeyError(digest)
+            _set_change(connection, number)
+            return WriteOutcome(digest, "replaced", number)
+
+        return self._submit(change)
+
+    def get(self, digest: str) -> StoredCell | None:
+        """Return a cell; ``None`` if the board does not have it."""
+        with self.engine.begin() as connection:
+            row = connection.execute(_SELECT.where(cells.c.digest == digest)).one_or_none()
+        return None if row is None else self._load(row)
+
+    def cells(self, *, since: int = 0, **names: str | int | None) -> list[StoredCell]:
+        """Return cells, sorted by suite, model, step, task and seed.
+
+        Args:
+            since: only those that a later change than this one has written.
+            **names: ``suite``, ``model``, ``task``, ``seed``, ``step`` → value; ``None``: all.
+        """
+        query = _SELECT.where(cells.c.change > since)
+        for name, value in names.items():
+            if value is not None:
+                query = query.where(cells.c[name] == value)
+        with self.engine.begin() as connection:
+            rows = connection.execute(query).all()
+        # Databases sort text by rules of their own, and names in different order would be other JSON.
+        stored = [self._load(row) for row in rows]
+        return sorted(stored, key=_order)
+
+    def suites(self) -> dict[str, int]:
+        """Return the number of cells of each suite."""
+        with self.engine.begin() as connection:
+            rows = connection.execute(select(cells.c.suite, func.count()).group_by(cells.c.suite)).all()
+        return dict(sorted(tuple(row) for row in rows))
+
+    def change_number(self) -> int:
+        """Return how many changes there have been. The number is larger after every change."""
+        with self.engine.begin() as connection:
+            return int(connection.execute(select(counters.c.value).where(counters.c.name == "changes")).scalar_one())
+
+    def predictions(self, digest: str, split: str) -> bytes:
+        """Return the predictions of a cell for a split as a JSON array.
+
+        Raises:
+            RunError: if the cell has none.
+        """
+        query = select(predictions.c.content).join(splits, splits.c.sha256 == predictions.c.sha256)
+        with self.engine.begin() as connection:
+            content = connection.execute(query.where(splits.c.cell == digest, splits.c.split == split)).scalar()
+        if content is None:
+            raise RunError(f"cells/{digest}: no predictions for {split!r}; submit the cell again")
+        return decompress(content)
+
+    def _load(self, row: Row[Any]) -> StoredCell:
+        return StoredCell(
+            row.digest, row.content, row.change, row.submitter, json.loads(decompress(row.record)), self.predictions
+        )
+
+    def _submit(self, change: Callable[[Connection], WriteOutcome]) -> Future[WriteOutcome]:
+        outcome: Future[WriteOutcome] = Future()
+        self._queue.put(_Write(change, outcome))
+        return outcome
+
+    def _write_batches(self) -> None:
+        """Write what waits in the queue until it ends."""
+        for batch in _take_batches(self._queue):
+            results: list[WriteOutcome | BaseException] = []
+            try:
+                with self.engine.execution_options(writes=True).begin() as connection:
+                    results = [_try_write(connection, write) for write in batch]
+            except SQLAlchemyError as error:  # a full disk, a server that is gone: nothing of the batch is stored
+                results = [RunError(f"the database cannot be written: {first_line(error)}")] * len(batch)
+            for write, result in zip(batch, results, strict=True):
+                if isinstance(result, BaseException):
+                    write.outcome.set_exception(result)
+                else:
+                    write.outcome.set_result(result)
+
+
+def _take_batches(waiting: queue.SimpleQueue[_Write | None]) -> Iterator[list[_Write]]:
+    """Yield what waits in a queue, up to ``MAX_COMMIT`` at a time, until ``None``."""
+    while (write := waiting.get()) is not None:
+        batch = [write]
+        while len(batch) < MAX_COMMIT and not waiting.empty():
+            more = waiting.get()
+            if more is None:
+                yield batch
+                return
+            batch.append(more)
+        yield batch
+
+
+def _try_write(connection: Connection, write: _Write) -> WriteOutcome | BaseException:
+    try:
+        with connection.begin_nested():
+            return write.change(connection)
+    except (ConflictError, KeyError) as error:
+        return error
+
+
+@dataclass(frozen=True)
+class _PackedRecord:
+    """A record as it is stored."""
+
+    record: CellRecord
+    place: str
+    digest: str
+    content: str
+    packed: bytes
+    predictions: Mapping[str, tuple[str, bytes]]
+    """Split → SHA-256 and compressed content."""
+
+    @classmethod
+    def from_record(cls, record: CellRecord) -> _PackedRecord:
+        files = {split: _PREDICTIONS.dump_json(lines) for split, lines in record.predictions.items()}
+        hashes = {split: hashlib.sha256(file).hexdigest() for split, file in files.items()}
+        fields = record.model_dump(mode="json", exclude={"predictions"})
+        fields["predictions"] = {
+            split: {"sha256": hashes[split], "examples": len(lines)} for split, lines in record.predictions.items()
+        }
+        return cls(
+            record, record.place, record.digest, content_digest(fields),
+            compress(json.dumps(fields, ensure_ascii=False).encode()),
+            {split: (hashes[split], compress(file)) for split, file in files.items()},
+        )  # fmt: skip
+
+
+def _put(connection: Connection, packed: _PackedRecord, submitter: str | None, *, replace: bool) -> WriteOutcome:
+    number = _next_change(connection)
+    is_same_cell = (cells.c.digest == packed.digest) | (cells.c.place == packed.place)
+    query = select(cells.c.digest, cells.c.content, cells.c.finished).where(is_same_cell)
+    others = connection.execute(query).all()
+    for other in others:
+        if (other.digest, other.content) == (packed.digest, packed.content):
+            return WriteOutcome(packed.digest, "unchanged", number - 1)
+    finished = [other for other in others if other.finished]
+    if finished and not packed.record.scores:  # a later attempt failed, which says nothing about these scores
+        return WriteOutcome(finished[0].digest, "kept", number - 1)
+    if finished and not replace:
+        raise ConflictError(_describe_conflict(finished[0].digest, packed))
+    for other in others:
+        _remove(connection, other.digest)
+    cell = packed.record.cell
+    connection.execute(
+        cells.insert(),
+        {
+            "digest": packed.digest, "place": packed.place, "suite": cell.suite, "model": cell.model, "task": cell.task,
+            "seed": cell.seed, "step": cell.step, "finished": bool(packed.record.scores), "content": packed.content,
+            "record": packed.packed, "change": number, "submitter": submitter,
+        },
+    )  # fmt: skip
+    for split, (sha256, content) in packed.predictions.items():
+        stored = connection.execute(select(predictions.c.sha256).where(predictions.c.sha256 == sha256)).scalar()
+        if stored is None:
+            connection.execute(predictions.insert(), {"sha256": sha256, "content": content})
+        connection.execute(splits.insert(), {"cell": packed.digest, "split": split, "sha256": sha256})
+    _set_change(connection, number)
+    return WriteOutcome(packed.digest, "replaced" if others else "created", number)
+
+
+def _describe_conflict(other: str, packed: _PackedRecord) -> str:
+    cell = packed.record.cell
+    what = "has other scores or predictions for" if other == packed.digest else "has a run with other inputs of"
+    return (
+        f"the board {what} {cell.model[:80]}, {cell.task[:80]}, seed {cell.seed} (cells/{other}): "
+        "submit with --replace to replace it"
+    )
+
+
+def _next_change(connection: Connection) -> int:
+    # The row is locked until the end of the transaction, so that several servers on one database write one by one.
+    query = select(counters.c.value).where(counters.c.name == "changes").with_for_update()
+    return int(connection.execute(query).scalar_one()) + 1
+
+
+def _set_change(connection: Connection, number: int) -> None:
+    connection.execute(counters.update().where(counters.c.name == "changes").values(value=number))
+
+
+def _remove(connection: Connection, digest: str) -> int:
+    """Remove a cell, and its predictions if no other cell has the same; return how many cells were removed."""
+    hashes: Sequence[str] = connection.execute(select(splits.c.sha256).where(splits.c.cell == digest)).scalars().all()
+    connection.execute(delete(splits).where(splits.c.cell == digest))
+    used = select(splits.c.sha256)
+    connection.execute(
+        delete(predictions).where(predictions.c.sha256.in_(hashes), predictions.c.sha256.not_in(used))
+    )  # fmt: skip
+    return connection.execute(delete(cells).where(cells.c.digest == digest)).rowcount
+
+
+_SELECT: Select[Any] = select(cells.c.digest, cells.c.content, cells.c.change, cells.c.submitter, cells.c.record)
+
+
+def _order(stored: StoredCell) -> tuple[Any, ...]:
+    cell = stored.cell
+    step = -1 if cell.step is None else cell.step
+    return cell.suite, cell.model, step, cell.recipe, cell.overrides, cell.task, cell.seed, stored.digest
