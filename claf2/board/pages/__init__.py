@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from claf2.benchmarking.comparison import Comparison
 
 __all__ = [
-    "CONTENT_SECURITY_POLICY", "Site", "export_page", "read_asset", "render_comparison", "render_index", "render_run",
-    "render_suite",
+    "CONTENT_SECURITY_POLICY", "Site", "export_page", "read_asset", "render_comparison", "render_error", "render_index",
+    "render_run", "render_suite",
 ]  # fmt: skip
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -87,6 +87,14 @@ class IndexPage:
 
 
 @dataclass(frozen=True)
+class ErrorPage:
+    """The content of a page that says what is wrong with a request."""
+
+    title: str
+    message: str
+
+
+@dataclass(frozen=True)
 class ComparisonPage:
     """The content of the page that compares two models."""
 
@@ -97,7 +105,9 @@ class ComparisonPage:
 
 
 def export_page(
-    summary: Summary | Mapping[str, object], rows: Sequence[RowRuns] = (), runs: Iterable[RunDetails] = (),
+    summary: Summary | Mapping[str, object],
+    rows: Sequence[RowRuns] = (),
+    runs: Iterable[RunDetails] = (),
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the pages of a suite and of its runs as one HTML file, to be written as UTF-8.
@@ -165,6 +175,11 @@ def render_comparison(comparison: Comparison, suite: str, site: Site) -> str:
     page = ComparisonPage(suite, comparison, interval, tuple(list_notes(comparison)))
     title = f"{comparison.names[1]} against {comparison.names[0]}"
     return _render_site(View("comparison.html", page), title, site, ["board.js"])
+
+
+def render_error(title: str, message: str, site: Site) -> str:
+    """Return a page that says what is wrong with a request, from a server."""
+    return _render_site(View("error.html", ErrorPage(title, message)), title, site, ["board.js"])
 
 
 def render_index(summaries: Sequence[Summary], url: str, site: Site) -> str:

@@ -24,6 +24,7 @@ from claf2.task import tasks
 
 __all__ = ["RunDetails", "RunLink", "RunPage", "make_run_page"]
 
+
 @dataclass(frozen=True)
 class RunDetails:
     """Everything that is known of a run: one model, task and seed."""

@@ -14,8 +14,8 @@ from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, form
 from claf2.registry import digest
 
 __all__ = [
-    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series", "compare_options",
-    "make_suite_page", "suite_facts",
+    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series",
+    "compare_options", "make_suite_page", "suite_facts",
 ]  # fmt: skip
 
 AVERAGE = Column("average", "", "average")
