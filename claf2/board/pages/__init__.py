@@ -244,7 +244,8 @@ def _replace_forbidden(value: object) -> object:
 
 
 def _clean(text: str) -> str:
-    return FORBIDDEN.sub("\ufffd", text)
+    # What is printable has none of them, and is most of a page.
+    return text if text.isprintable() else FORBIDDEN.sub("\ufffd", text)
 
 
 def _anchor(digest: str) -> str:

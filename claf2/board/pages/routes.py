@@ -70,6 +70,9 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
     def page(text: str, status: int = 200) -> Response:
         return HTMLResponse(text, status, HEADERS)
 
+    # A long table takes half a second to write, so that it is written once per change.
+    written: dict[str, tuple[Site, str]] = {}
+
     @app.get("/", include_in_schema=False)
     def get_index(request: Request) -> Response:
         here = site(request)  # first, so that what changes meanwhile is seen as a change
@@ -82,7 +85,9 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
             summary, rows = source.table(suite)
         except Claf2Error as error:
             return page(render_error("There is no such suite", str(error), here), 404)
-        return page(render_suite(summary, rows, here))
+        if written.get(summary.suite, (None, ""))[0] != here:
+            written[summary.suite] = here, render_suite(summary, rows, here)
+        return page(written[summary.suite][1])
 
     @app.get("/runs/{digest}", include_in_schema=False)
     def get_run_page(request: Request, digest: Name) -> Response:

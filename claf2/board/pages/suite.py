@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import TypeAlias
 
@@ -76,9 +77,13 @@ class RowRuns:
     digests: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """(task, seed) → the digest of the run."""
 
-    def of_cell(self, column: Column, seeds: Sequence[int]) -> list[str]:
-        """Return the digest of each seed's run of a column; empty where there is none."""
-        return [self.digests.get((column.task, seed), "") for seed in seeds]
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        return {task: run for (task, _), run in sorted(self.digests.items(), reverse=True)}
+
+    def first(self, task: str) -> str:
+        """Return the digest of the run of a task with the lowest seed; empty if there is none."""
+        return self._first.get(task, "")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class SuitePage:
     problems: tuple[Problem, ...]
     runs: tuple[RowRuns, ...]
     """The runs of each row."""
+    several_variants: bool
+    """Whether rows were trained in different ways, so that each must say how."""
     remarks: tuple[str, ...] = ()
     """Lines below the chart."""
 
@@ -118,11 +125,6 @@ class SuitePage:
     def title(self) -> str:
         """The head of the page."""
         return self.summary.title or self.summary.suite
-
-    @property
-    def several_variants(self) -> bool:
-        """Whether rows were trained in different ways, so that each must say how."""
-        return len({row.variant() for row in self.summary.rows}) > 1
 
 
 def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Sequence[str] = ()) -> SuitePage:
@@ -151,6 +153,7 @@ def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Seq
         options=tuple(compare_options(summary.rows, columns)),
         problems=tuple(_problems(summary)),
         runs=tuple(runs),
+        several_variants=len({row.variant() for row in summary.rows}) > 1,
         remarks=tuple(remarks),
     )
 

@@ -152,11 +152,22 @@ def make_run(name: str, task: str = "mnli", seed: int = 11, model: str = "modern
     curve = [
         {
             "step": step, "epoch": 1 + step // 600, "train/loss": 1.1 * 0.75 ** (step / 200),
-            "valid/loss": 1.1 * 0.8 ** (step / 200) + (step / 4000) ** 2, "valid/accuracy": 84 - 50 * 0.8 ** (step / 100),
+            "valid/loss": 1.1 * 0.8 ** (step / 200) + (step / 4000) ** 2,
+            "valid/accuracy": 84 - 50 * 0.8 ** (step / 100),
         }
         for step in range(100, 2001, 100)
     ]  # fmt: skip
-    cell = Cell("glue", model, f"https://models.example/{model}/step-400000", task, seed, "bert", f"glue/{task}_bert", (), 400_000)
+    cell = Cell(
+        "glue",
+        model,
+        f"https://models.example/{model}/step-400000",
+        task,
+        seed,
+        "bert",
+        f"glue/{task}_bert",
+        (),
+        400_000,
+    )
     provenance = {
         "base_config": f"glue/{task}_bert", "recipe": digest("recipe"), "seed": seed, "device": "cuda",
         "versions": {"claf2": "0.1.0", "torch": "2.13.0"}, "config": {"seed_num": seed, "optimizer": {"name": "adamw"}},
