@@ -51,6 +51,8 @@ setup(
         "corpus": ["datasketch>=1.6"],
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
+        "board": ["fastapi>=0.115", "sqlalchemy>=2.0.30", "uvicorn>=0.30"],
+        "postgres": ["psycopg[binary]>=3.1"],
         "hub": ["huggingface_hub>=1.5"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],

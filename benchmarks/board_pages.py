@@ -76,7 +76,7 @@ class GeneratedSource:
             keys = [(column.task, seed) for column in summary.columns for seed in row.seeds]
             return RowRuns(digest(row.model)[:16], {key: digest([row.model, *key]) for key in keys})
 
-        self.rows = summary, list(map(runs, summary.rows))
+        self.rows = summary, list(map(runs, summary.rows)), 1
 
     def change_number(self) -> int:
         """Return 1: nothing changes."""
@@ -86,7 +86,7 @@ class GeneratedSource:
         """Return the only summary."""
         return [self.rows[0]]
 
-    def table(self, _: str) -> tuple[Summary, list[RowRuns]]:
+    def table(self, _: str) -> tuple[Summary, list[RowRuns], int]:
         """Return the only table."""
         return self.rows
 

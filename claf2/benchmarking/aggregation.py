@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from claf2.benchmarking.cells import Cell, MeasuredCell, list_cells
 from claf2.benchmarking.runs import ScoredRuns, collapse_reason
@@ -28,7 +30,7 @@ from claf2.metrics import Metric, Prediction, metrics
 from claf2.registry import load_plugin
 from claf2.task import Suite, suites, tasks
 
-__all__ = ["group_by_row", "row_key", "summarize_bench", "summarize_cells"]
+__all__ = ["Memo", "group_by_row", "row_key", "summarize_bench", "summarize_cells"]
 
 TABLE_RESAMPLES = 1000
 """Bootstrap resamples per cell: fewer than in a comparison, since a table has many cells and shows two decimals."""
@@ -38,6 +40,30 @@ PATH_OPTIONS = ("data_dir", "cache_dir")
 
 
 CellT = TypeVar("CellT", bound=MeasuredCell)
+ResultT = TypeVar("ResultT")
+
+
+class Memo:
+    """Remembers what was computed from cells, so that another summary computes only what has changed. By default it
+    remembers nothing beyond one summary."""
+
+    def __init__(self) -> None:
+        self._results: dict[Hashable, Any] = {}
+        self._used: dict[Hashable, Any] = {}
+
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Forget at the end of the block what it did not use."""
+        self._used = {}
+        yield
+        self._results, self._used = self._used, {}
+
+    def get(self, key: Hashable, compute: Callable[[], ResultT]) -> ResultT:
+        """Return what is remembered under a key, else compute it."""
+        if key not in self._used:
+            self._used[key] = self._results[key] if key in self._results else compute()
+        result: ResultT = self._used[key]
+        return result
 
 
 def summarize_bench(out: Path) -> Summary:
@@ -55,21 +81,28 @@ def summarize_bench(out: Path) -> Summary:
     return summarize_cells(suites.get(names[0]), results)
 
 
-def summarize_cells(suite: Suite, results: Sequence[MeasuredCell]) -> Summary:
+def summarize_cells(suite: Suite, results: Sequence[MeasuredCell], memo: Memo | None = None) -> Summary:
     """Return the summary of cells of a suite.
+
+    Args:
+        suite: the suite.
+        results: the cells.
+        memo: what earlier summaries have computed.
 
     Raises:
         RunError: if predictions are missing or damaged, or there are two runs of one cell.
     """
+    memo = memo or Memo()
     columns = _columns(suite, {result.cell.task for result in results})
     groups = group_by_row(results)
     labels = [_row_label(group[0].cell) for group in groups]
+    counts = Counter(labels)
     rows = [
-        _make_row(suite, columns, group, ambiguous=labels.count(label) > 1)
+        _make_row(suite, columns, group, memo, ambiguous=counts[label] > 1)
         for group, label in zip(groups, labels, strict=True)
     ]
     for position, column in enumerate(columns):
-        deltas = _test_column(column, [row.cells[position] for row in rows], groups)
+        deltas = _test_column(column, [row.cells[position] for row in rows], groups, memo)
         for index, (mark, delta) in deltas.items():
             rows[index] = _with_delta(rows[index], position, mark, delta)
     return Summary(
@@ -126,14 +159,16 @@ def _row_label(cell: Cell) -> tuple[object, ...]:
     return cell.model, cell.step, cell.recipe, frozenset(_options(cell).items())
 
 
-def _make_row(suite: Suite, columns: Sequence[Column], group: Sequence[MeasuredCell], *, ambiguous: bool) -> Row:
+def _make_row(
+    suite: Suite, columns: Sequence[Column], group: Sequence[MeasuredCell], memo: Memo, *, ambiguous: bool
+) -> Row:
     """Make a row of the cells that differ in task and seed only. One that looks like another one (``ambiguous``) shows
     the weights and folders as well."""
     first = group[0].cell
     model = f"{first.model} ({first.weights})" if ambiguous and first.weights != first.model else first.model
     options = _options(first, hidden=() if ambiguous else PATH_OPTIONS)
     seeds = tuple(sorted({result.cell.seed for result in group}))
-    cells = tuple(_make_cell(column, _finished(group, column.task), seeds) for column in columns)
+    cells = tuple(_recall_cell(column, _finished(group, column.task), seeds, memo) for column in columns)
     means = {
         task: [
             # A mean over fewer seeds than the row has is not the row's, so it does not count in the average.
@@ -157,6 +192,16 @@ def _options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str 
 
 def _finished(group: Sequence[MeasuredCell], task: str) -> list[MeasuredCell]:
     return [result for result in group if result.cell.task == task and result.scores]
+
+
+def _recall_cell(
+    column: Column, finished: Sequence[MeasuredCell], seeds: tuple[int, ...], memo: Memo
+) -> ScoreCell | None:
+    return memo.get(("cell", column, _keys(finished), seeds), lambda: _make_cell(column, finished, seeds))
+
+
+def _keys(results: Sequence[MeasuredCell]) -> tuple[Hashable, ...]:
+    return tuple(result.key for result in results)
 
 
 def _make_cell(column: Column, finished: Sequence[MeasuredCell], seeds: Sequence[int]) -> ScoreCell | None:
@@ -202,7 +247,7 @@ def _score_runs(column: Column, predictions: Mapping[str, Sequence[Prediction]])
         return None, set()
     try:
         collapsed = {source for source, run in predictions.items() if collapse_reason(metric, run, labels)}
-    except Claf2Error:  # a metric of this name that is not the task's own, such as F1 of a label for KLUE's STS
+    except Claf2Error:  # a metric of this name is registered, but it is not the one that gave the task's score
         return None, set()
     try:
         runs = ScoredRuns.from_predictions(metric, list(predictions.values()), labels)
@@ -222,30 +267,53 @@ def _find_metric(column: Column) -> Metric | None:
 
 
 def _test_column(
-    column: Column, cells: Sequence[ScoreCell | None], groups: Sequence[Sequence[MeasuredCell]]
+    column: Column, cells: Sequence[ScoreCell | None], groups: Sequence[Sequence[MeasuredCell]], memo: Memo
 ) -> dict[int, tuple[str, Delta]]:
     """Compare each row of a column with the best row.
 
     Returns:
         Row → its mark of significance and its difference to the best row. Rows that cannot be compared are left out.
     """
-    runs: dict[int, ScoredRuns] = {}
-    for index, (cell, group) in enumerate(zip(cells, groups, strict=True)):
-        if cell is not None and None not in cell.values:
-            scored, _ = _score_runs(column, _read_predictions(column, _finished(group, column.task)))
-            if scored is not None:
-                runs[index] = scored
-    if len(runs) < 2:
+    finished = {
+        index: _finished(group, column.task)
+        for index, (cell, group) in enumerate(zip(cells, groups, strict=True))
+        if cell is not None and None not in cell.values
+    }
+    keys = {index: _keys(results) for index, results in finished.items()}
+
+    @cache
+    def score_row(index: int) -> ScoredRuns | None:
+        return _score_runs(column, _read_predictions(column, finished[index]))[0]
+
+    def mean(index: int) -> float | None:
+        runs = score_row(index)
+        return None if runs is None else float(runs.scores.mean())
+
+    def compare(best: int, index: int) -> Difference | None:
+        first, second = score_row(best), score_row(index)
+        assert first is not None
+        assert second is not None
+        try:
+            return compare_runs(first, second, resamples=TABLE_RESAMPLES)
+        except Claf2Error:  # evaluated on other data
+            return None
+
+    means = {index: memo.get(("mean", column, keys[index]), partial(mean, index)) for index in finished}
+    ranked = {index: value for index, value in means.items() if value is not None}
+    if len(ranked) < 2:
         return {}
     sign = -1 if column.lower_is_better else 1
-    best = max(runs, key=lambda index: sign * float(runs[index].scores.mean()))
-    differences: dict[int, Difference] = {}
-    for index, scored in runs.items():
-        if index != best:
-            try:
-                differences[index] = compare_runs(runs[best], scored, resamples=TABLE_RESAMPLES)
-            except Claf2Error:  # evaluated on other data
-                continue
+    best = max(ranked, key=lambda index: sign * ranked[index])
+    compared = {
+        index: memo.get(("difference", column, keys[best], keys[index]), partial(compare, best, index))
+        for index in ranked
+        if index != best
+    }
+    return _mark_differences({index: difference for index, difference in compared.items() if difference is not None})
+
+
+def _mark_differences(differences: Mapping[int, Difference]) -> dict[int, tuple[str, Delta]]:
+    """Return the mark of significance of each row of a column, and its difference to the best row."""
     # Every row is a test against the best one, so without a correction a long table would always have marks.
     corrected = holm_correction({str(index): difference.p for index, difference in differences.items()})
     deltas = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +77,10 @@ class MeasuredCell(Protocol):
     def source(self) -> str:
         """Where the cell is stored, for messages. No two cells have the same."""
 
+    @property
+    def key(self) -> Hashable:
+        """The identity of the cell and its content: where it is equal, so are scores and predictions."""
+
     def predictions(self, split: str) -> list[Prediction]:
         """Return the predictions for a split of the cell's task.
 
@@ -106,6 +110,11 @@ class CellResult:
     def source(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    @property
+    def key(self) -> Hashable:
+        """The folder, whose content must not change meanwhile."""
+        return self.folder
 
     def predictions(self, split: str) -> list[Prediction]:
         """Return the predictions for a split of the cell's task.

@@ -14,7 +14,9 @@ from claf2.config.source import iter_leaves
 from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Prediction
 
-__all__ = ["Comparison", "Flip", "TaskComparison", "compare_models", "format_comparison", "list_notes"]
+__all__ = [
+    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_notes",
+]  # fmt: skip
 
 IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer.verbose_step_count")
 """The fields whose differences are not listed: they differ between runs of one recipe."""
@@ -82,14 +84,36 @@ def compare_models(
         Claf2Error: if recipes differ and ``force`` is not set, data differ, no task has a score in both, or an argument
             is out of range.
     """
-    if not (0.5 <= level < 1 and 0 <= margin < math.inf):  # also false for NaN
-        raise RunError(f"level {level} and margin {margin}: expected a level in [0.5, 1) and a margin from 0")
     if first_dir.resolve() == second_dir.resolve():
         raise RunError(f"{first_dir} is given twice: name two folders, one for each model")
-    first, second = load_runs(first_dir), load_runs(second_dir)
+    names = str(first_dir), str(second_dir)
+    return compare_task_runs(
+        names, load_runs(first_dir), load_runs(second_dir), force=force, level=level, margin=margin
+    )
+
+
+def compare_task_runs(
+    names: tuple[str, str], first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns], *, force: bool = False,
+    level: float = 0.95, margin: float = 2.0,
+) -> Comparison:  # fmt: skip
+    """Compare the runs of two models.
+
+    Args:
+        names: the names of the models.
+        first: task → runs of the model compared with.
+        second: task → runs of the model under test.
+        force: as in ``compare_models``.
+        level: as in ``compare_models``.
+        margin: as in ``compare_models``.
+
+    Raises:
+        Claf2Error: as ``compare_models`` does.
+    """
+    if not (0.5 <= level < 1 and 0 <= margin < math.inf):  # also false for NaN
+        raise RunError(f"level {level} and margin {margin}: expected a level in [0.5, 1) and a margin from 0")
     shared = [task for task in first if task in second]
     if not shared:
-        raise RunError(f"no task in common: {first_dir} has {', '.join(first)}, {second_dir} has {', '.join(second)}")
+        raise RunError(f"no task in common: {names[0]} has {', '.join(first)}, {names[1]} has {', '.join(second)}")
     config_differences = [line for task in shared for line in _list_differences(task, first[task], second[task])]
     other_recipes = [task for task in shared if first[task].recipe != second[task].recipe]
     for task in shared:
@@ -101,7 +125,7 @@ def compare_models(
             f"{other_recipes[0]}: the models have different recipes, so their scores are not comparable ({listed}); "
             "use --force to compare them anyway"
         )
-    missing = [f"{task} ({first_dir if task in first else second_dir} only)" for task in first.keys() ^ second.keys()]
+    missing = [f"{task} ({names[0] if task in first else names[1]} only)" for task in first.keys() ^ second.keys()]
     differences: dict[str, Difference] = {}
     for task in shared:
         try:
@@ -115,9 +139,7 @@ def compare_models(
         _compare_task(task, first[task], second[task], difference, p_values[task], margin)
         for task, difference in differences.items()
     ]
-    return Comparison(
-        (str(first_dir), str(second_dir)), config_differences, bool(other_recipes), tasks, sorted(missing)
-    )
+    return Comparison(names, config_differences, bool(other_recipes), tasks, sorted(missing))
 
 
 def _compare_task(

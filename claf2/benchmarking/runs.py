@@ -24,6 +24,7 @@ from claf2.task import Task
 
 __all__ = [
     "ScoredRuns", "SeedRun", "TaskRuns", "check_same_examples", "collapse_reason", "examples_digest", "load_runs",
+    "merge_runs",
 ]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -177,7 +178,7 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
                 path, experiment.seed, experiment.values, read_predictions(predictions_path(path, name, "valid"))
             )
             runs = TaskRuns(task_config.task, [run], recipe, data)
-            by_task[name] = _merge(name, by_task[name], runs) if name in by_task else runs
+            by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task
 
 
@@ -196,7 +197,12 @@ def _finished_below(folder: Path) -> list[Path]:
     return [path for path in paths if "stages" not in path.relative_to(folder).parts]
 
 
-def _merge(task: str, runs: TaskRuns, added: TaskRuns) -> TaskRuns:
+def merge_runs(task: str, runs: TaskRuns, added: TaskRuns) -> TaskRuns:
+    """Return runs of a model on a task with one more run.
+
+    Raises:
+        RunError: if the run differs in recipe or data, or there is one with its seed.
+    """
     (run,) = added.seed_runs
     if (runs.recipe, runs.data) != (added.recipe, added.data):
         part = "recipe" if runs.recipe != added.recipe else "data"

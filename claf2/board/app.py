@@ -8,22 +8,28 @@ import binascii
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import MutableHeaders
 
 from claf2 import __version__
-from claf2.board.cell_record import RECORD_VERSION, CellRecord, Count, Name
-from claf2.board.records import ConflictError, Records, StoredCell
-from claf2.board.summaries import Summaries
+from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
+from claf2.board.checks import check_scores
+from claf2.board.pages.routes import add_pages
+from claf2.board.pages.source import RecordSource
+from claf2.board.records import ConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
+from claf2.board.summaries import Summaries, row_id
 from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenOwner, find_token
-from claf2.errors import Claf2Error, RegistryError, RunError
+from claf2.errors import Claf2Error, RegistryError
+from claf2.metrics import metrics
 from claf2.runtime.files import format_json
-from claf2.task import suites
+from claf2.task import suites, tasks
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,6 +84,8 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     Raises:
         RunError: if the database cannot be opened.
     """
+    for registry in (metrics, tasks, suites):
+        registry.names()  # imports the members, which must not happen in several threads at once
     records = Records(database_url)
 
     @asynccontextmanager
@@ -96,13 +104,24 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.state.max_body = max_body
     app.add_middleware(_AddSecurityHeaders)
     app.add_exception_handler(Claf2Error, _answer_error)
+    app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
-    _add_suite_routes(app, records)
+    _add_suite_routes(app, records, app.state.summaries)
+    add_pages(app, RecordSource(records, app.state.summaries))
     return app
 
 
+STATUSES: Mapping[type[Claf2Error], int] = {
+    ConflictError: 409,
+    DatabaseError: 503,
+    NotFoundError: 404,
+    RegistryError: 404,
+}
+"""The status of an answer to each kind of error; 422 for the others."""
+
+
 async def _answer_error(_: Request, error: Exception) -> Response:
-    status = 409 if isinstance(error, ConflictError) else 404 if isinstance(error, RegistryError | RunError) else 422
+    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 422)
     return json_response({"detail": str(error)}, status)
 
 
@@ -162,11 +181,19 @@ def _parse_record(digest: str, body: bytes) -> CellRecord:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part)[:80] for part in problem["loc"][:8])
         raise HTTPException(422, f"{place}: {problem['msg']}" if place else problem["msg"]) from None
-    suite = suites.get(record.cell.suite)
+    try:
+        suite = suites.get(record.cell.suite)
+    except RegistryError as error:
+        raise HTTPException(422, f"cell.suite: {error}") from None
     if record.cell.suite != suite.name or record.cell.task not in suite.columns:
         raise HTTPException(422, f"cell.task: suite {suite.name!r} has tasks {', '.join(suite.columns)}")
     if record.digest != digest:
         raise HTTPException(422, f"the digest of this record is {record.digest}")
+    try:
+        _ = record.place
+        check_scores(record, suite)
+    except Claf2Error as error:
+        raise HTTPException(422, str(error)) from None
     return record
 
 
@@ -178,11 +205,19 @@ def _describe(stored: StoredCell) -> dict[str, Any]:
 RECORD_BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            "application/json": {"schema": CellRecord.model_json_schema(ref_template="#/components/schemas/{model}")}
-        },
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CellRecord"}}},
     }
 }
+
+
+def _describe_interface(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, to which the record is added: its body is not read by FastAPI."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        record = CellRecord.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(record.pop("$defs"), CellRecord=record)
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -209,17 +244,14 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
     @app.delete("/api/cells/{digest}", responses=_problems(401, 403, 404, 503))
     async def delete_cell(digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)]) -> Response:
         """Remove a cell."""
-        try:
-            outcome = await asyncio.wrap_future(records.remove(digest))
-        except KeyError:
-            raise HTTPException(404, "no such cell") from None
+        outcome: WriteOutcome = await asyncio.wrap_future(records.remove(digest))
         return json_response(asdict(outcome))
 
     @app.get("/api/cells")
     def list_cells(
         suite: Annotated[Name | None, Query()] = None, model: Annotated[Name | None, Query()] = None,
-        task: Annotated[Name | None, Query()] = None, seed: Annotated[Count | None, Query()] = None,
-        step: Annotated[Count | None, Query()] = None, since: Annotated[Count, Query()] = 0,
+        task: Annotated[Name | None, Query()] = None, seed: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None,
+        step: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None, since: Annotated[int, Query(ge=0, le=MAX_INT)] = 0,
     ) -> Response:  # fmt: skip
         """List cells with their scores. `since` is a number of changes, as `/api/version` returns it."""
         stored = records.cells(since=since, suite=suite, model=model, task=task, seed=seed, step=step)
@@ -228,6 +260,11 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
             {"digest": each.digest, "change": each.change, **{name: each.record[name] for name in fields}}
             for each in stored
         ])  # fmt: skip
+
+    @app.get("/api/contents")
+    def list_contents() -> Response:
+        """Return the digest of each cell, and that of its content: what a client compares before it submits."""
+        return json_response(records.contents())
 
     @app.get("/api/cells/{digest}", responses=_problems(404))
     def get_cell(digest: Digest) -> Response:
@@ -247,7 +284,7 @@ def _get(records: Records, digest: str) -> StoredCell:
     return stored
 
 
-def _add_suite_routes(app: FastAPI, records: Records) -> None:
+def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> None:
     """Add the routes of suites, and those about the board itself."""
 
     @app.get("/api/suites")
@@ -255,10 +292,37 @@ def _add_suite_routes(app: FastAPI, records: Records) -> None:
         """List the suites with cells, and how many there are."""
         return json_response(records.suites())
 
-    @app.get("/api/suites/{suite}/summary", responses=_problems(404))
+    @app.get("/api/suites/{suite}/summary", responses=_problems(404, 422))
     def get_summary(suite: Name) -> Response:
         """Return the table of a suite: a row for each model, with means, intervals and marks of significance."""
-        return json_response(asdict(app.state.summaries.summary(suite)))
+        return json_response(asdict(summaries.table(suite).summary))
+
+    @app.get("/api/suites/{suite}/rows", responses=_problems(404, 422))
+    def get_rows(suite: Name) -> Response:
+        """Return the rows of the table of a suite, in its order: the id of each, and its cells."""
+        table = summaries.table(suite)
+        return json_response([
+            {"id": row_id(cells[0]), "model": row.model, "step": row.step, "variant": row.variant(),
+             "cells": [{"digest": each.digest, "task": each.cell.task, "seed": each.cell.seed} for each in cells]}
+            for row, cells in zip(table.summary.rows, table.rows, strict=True)
+        ])  # fmt: skip
+
+    @app.get("/api/suites/{suite}/curve", responses=_problems(404, 422))
+    def get_curve(suite: Name) -> Response:
+        """Return the scores by step of pre-training, with intervals, for each model with checkpoints."""
+        return json_response([asdict(curve) for curve in summaries.curves(suite)])
+
+    @app.get("/api/compare", responses=_problems(404, 422))
+    def compare(
+        a: Annotated[Name, Query(description="The digest of a cell, the id of a row, or the name of a model.")],
+        b: Annotated[Name, Query(description="The same of what is compared with it.")],
+        suite: Annotated[Name | None, Query()] = None, force: bool = False,
+        level: Annotated[float, Query(ge=0.5, lt=1)] = 0.95, margin: Annotated[float, Query(ge=0, le=1000)] = 2.0,
+    ) -> Response:  # fmt: skip
+        """Say whether b scores differently from a, with an interval, a p value and a verdict for each task."""
+        return json_response(
+            asdict(summaries.compare_cells(a, b, suite=suite, force=force, level=level, margin=margin))
+        )
 
     @app.get("/api/version")
     def get_version() -> Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StringConstraints,
+    TypeAdapter,
 )
 
 from claf2.benchmarking.aggregation import row_key
@@ -25,7 +27,7 @@ from claf2.benchmarking.cells import SCORE_INPUTS, Cell, CellResult
 from claf2.evaluation.predictions import predictions_path
 from claf2.registry import digest
 
-__all__ = ["RECORD_VERSION", "CellFields", "CellRecord", "PredictionRecord", "content_digest", "record_cell"]
+__all__ = ["RECORD_VERSION", "CellFields", "CellRecord", "PredictionRecord", "StoredForm", "record_cell"]
 
 RECORD_VERSION = 2
 """The version of the records' format. Version 1 had no learning curve."""
@@ -83,6 +85,21 @@ class CellFields(_Record):
         return Cell(**dict(self))
 
 
+@dataclass(frozen=True)
+class StoredForm:
+    """A record as the board stores it."""
+
+    fields: Mapping[str, Any]
+    """The record, in which predictions are given by their SHA-256 and number."""
+    predictions: Mapping[str, bytes]
+    """Split → predictions as a JSON array."""
+
+    @property
+    def content(self) -> str:
+        """The digest of the record with its predictions."""
+        return digest(self.fields)
+
+
 class PredictionRecord(_Record):
     """The prediction for one example: the fields of ``claf2.metrics.Prediction``."""
 
@@ -131,10 +148,18 @@ class CellRecord(_Record):
         key = [*fields, sorted(map(list, options)), self.cell.suite, self.cell.task, self.cell.seed]
         return digest(key)
 
+    def to_stored_form(self) -> StoredForm:
+        """Return the record as the board stores it."""
+        files = {split: _PREDICTIONS.dump_json(lines) for split, lines in self.predictions.items()}
+        fields = self.model_dump(mode="json", exclude={"predictions"})
+        fields["predictions"] = {
+            split: {"sha256": hashlib.sha256(file).hexdigest(), "examples": len(self.predictions[split])}
+            for split, file in files.items()
+        }
+        return StoredForm(fields, files)
 
-def content_digest(record: Mapping[str, Any]) -> str:
-    """Return the digest of a stored record, in which predictions are given by their SHA-256."""
-    return digest(record)
+
+_PREDICTIONS = TypeAdapter(tuple[PredictionRecord, ...])
 
 
 def record_cell(result: CellResult) -> CellRecord:

@@ -6,7 +6,6 @@ writing to the disk; each is answered after the commit that holds its record.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import queue
 import threading
@@ -16,28 +15,33 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from claf2.benchmarking.cells import Cell
-from claf2.board.cell_record import CellRecord, PredictionRecord, content_digest
+from claf2.board.cell_record import CellRecord
 from claf2.board.tables import cells, compress, counters, decompress, open_database, predictions, splits
 from claf2.errors import RunError, first_line
 from claf2.metrics import Prediction
 
-__all__ = ["ConflictError", "Records", "StoredCell", "WriteOutcome"]
+__all__ = ["ConflictError", "DatabaseError", "NotFoundError", "Records", "StoredCell", "WriteOutcome"]
 
 MAX_COMMIT = 64
 """The most records of one commit."""
 
 WriteState: TypeAlias = Literal["created", "unchanged", "replaced", "kept"]
 
-_PREDICTIONS = TypeAdapter(tuple[PredictionRecord, ...])
-
 
 class ConflictError(RunError):
     """The board holds another record of the cell."""
+
+
+class NotFoundError(RunError):
+    """The board does not have what is asked for."""
+
+
+class DatabaseError(RunError):
+    """The database cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class StoredCell:
     def source(self) -> str:
         """The address of the cell on the board."""
         return f"cells/{self.digest}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The digests of the cell and of its content."""
+        return self.digest, self.content
 
     def predictions(self, split: str) -> list[Prediction]:
         """Return the predictions for a split of the cell's task.
@@ -147,13 +156,13 @@ class Records:
         """Remove a record.
 
         Returns:
-            The outcome; its exception is a ``KeyError`` if there is no such record.
+            The outcome; its exception is a ``NotFoundError`` if there is no such record.
         """
 
         def change(connection: Connection) -> WriteOutcome:
             number = _next_change(connection)
             if _remove(connection, digest) == 0:
-                raise KeyError(digest)
+                raise NotFoundError(f"cells/{digest}: no such cell")
             _set_change(connection, number)
             return WriteOutcome(digest, "replaced", number)
 
@@ -182,6 +191,12 @@ class Records:
         stored = [self._load(row) for row in rows]
         return sorted(stored, key=_order)
 
+    def contents(self) -> dict[str, str]:
+        """Return the digest of each cell, and that of its content."""
+        with self.engine.begin() as connection:
+            rows = connection.execute(select(cells.c.digest, cells.c.content)).all()
+        return dict(sorted(tuple(row) for row in rows))
+
     def suites(self) -> dict[str, int]:
         """Return the number of cells of each suite."""
         with self.engine.begin() as connection:
@@ -197,13 +212,13 @@ class Records:
         """Return the predictions of a cell for a split as a JSON array.
 
         Raises:
-            RunError: if the cell has none.
+            NotFoundError: if the cell has none.
         """
         query = select(predictions.c.content).join(splits, splits.c.sha256 == predictions.c.sha256)
         with self.engine.begin() as connection:
             content = connection.execute(query.where(splits.c.cell == digest, splits.c.split == split)).scalar()
         if content is None:
-            raise RunError(f"cells/{digest}: no predictions for {split!r}; submit the cell again")
+            raise NotFoundError(f"cells/{digest}: no predictions for {split!r}; submit the cell again")
         return decompress(content)
 
     def _load(self, row: Row[Any]) -> StoredCell:
@@ -224,7 +239,7 @@ class Records:
                 with self.engine.execution_options(writes=True).begin() as connection:
                     results = [_try_write(connection, write) for write in batch]
             except SQLAlchemyError as error:  # a full disk, a server that is gone: nothing of the batch is stored
-                results = [RunError(f"the database cannot be written: {first_line(error)}")] * len(batch)
+                results = [DatabaseError(f"the database cannot be written: {first_line(error)}")] * len(batch)
             for write, result in zip(batch, results, strict=True):
                 if isinstance(result, BaseException):
                     write.outcome.set_exception(result)
@@ -249,13 +264,13 @@ def _try_write(connection: Connection, write: _Write) -> WriteOutcome | BaseExce
     try:
         with connection.begin_nested():
             return write.change(connection)
-    except (ConflictError, KeyError) as error:
+    except (ConflictError, NotFoundError) as error:
         return error
 
 
 @dataclass(frozen=True)
 class _PackedRecord:
-    """A record as it is stored."""
+    """A record as the tables hold it."""
 
     record: CellRecord
     place: str
@@ -263,20 +278,16 @@ class _PackedRecord:
     content: str
     packed: bytes
     predictions: Mapping[str, tuple[str, bytes]]
-    """Split → SHA-256 and compressed content."""
+    """Split → SHA-256 and compressed predictions."""
 
     @classmethod
     def from_record(cls, record: CellRecord) -> _PackedRecord:
-        files = {split: _PREDICTIONS.dump_json(lines) for split, lines in record.predictions.items()}
-        hashes = {split: hashlib.sha256(file).hexdigest() for split, file in files.items()}
-        fields = record.model_dump(mode="json", exclude={"predictions"})
-        fields["predictions"] = {
-            split: {"sha256": hashes[split], "examples": len(lines)} for split, lines in record.predictions.items()
-        }
+        form = record.to_stored_form()
+        hashes = {split: entry["sha256"] for split, entry in form.fields["predictions"].items()}
         return cls(
-            record, record.place, record.digest, content_digest(fields),
-            compress(json.dumps(fields, ensure_ascii=False).encode()),
-            {split: (hashes[split], compress(file)) for split, file in files.items()},
+            record, record.place, record.digest, form.content,
+            compress(json.dumps(form.fields, ensure_ascii=False).encode()),
+            {split: (hashes[split], compress(file)) for split, file in form.predictions.items()},
         )  # fmt: skip
 
 

@@ -2,26 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
 
-from claf2.benchmarking.aggregation import summarize_cells
-from claf2.benchmarking.summary import Summary
-from claf2.board.records import Records, StoredCell
-from claf2.task import suites
+from claf2.benchmarking.aggregation import Memo, group_by_row, row_key, summarize_cells
+from claf2.benchmarking.comparison import Comparison, compare_task_runs
+from claf2.benchmarking.runs import SeedRun, TaskRuns, merge_runs
+from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary
+from claf2.board.records import NotFoundError, Records, StoredCell
+from claf2.errors import RunError
+from claf2.registry import digest
+from claf2.task import Suite, suites, tasks
 
-__all__ = ["Summaries"]
+__all__ = ["CurvePoint", "ScoreCurve", "StepCurve", "SuiteTable", "Summaries", "row_id"]
+
+AVERAGE_LABEL = "average"
+"""The name of the curve of the suite's average."""
 
 
 @dataclass(frozen=True)
-class _Cached:
-    change: int
+class SuiteTable:
+    """The summary of a suite, and the cells that it was made from."""
+
     summary: Summary
+    rows: Sequence[Sequence[StoredCell]]
+    """The cells of each row of the summary."""
+    change: int
+    """The number of changes of the board that it includes."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A score after some steps of pre-training."""
+
+    step: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ScoreCurve:
+    """One score by step; the score of the suite is called ``average``."""
+
+    label: str
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """The scores of one model, fine-tuned in one way, by step of its pre-training."""
+
+    model: str
+    variant: str
+    curves: tuple[ScoreCurve, ...]
+    """The average of the suite, then one for each column of its table."""
 
 
 class Summaries:
-    """The summaries of a board's suites. One is computed again only after a change of the board.
+    """The summaries of a board's suites. Only what a change concerns is computed again.
 
     Args:
         records: the records of the board.
@@ -29,20 +72,185 @@ class Summaries:
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self._cached: dict[str, _Cached] = {}
-        self._lock = threading.Lock()
+        self._tables: dict[str, SuiteTable] = {}
+        self._memos: dict[str, Memo] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
 
-    def summary(self, suite: str) -> Summary:
-        """Return the summary of a suite, as ``bench report`` shows it of a folder.
+    def table(self, name: str) -> SuiteTable:
+        """Return the table of a suite. While one is computed, others get the one before.
 
         Raises:
             RegistryError: if the suite is unknown.
-            RunError: if the board has no cells of it.
+            RunError: if predictions are missing or damaged.
         """
-        with self._lock:
-            change = self.records.change_number()
-            cached = self._cached.get(suite)
-            if cached is None or cached.change != change:
-                stored: Sequence[StoredCell] = self.records.cells(suite=suites.get(suite).name)
-                cached = self._cached[suite] = _Cached(change, summarize_cells(suites.get(suite), stored))
-            return cached.summary
+        suite = suites.get(name)
+        with self._guard:
+            lock = self._locks.setdefault(suite.name, threading.Lock())
+        table = self._tables.get(suite.name)
+        if not lock.acquire(blocking=table is None):
+            assert table is not None
+            return table
+        try:
+            change, table = self.records.change_number(), self._tables.get(suite.name)
+            if table is None or table.change != change:
+                table = self._tables[suite.name] = self._make_table(suite, change, table)
+            return table
+        finally:
+            lock.release()
+
+    def _make_table(self, suite: Suite, change: int, earlier: SuiteTable | None) -> SuiteTable:
+        stored = self.records.cells(suite=suite.name)
+        if earlier is not None and {cell.key for row in earlier.rows for cell in row} == {cell.key for cell in stored}:
+            return replace(earlier, change=change)  # the change was of another suite
+        memo = self._memos.setdefault(suite.name, Memo())
+        with memo.one_pass():
+            summary = summarize_cells(suite, stored, memo)
+        return SuiteTable(summary, group_by_row(stored), change)
+
+    def curves(self, name: str) -> list[StepCurve]:
+        """Return the scores of a suite by step of pre-training, for each model with checkpoints.
+
+        Raises:
+            RegistryError: if the suite is unknown.
+            RunError: if predictions are missing or damaged.
+        """
+        suite, summary = suites.get(name), self.table(name).summary
+        by_model: dict[tuple[str, str], list[Row]] = {}
+        for row in summary.rows:
+            if row.step is not None:
+                by_model.setdefault((row.model, row.variant()), []).append(row)
+        return [
+            StepCurve(model, variant, _make_curves(suite, summary.columns, sorted(rows, key=lambda row: row.step or 0)))
+            for (model, variant), rows in by_model.items()
+        ]
+
+    def compare_cells(
+        self, first: str, second: str, *, suite: str | None = None, force: bool = False, level: float = 0.95,
+        margin: float = 2.0,
+    ) -> Comparison:  # fmt: skip
+        """Compare two cells or two rows.
+
+        Args:
+            first: the digest of a cell, the id of a row (``row_id``), or the name of a model with one row.
+            second: the same of what is compared with it.
+            suite: the suite of the rows; it is needed only for the name of a model in several suites.
+            force: compare scores of different recipes as well.
+            level: the coverage of intervals.
+            margin: the difference in points that the comparison should be able to find.
+
+        Raises:
+            Claf2Error: if something is not found or ambiguous; and as ``claf2.benchmarking.comparison.compare_models``
+                does.
+        """
+        if first == second:
+            raise RunError("a and b are the same; name two cells or rows")
+        found = [self._find(name, suite) for name in (first, second)]
+        names = [_describe_cells(cells) for cells in found]
+        if names[0] == names[1]:
+            names = [f"{name} ({digest[:12]})" for name, digest in zip(names, (first, second), strict=True)]
+        runs = [_to_task_runs(cells) for cells in found]
+        return compare_task_runs(
+            (names[0], names[1]), runs[0], runs[1], force=force, level=level, margin=margin
+        )  # fmt: skip
+
+    def _find(self, name: str, suite: str | None) -> Sequence[StoredCell]:
+        """Return the cells with scores of a cell's digest, a row's id or a model's name."""
+        cell = self.records.get(name)
+        if cell is not None:
+            found = [[cell]]
+        else:
+            stored = self.records.cells(suite=None if suite is None else suites.get(suite).name)
+            by_suite: dict[str, list[StoredCell]] = {}
+            for each in stored:
+                by_suite.setdefault(each.cell.suite, []).append(each)
+            rows = [row for cells in by_suite.values() for row in group_by_row(cells)]
+            found = [row for row in rows if name in (row_id(row[0]), row[0].cell.model)]
+        if len(found) > 1:
+            ids = ", ".join(row_id(row[0]) for row in found[:10])
+            raise RunError(f"{name[:80]} has {len(found)} rows: name one by its id: {ids}")
+        finished = [each for each in found[0] if each.scores] if found else []
+        if not finished:
+            raise NotFoundError(f"{name[:80]}: no such cell, row or model with scores; /api/cells lists them")
+        return finished
+
+
+def row_id(stored: StoredCell) -> str:
+    """Return the id of the row of a cell: 16 hexadecimal digits."""
+    *fields, options = row_key(stored.cell)
+    assert isinstance(options, frozenset)
+    return digest([stored.cell.suite, *fields, sorted(map(list, options))])[:16]
+
+
+def _describe_cells(cells: Sequence[StoredCell]) -> str:
+    cell = cells[0].cell
+    name = cell.model if cell.step is None else f"{cell.model} step {cell.step}"
+    return f"{name}, {cell.task}, seed {cell.seed}" if len(cells) == 1 else name
+
+
+def _to_task_runs(cells: Sequence[StoredCell]) -> dict[str, TaskRuns]:
+    by_task: dict[str, TaskRuns] = {}
+    for stored in cells:
+        name, provenance = stored.cell.task, stored.record["provenance"] or {}
+        recipe, data, config = (provenance.get(key) for key in ("recipe", "data", "config"))
+        if not isinstance(recipe, str) or not isinstance(data, Mapping):
+            raise RunError(f"{stored.source}: has no recipe or no data in its provenance; submit the run again")
+        run = SeedRun(Path(stored.source), stored.cell.seed, config or {}, stored.predictions("valid"))
+        runs = TaskRuns(tasks.get(name), [run], recipe, {str(split): str(sha256) for split, sha256 in data.items()})
+        by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
+    return by_task
+
+
+def _make_curves(suite: Suite, columns: Sequence[Column], rows: Sequence[Row]) -> tuple[ScoreCurve, ...]:
+    curves = [_average_curve(suite, columns, rows)]
+    for position, column in enumerate(columns):
+        points = [(row.step, row.cells[position]) for row in rows]
+        curves.append(ScoreCurve(column.label, tuple(_to_point(step or 0, cell) for step, cell in points if cell)))
+    return tuple(curves)
+
+
+def _to_point(step: int, cell: ScoreCell) -> CurvePoint:
+    return CurvePoint(step, cell.mean, cell.low, cell.high)
+
+
+def _average_curve(suite: Suite, columns: Sequence[Column], rows: Sequence[Row]) -> ScoreCurve:
+    """Return the average of the tasks that the rows have, with its interval, for the rows that have all of them. Its
+    name says how many tasks are missing from the suite's average."""
+    averaged = suite.averaged or tuple(suite.columns)
+    keys = {(task, key) for task in averaged for key in suite.columns[task]}
+    used = [
+        position
+        for position, column in enumerate(columns)
+        if (column.task, column.key) in keys and any(row.cells[position] for row in rows)
+    ]
+    measured = {columns[position].task for position in used}
+    points = []
+    for row in rows:
+        by_task: dict[str, list[ScoreCell | None]] = {task: [] for task in measured}
+        for position in used:
+            by_task[columns[position].task].append(row.cells[position])
+        points.append(_average_point(row.step or 0, list(by_task.values())))
+    label = (
+        AVERAGE_LABEL
+        if len(measured) == len(averaged)
+        else f"{AVERAGE_LABEL} of {len(measured)} of {len(averaged)} tasks"
+    )
+    return ScoreCurve(label, tuple(point for point in points if point.mean is not None))
+
+
+def _average_point(step: int, cells_by_task: Sequence[Sequence[ScoreCell | None]]) -> CurvePoint:
+    """Return the average of tasks with its interval. Tasks are independent, since each has examples and runs of its
+    own; the scores of one task are not, so their intervals are averaged as if they erred together."""
+    means, squares = [], []
+    for cells in cells_by_task:
+        # A mean over fewer seeds than the row has is not the row's.
+        complete = [cell for cell in cells if cell and cell.mean is not None and None not in cell.values]
+        if len(complete) < len(cells):
+            return CurvePoint(step, None, None, None)
+        means.append(fmean(cell.mean for cell in complete if cell.mean is not None))
+        widths = [(cell.high - cell.low) / 2 for cell in complete if cell.low is not None and cell.high is not None]
+        squares.append(fmean(widths) ** 2 if len(widths) == len(cells) else math.nan)
+    if not means:
+        return CurvePoint(step, None, None, None)
+    mean, half = fmean(means), math.sqrt(sum(squares)) / len(means)
+    return CurvePoint(step, mean, None, None) if math.isnan(half) else CurvePoint(step, mean, mean - half, mean + half)

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from claf2.errors import RunError, first_line
+from claf2.registry import digest as json_digest
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -197,14 +198,12 @@ def _prepare_tables(connection: Connection) -> None:
 def _migrate_from_1(connection: Connection) -> None:
     """Add who submitted a cell, and an empty learning curve to the records."""
     connection.execute(text("ALTER TABLE cells ADD COLUMN submitter TEXT"))
-    from claf2.board.cell_record import content_digest
-
     for digest, packed in connection.execute(text("SELECT digest, record FROM cells")).all():
         record = {**json.loads(decompress(packed)), "version": 2}
         record.setdefault("learning_curve", [])
         connection.execute(
             cells.update().where(cells.c.digest == digest).values(
-                record=compress(json.dumps(record, ensure_ascii=False).encode()), content=content_digest(record)
+                record=compress(json.dumps(record, ensure_ascii=False).encode()), content=json_digest(record)
             )
         )  # fmt: skip
 

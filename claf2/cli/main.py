@@ -16,6 +16,7 @@ import click
 
 from claf2 import __version__
 from claf2.cli.bench import bench_group, compare_command, gate_command
+from claf2.cli.board import board_group
 from claf2.cli.corpus import corpus_group
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
@@ -273,7 +274,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
-    corpus_group,
+    corpus_group, board_group,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

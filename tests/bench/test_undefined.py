@@ -12,10 +12,10 @@ import pytest
 from claf2.benchmarking import comparison
 from claf2.benchmarking.aggregation import summarize_bench
 from claf2.benchmarking.matrix import CELL_FILE, Cell
+from claf2.board.pages import export_page
 from claf2.benchmarking.runs import SeedRun, TaskRuns, collapse_reason
 from claf2.benchmarking.submission import _format_predictions
 from claf2.benchmarking.summary import format_summary
-from claf2.board.pages import export_page
 from claf2.errors import RunError
 from claf2.evaluation.predictions import to_json_line
 from claf2.metrics import Prediction, undefined
@@ -95,13 +95,18 @@ def test_an_undefined_prediction_is_not_submitted() -> None:
         _format_predictions([ROWS[0], replace(ROWS[1], prediction=None)])
 
 
-def test_a_score_with_the_name_of_another_metric_has_no_interval(tmp_path: Path) -> None:
-    """KLUE's STS has an F1 of its own, while the metric `f1` needs labels."""
-    rows = [Prediction(str(n), n % 6 * 1.0, (n + n % 2) % 6 * 1.0) for n in range(20)]
-    write_cell(tmp_path, "one", 1, list(map(to_json_line, rows)), **{"valid/pearson": 90.0, "valid/f1": 80.0})
-    (folder,) = tmp_path.glob("one/*")
-    record = json.loads((folder / CELL_FILE).read_text()) | {"suite": "klue", "task": "klue_sts"}
-    write_json(folder / CELL_FILE, record)
-    (folder / "predictions/rte-valid.jsonl").rename(folder / "predictions/klue_sts-valid.jsonl")
-    (row,) = summarize_bench(tmp_path).rows
-    assert [(cell.mean, cell.low is None) for cell in row.cells if cell] == [(90.0, False), (80.0, True)]
+def test_a_score_of_another_metric_of_that_name_has_no_interval(tmp_path: Path) -> None:
+    """The task klue_sts reports an F1, and the registered metric f1 cannot score its numbers."""
+    lines = [to_json_line(Prediction(str(n), n % 5, n % 5 + 0.5, n % 5 + 0.5)) for n in range(20)]
+    folder = tmp_path / "m/klue_sts-1"
+    cell = asdict(Cell("klue", "m", "m", "klue_sts", 1, "bert", "klue/sts_bert"))
+    write_json(folder / CELL_FILE, {**cell, "failure": ""})
+    (folder / "predictions").mkdir()
+    (folder / "predictions/klue_sts-valid.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_json(folder / "metrics.json", {"best": {"valid/pearson": 100.0, "valid/f1": 100.0}})
+    write_json(folder / "run.json", {"recipe": "x"})
+    pearson, f1 = summarize_bench(tmp_path).rows[0].cells
+    assert pearson is not None
+    assert f1 is not None
+    assert (pearson.mean, f1.mean, f1.low) == (100.0, 100.0, None)
+    assert pearson.low is not None

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 from claf2.benchmarking.comparison import Comparison
 from claf2.benchmarking.summary import Summary
 from claf2.board.pages import (
-    CONTENT_SECURITY_POLICY,
     Site,
     read_asset,
     render_comparison,
@@ -25,8 +24,6 @@ from claf2.board.pages.suite import RowRuns
 from claf2.errors import Claf2Error
 
 __all__ = ["PageSource", "add_pages"]
-
-HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
 
 FOREVER = "public, max-age=31536000, immutable"
 """How long a browser keeps an asset: its address contains a digest of the content."""
@@ -43,8 +40,8 @@ class PageSource(Protocol):
     def summaries(self) -> Sequence[Summary]:
         """Return the summary of each suite with cells."""
 
-    def table(self, suite: str) -> tuple[Summary, Sequence[RowRuns]]:
-        """Return the summary of a suite, and the runs of each of its rows.
+    def table(self, suite: str) -> tuple[Summary, Sequence[RowRuns], int]:
+        """Return the summary of a suite, the runs of each of its rows, and the number of changes that it includes.
 
         Raises:
             Claf2Error: if there is no such suite.
@@ -64,11 +61,12 @@ class PageSource(Protocol):
 def add_pages(app: FastAPI, source: PageSource) -> None:
     """Add the pages of a board to its application, and the styles and scripts that they need."""
 
-    def site(request: Request) -> Site:
-        return Site(str(request.scope.get("root_path", "")).rstrip("/"), str(source.change_number()))
+    def site(request: Request, change: int | None = None) -> Site:
+        change = source.change_number() if change is None else change
+        return Site(str(request.scope.get("root_path", "")).rstrip("/"), str(change))
 
     def page(text: str, status: int = 200) -> Response:
-        return HTMLResponse(text, status, HEADERS)
+        return HTMLResponse(text, status, {"Cache-Control": "no-cache"})
 
     # A long table takes half a second to write, so that it is written once per change.
     written: dict[str, tuple[Site, str]] = {}
@@ -80,11 +78,11 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
 
     @app.get("/suites/{suite}", include_in_schema=False)
     def get_suite_page(request: Request, suite: Name) -> Response:
-        here = site(request)
         try:
-            summary, rows = source.table(suite)
+            summary, rows, change = source.table(suite)
         except Claf2Error as error:
-            return page(render_error("There is no such suite", str(error), here), 404)
+            return page(render_error("There is no such suite", str(error), site(request)), 404)
+        here = site(request, change)
         if written.get(summary.suite, (None, ""))[0] != here:
             written[summary.suite] = here, render_suite(summary, rows, here)
         return page(written[summary.suite][1])

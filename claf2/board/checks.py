@@ -1,0 +1,56 @@
+"""Checks of a record before it is stored: its scores must follow from its predictions."""
+
+from __future__ import annotations
+
+from claf2.benchmarking.runs import collapse_reason
+from claf2.board.cell_record import CellRecord
+from claf2.errors import Claf2Error, RunError, first_line
+from claf2.metrics import Metric, Prediction
+from claf2.task import Suite, tasks
+
+__all__ = ["check_scores"]
+
+SCORE_TOLERANCE = 0.01
+"""By how many points a score may differ from that of the predictions, whose numbers are rounded."""
+
+
+def check_scores(record: CellRecord, suite: Suite) -> None:
+    """Check that a record has the predictions that tables need, that metrics can read them, and that they have the
+    scores that the record states. A table is then never spoiled by one of its cells.
+
+    Raises:
+        RunError: if something is missing, or a score is another one.
+    """
+    if not record.scores:
+        return
+    name = record.cell.task
+    task = tasks.get(name)
+    for split in {"valid", *(key.partition("/")[0] for key in suite.columns[name])}:
+        lines = record.predictions.get(split)
+        if not lines:
+            raise RunError(f"predictions.{split[:80]}: missing, and the table of {suite.name} needs them")
+        predictions = [Prediction(**dict(line)) for line in lines]
+        for metric in task.metrics:
+            _check_metric(record, split, metric, predictions, task.labels)
+
+
+def _check_metric(
+    record: CellRecord, split: str, metric: Metric, predictions: list[Prediction], labels: tuple[str, ...]
+) -> None:
+    key = f"{split}/{metric.selects}"
+    if any(prediction.prediction is None for prediction in predictions):
+        return  # the score is undefined, whatever the record states
+    try:
+        value = metric.resampler(predictions, labels).value()
+        collapse_reason(metric, predictions, labels)
+        for prediction in predictions:
+            metric.is_right(prediction)
+    except Claf2Error as error:
+        raise RunError(f"predictions.{split[:80]}: {error}") from error
+    except Exception as error:
+        # Metrics trust that predictions have the form of the task's head, and fail in their own ways where they do not.
+        problem = f"not predictions of task {record.cell.task}"
+        raise RunError(f"predictions.{split[:80]}: {problem}: {first_line(error)[:200]}") from error
+    stated = record.scores.get(key)
+    if stated is not None and (value is None or abs(value - stated) > SCORE_TOLERANCE):
+        raise RunError(f"scores.{key}: {stated}, but the predictions have {value}; evaluate the run again")
