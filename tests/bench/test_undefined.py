@@ -12,10 +12,10 @@ import pytest
 from claf2.benchmarking import comparison
 from claf2.benchmarking.aggregation import summarize_bench
 from claf2.benchmarking.matrix import CELL_FILE, Cell
-from claf2.board.pages import export_page
 from claf2.benchmarking.runs import SeedRun, TaskRuns, collapse_reason
 from claf2.benchmarking.submission import _format_predictions
 from claf2.benchmarking.summary import format_summary
+from claf2.board.pages import export_page
 from claf2.errors import RunError
 from claf2.evaluation.predictions import to_json_line
 from claf2.metrics import Prediction, undefined

@@ -37,7 +37,7 @@ class RecordSource:
         return [self.tables.table(name).summary for name in self._suites()]
 
     def _suites(self) -> list[str]:
-        return [str(entry["suite"]) for entry in self.records.suites()]
+        return list(self.records.suites())
 
     def table(self, suite: str) -> tuple[Summary, Sequence[RowRuns], int]:
         """Return the summary of a suite, the runs of each of its rows, and the number of changes that it includes.

@@ -174,3 +174,29 @@ def make_run(name: str, task: str = "mnli", seed: int = 11, model: str = "modern
     }  # fmt: skip
     scores = {"valid/accuracy": 83.5, "valid/loss": 0.4512, "train/loss": 0.1034}
     return RunDetails(name, cell, scores, provenance, curve, predictions)
+
+
+@pytest.fixture
+def show(browser: Any) -> Iterator[Any]:
+    """Open a file or an address. At the end, no page may have logged anything, raised an error, or requested anything
+    else than its file or its server."""
+    opened, problems = [], []
+
+    def open_(place: Path | str, **how: Any) -> Any:
+        url = place.as_uri() if isinstance(place, Path) else place
+        own = url if isinstance(place, Path) else "/".join(url.split("/")[:3])
+        context = browser.new_context(**how)
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(own) or problems.append(request.url))
+        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+        page.goto(url)
+        return page
+
+    yield open_
+    for context in opened:
+        context.close()
+    assert problems == []

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -339,29 +338,6 @@ def report_path(tmp_path_factory: pytest.TempPathFactory, example: Summary) -> P
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(export_page(example), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def show(browser: Any) -> Iterator[Any]:
-    """Open a file. At the end, no page may have logged anything, raised an error, or requested anything else."""
-    opened, problems = [], []
-
-    def open_(path: Path, **how: Any) -> Any:
-        context = browser.new_context(**how)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: request.url == path.as_uri() or problems.append(request.url))
-        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_
-    for context in opened:
-        context.close()
-    assert problems == []
 
 
 def names(page: Any) -> list[str]:
