@@ -11,8 +11,11 @@ from statistics import fmean
 from typing import TypeAlias
 
 from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
+from claf2.board.curves import average_points
 from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, format_step
+from claf2.errors import RegistryError
 from claf2.registry import digest
+from claf2.task import suites
 
 __all__ = [
     "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series",
@@ -145,7 +148,7 @@ def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Seq
         summary=summary,
         columns=columns,
         best=_best_rows([_means(row) for row in summary.rows], columns),
-        facts=suite_facts(summary),
+        facts=f"{suite_facts(summary)}. A score is the mean over seeds." if summary.rows else "Nothing was measured yet.",
         notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
         details=details,
         legend=tuple(_legend(summary, cells)),
@@ -190,7 +193,7 @@ def suite_facts(summary: Summary) -> str:
     """Return in one line what was measured."""
     rows = summary.rows
     if not rows:
-        return "Nothing was measured yet."
+        return "nothing was measured yet"
     checkpoints = {(row.model, row.step) for row in rows if row.step is not None}
     seeds = sorted({len(row.seeds) for row in rows})
     variants = {row.variant() for row in rows}
@@ -201,7 +204,7 @@ def suite_facts(summary: Summary) -> str:
         format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds",
         min(variants) if len(variants) == 1 else f"{len(variants)} training variants",
     ]
-    return " · ".join(filter(None, facts)) + ". A score is the mean over seeds."
+    return " · ".join(filter(None, facts))
 
 
 def _legend(summary: Summary, cells: Sequence[ScoreCell | None]) -> Iterator[LegendEntry]:
@@ -241,21 +244,41 @@ def _chart_data(summary: Summary, columns: Sequence[Column], ids: Sequence[str])
     """Return the data of the chart: the scores of each model and training variant at each step."""
     series = checkpoint_series(summary.rows)
     several_variants = len({variant for _, variant in series}) > 1
+    drawn = [index for indices in series.values() for index in indices]
+    label, averages = _averages(summary, drawn)
+    labels = [label, *(column.label for column in summary.columns)]
     return {
-        "scores": [{"label": column.label, "lower": column.lower_is_better} for column in columns],
+        "scores": [
+            {"label": label, "lower": column.lower_is_better} for label, column in zip(labels, columns, strict=True)
+        ],
         "series": [
             {
                 "label": f"{model} · {variant}" if several_variants else model,
                 "keys": [ids[index] for index in indices],
-                "points": [_point(summary.rows[index]) for index in indices],
+                "points": [_point(summary.rows[index], averages[index]) for index in indices],
             }
             for (model, variant), indices in series.items()
         ],
     }
 
 
-def _point(row: Row) -> dict[str, object]:
-    scores: list[dict[str, object]] = [{"mean": finite_or_none(row.average)}]
+def _averages(summary: Summary, indices: Sequence[int]) -> tuple[str, dict[int, dict[str, object]]]:
+    """Return the name of the average of the chart, and its values by row.
+
+    All lines average the same tasks: those that any of the rows has. Without the suite, which says how tasks are
+    averaged, they are the averages of the table, which have no interval.
+    """
+    rows = [summary.rows[index] for index in indices]
+    try:
+        label, points = average_points(suites.get(summary.suite), summary.columns, rows)
+    except (RegistryError, KeyError):  # the suite of a plug-in that is not loaded here, or of an earlier version
+        return AVERAGE.label, {index: {"mean": finite_or_none(summary.rows[index].average)} for index in indices}
+    values = [{"mean": point.mean, "low": point.low, "high": point.high} for point in points]
+    return label, dict(zip(indices, values, strict=True))
+
+
+def _point(row: Row, average: dict[str, object]) -> dict[str, object]:
+    scores = [average]
     for cell in row.cells:
         score: dict[str, object] = {}
         if cell is not None:
