@@ -148,7 +148,9 @@ def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Seq
         summary=summary,
         columns=columns,
         best=_best_rows([_means(row) for row in summary.rows], columns),
-        facts=f"{suite_facts(summary)}. A score is the mean over seeds." if summary.rows else "Nothing was measured yet.",
+        facts=f"{suite_facts(summary)}. A score is the mean over seeds."
+        if summary.rows
+        else "Nothing was measured yet.",
         notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
         details=details,
         legend=tuple(_legend(summary, cells)),
@@ -193,7 +195,7 @@ def suite_facts(summary: Summary) -> str:
     """Return in one line what was measured."""
     rows = summary.rows
     if not rows:
-        return "nothing was measured yet"
+        return "Nothing was measured yet"
     checkpoints = {(row.model, row.step) for row in rows if row.step is not None}
     seeds = sorted({len(row.seeds) for row in rows})
     variants = {row.variant() for row in rows}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board_examples import make_run, row_runs
 
 from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary, read_summary
 from claf2.board.pages import ASSETS, export_page
@@ -511,3 +512,100 @@ def test_any_size_of_bench_is_shown(show: Any, tmp_path: Path, summary: Summary)
     page = show(path, viewport={"width": 390, "height": 800})
     assert page.locator("#table tbody tr").count() == min(50, len(summary.rows))
     assert page.evaluate(WIDTH) == 390
+
+
+# Picked rows, pages of rows, two models
+
+
+def test_picked_rows_can_be_shown_alone(show: Any, report_path: Path) -> None:
+    page = show(report_path)
+    assert page.locator("#only-picked").is_disabled()
+    boxes = page.locator("#table .pick")
+    boxes.nth(1).check()
+    boxes.nth(2).focus()
+    page.keyboard.press("Space")
+    page.click("#only-picked")
+    published = page.locator("#table tr.published").count()
+    assert page.locator("#table tbody tr").count() == 2 + published
+    assert page.locator("#only-picked").inner_text() == "only picked (2)"
+    page.click("#clear-picks")
+    assert len(names(page)) == 18
+    assert page.locator(".pick:checked").count() == 0
+
+
+def test_two_picked_rows_are_compared_in_the_chart_of_a_file(show: Any, report_path: Path) -> None:
+    page = show(report_path)
+    page.get_by_label("pick classic-base-en, step 10,000").check()
+    page.get_by_label("pick moderna-base-en, step 10,000").check()
+    page.click("#compare")
+    assert drawn(page) == ["average · classic-base-en", "average · moderna-base-en"]
+    page.locator("#lines button", has_text="rte (accuracy) · classic").click()
+    assert len(drawn(page)) == 3
+    page.select_option("#against", "")
+    assert len(drawn(page)) == 11
+
+
+def test_long_tables_have_pages(show: Any, tmp_path: Path) -> None:
+    path = tmp_path / "many.html"
+    path.write_text(export_page(many()), encoding="utf-8")
+    page = show(path)
+    assert page.locator("#paging").inner_text().splitlines()[1] == "rows 1 to 50 of 200"
+    page.get_by_role("button", name="next ›").press("Enter")
+    assert names(page)[0] == "model-50"
+    assert page.evaluate("document.activeElement.textContent") == "next ›"
+    page.locator('#table th[aria-label="task0"]').click()
+    page.locator('#table th[aria-label="task0"][aria-sort=descending]').wait_for()
+    assert names(page)[0] == "model-199"
+    page.fill("#search", "model-19")
+    assert page.locator("#row-count").inner_text() == "11 of 200 rows"
+    page.fill("#search", "")
+    page.get_by_role("button", name="all rows").click()
+    assert len(names(page)) == 200
+
+
+# What readers with other eyes and hands need
+
+
+CONTRAST = """() => {
+    const luminance = (rgb) => {
+        const [r, g, b] = rgb.map((value) => value / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const parse = (color) => {
+        paint.clearRect(0, 0, 1, 1);
+        paint.fillStyle = color;
+        paint.fillRect(0, 0, 1, 1);
+        return [...paint.getImageData(0, 0, 1, 1).data];
+    };
+    const ground = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const [r, g, b, alpha] = parse(getComputedStyle(at).backgroundColor);
+            if (alpha === 255) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const poor = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (!own || !element.checkVisibility() || element.disabled || element.closest("option, script, [aria-pressed=false]")) continue;
+        const [a, b] = [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${element.tagName} ${element.className} ${element.textContent.slice(0, 30)}`);
+    }
+    return poor;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(show: Any, tmp_path: Path, example: Summary, scheme: str) -> None:
+    runs = [make_run(digest) for digest in ("d" * 64, "e" * 64)]
+    path = tmp_path / "report.html"
+    path.write_text(export_page(example, row_runs(example), runs), encoding="utf-8")
+    page = show(path, color_scheme=scheme)
+    page.locator(".pick").first.check()
+    page.evaluate("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    assert page.evaluate(CONTRAST) == []
+    page.evaluate("location.hash = document.querySelector('.view.other').id")
+    page.wait_for_selector(".learning canvas:visible")
+    assert page.evaluate(CONTRAST) == []
