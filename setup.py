@@ -24,7 +24,7 @@ setup(
     package_data={
         "claf2": ["py.typed"],
         "claf2.base_config": ["**/*.json", "**/*.jsonnet", "**/*.libsonnet"],
-        "claf2.benchmarking.report": ["assets/*.html", "assets/*.css", "assets/*.js", "assets/*.txt"],
+        "claf2.board": ["assets/*.css", "assets/*.js", "assets/*.txt", "templates/*.html"],
     },
     install_requires=[
         "click>=8",

@@ -75,9 +75,10 @@ def test_the_wheel_brings_everything_along(wheel: Path) -> None:
     assert configs
     assert {f"claf2/{name}" for name in configs} <= names
     assert {"claf2/py.typed", "claf2/tasks/glue.py", "claf2/base_config/klue/korquad_bert.json"} <= names
-    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "claf2/benchmarking/report/assets").glob("*.*")}
+    board = ROOT / "claf2/board"
+    assets = {path.relative_to(ROOT).as_posix() for path in (*board.glob("assets/*.*"), *board.glob("templates/*.*"))}
     assert {name for name in assets if not name.endswith((".md", ".sh"))} <= names
-    assert "claf2/benchmarking/report/assets/report.html" in names
+    assert {"claf2/board/assets/board.css", "claf2/board/templates/page.html"} <= names
     assert not [name for name in names if name.startswith(("tests", "base_config", "tasks"))]
 
 

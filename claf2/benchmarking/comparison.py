@@ -14,7 +14,9 @@ from claf2.config.source import iter_leaves
 from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Prediction
 
-__all__ = ["Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison"]
+__all__ = [
+    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_notes",
+]  # fmt: skip
 
 IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer.verbose_step_count")
 """The fields whose differences are not listed: they differ between runs of one recipe."""
@@ -227,25 +229,26 @@ def format_comparison(comparison: Comparison, *, examples: int = 3) -> str:
             f"({difference.low:+.2f} to {difference.high:+.2f}) | {task.p:.3f} | {difference.detectable:.1f} | "
             f"{task.verdict} |"
         )
-    parts += ["\n".join(rows), _format_notes(comparison)]
+    parts += ["\n".join(rows), "\n".join(f"- {note}" for note in list_notes(comparison))]
     parts += [_format_flips(task, examples) for task in comparison.tasks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _format_notes(comparison: Comparison) -> str:
+def list_notes(comparison: Comparison) -> list[str]:
+    """Return what limits a comparison: tasks with one seed, collapsed runs, tasks that cannot be compared."""
     lines = []
     for task in comparison.tasks:
         difference = task.difference
         if difference.about == "runs":
             lines.append(
-                f"- {task.task}: one seed each, so the result holds for these two runs ({difference.test}), not for "
+                f"{task.task}: one seed each, so the result holds for these two runs ({difference.test}), not for "
                 "the models."
             )
         elif difference.borrowed:
-            lines.append(f"- {task.task}: one model has one seed, so the other's variance over seeds is used for both.")
-        lines += [f"- collapsed: {run}: {reason}" for run, reason in task.collapsed.items()]
-    lines += [f"- not compared: {task}" for task in comparison.missing]
-    return "\n".join(lines)
+            lines.append(f"{task.task}: one model has one seed, so the other's variance over seeds is used for both.")
+        lines += [f"collapsed: {run}: {reason}" for run, reason in task.collapsed.items()]
+    lines += [f"not compared: {task}" for task in comparison.missing]
+    return lines
 
 
 def _format_flips(task: TaskComparison, examples: int) -> str:

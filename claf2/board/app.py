@@ -20,6 +20,8 @@ from starlette.datastructures import MutableHeaders
 from claf2 import __version__
 from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
 from claf2.board.checks import check_scores
+from claf2.board.pages.routes import add_pages
+from claf2.board.pages.source import RecordSource
 from claf2.board.records import ConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
 from claf2.board.summaries import Summaries, row_id
 from claf2.board.tables import DATABASE_VERSION
@@ -105,6 +107,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
     _add_suite_routes(app, records, app.state.summaries)
+    add_pages(app, RecordSource(records, app.state.summaries))
     return app
 
 

@@ -147,12 +147,12 @@ def bench_report(folder: Path, output: Path) -> None:
     bench.md and bench.json in DIR are rewritten as well.
     """
     from claf2.benchmarking.aggregation import summarize_bench
-    from claf2.benchmarking.report import render
+    from claf2.board.pages.folder import export_bench
     from claf2.runtime.files import write_text
 
     summary = summarize_bench(folder)
     _write_tables(folder, summary)
-    write_text(output, render(summary))
+    write_text(output, export_bench(folder, summary))
     click.echo(str(output))
 
 

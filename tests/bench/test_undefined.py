@@ -12,10 +12,10 @@ import pytest
 from claf2.benchmarking import comparison
 from claf2.benchmarking.aggregation import summarize_bench
 from claf2.benchmarking.matrix import CELL_FILE, Cell
-from claf2.benchmarking.report import render
 from claf2.benchmarking.runs import SeedRun, TaskRuns, collapse_reason
 from claf2.benchmarking.submission import _format_predictions
 from claf2.benchmarking.summary import format_summary
+from claf2.board.pages import export_page
 from claf2.errors import RunError
 from claf2.evaluation.predictions import to_json_line
 from claf2.metrics import Prediction, undefined
@@ -58,7 +58,7 @@ def test_a_table_shows_the_other_runs(tmp_path: Path) -> None:
     assert cells["two"] is not None
     assert cells["two"].low is not None
     assert "65.00 (1 missing) (1 collapsed)" in format_summary(summary)
-    assert "NaN" not in render(summary).split("</style>")[-1].split("<script")[0]
+    assert "NaN" not in export_page(summary).split("</style>")[-1].split("<script")[0]
 
 
 def runs(*predictions: list[Prediction], task: str = "rte") -> TaskRuns:

@@ -1,4 +1,4 @@
-"""The report as text, and as a browser shows it."""
+"""The page of a suite as text, and as a browser shows it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_examples import make_run, row_runs
 
-from claf2.benchmarking.report import ASSETS, render
-from claf2.benchmarking.report.page import (
+from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary, read_summary
+from claf2.board.pages import ASSETS, export_page
+from claf2.board.pages.numbers import format_delta, format_interval, format_score
+from claf2.board.pages.suite import (
     AS_IN_RECIPE,
     AVERAGE,
     best_indices,
     checkpoint_series,
     compare_options,
-    format_delta,
-    format_interval,
-    format_score,
 )
-from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary, read_summary
+
+SCRIPTS = ("theme", "datatables", "chart", "board", "table", "steps")
+"""The scripts of a file without pages of runs."""
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&amp;<!--\u202e\x00\ud800名"
 
@@ -69,7 +70,7 @@ class Elements(HTMLParser):
 
 def score_table(summary: Summary) -> str:
     """Return the score table of a report as HTML."""
-    page = render(summary)
+    page = export_page(summary)
     return page[page.index('<table id="table"') : page.index("</table>")]
 
 
@@ -113,7 +114,7 @@ def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
 
 def test_marks_seeds_and_what_is_missing_are_said() -> None:
     cell = ScoreCell((80.0, None, 0.0), 40.0, 30.0, 50.0, (3,), "**", Delta(-1.5, 0.0004, "worse"))
-    page = render(
+    page = export_page(
         Summary("s", columns("t"), (Row("m", (1, 2, 3), (cell,)), Row("n", (1,), (None,))), reference="the best")
     )
     assert '<span class="mark">**</span>' in page
@@ -148,7 +149,7 @@ def test_failures_and_collapses_are_listed() -> None:
     summary = Summary(
         "s", columns("t"), (Row("m", (7, 8), (cell,), 3000, "bert"),), failures=(Failure("f", "t", 9, "oh"),)
     )
-    page = render(summary)
+    page = export_page(summary)
     assert "Failed and collapsed (2)" in page
     assert "valid/t 12.50" in page
     assert "step 3,000 · bert" in page
@@ -186,16 +187,16 @@ def test_the_overall_mean_of_an_option_is_over_settings_that_have_every_value() 
         row("c", 0.0, options={"lr": "1"}),
         row("c", 0.0, options={"lr": "3"}),
     ]
-    page = render(Summary("s", columns("t"), tuple(rows[:4])))
+    page = export_page(Summary("s", columns("t"), tuple(rows[:4])))
     assert "mean of the 2 settings with every value" in page
     assert "20.00" in page
     assert "+15.00" in page
-    assert "mean of the 0 settings" in render(Summary("s", columns("t"), tuple(rows)))
+    assert "mean of the 0 settings" in export_page(Summary("s", columns("t"), tuple(rows)))
 
 
 def test_the_order_of_checkpoints_is_that_of_their_steps() -> None:
     rows = [row("m", 1.0, step=step) for step in (30, 10, 20)] + [row("lonely", 1.0, step=10), row("none", 1.0)]
-    assert [[row.step for row in series] for series in checkpoint_series(rows).values()] == [[10, 20, 30]]
+    assert [[rows[index].step for index in series] for series in checkpoint_series(rows).values()] == [[10, 20, 30]]
 
 
 # Names and data from outside
@@ -209,7 +210,7 @@ def test_names_of_any_kind_stay_text() -> None:
         EVIL, (Column(EVIL, EVIL, EVIL),), rows, (PublishedRow(EVIL, EVIL, (1.0,), EVIL),),
         (Failure(EVIL, EVIL, 1, EVIL, 1, EVIL),), EVIL, EVIL, EVIL, EVIL, EVIL, {EVIL: EVIL},
     )  # fmt: skip
-    page = render(summary)
+    page = export_page(summary)
     page.encode()
     elements = Elements(page)
     assert not [
@@ -220,17 +221,17 @@ def test_names_of_any_kind_stay_text() -> None:
     assert "\x00" not in page
     (data,) = (text for text in elements.texts["script"] if text.startswith("{"))
     assert json.loads(data)["series"][0]["label"] == EVIL
-    assert sum(name == "script" for name, _ in elements.elements) == 4
+    assert sum(name == "script" for name, _ in elements.elements) == len(SCRIPTS) + 1
 
 
 def test_names_are_not_templates() -> None:
     name = "{{ 7 * 7 }} {% raw %} {# x #} $title"
-    assert Elements(render(Summary(name, title=name))).texts["h1"] == [name]
+    assert Elements(export_page(Summary(name, title=name))).texts["h1"] == [name]
 
 
 def test_the_policy_allows_this_page_and_nothing_else(example: Summary) -> None:
     """By the hashes of what the page really contains, as a browser computes them."""
-    page = render(example)
+    page = export_page(example)
     elements = Elements(page)
     (policy,) = (
         attributes["content"]
@@ -238,7 +239,7 @@ def test_the_policy_allows_this_page_and_nothing_else(example: Summary) -> None:
         if name == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
     )
     inline = re.findall(r"(?s)<(style|script)>(.*?)</\1>", page)
-    assert [name for name, _ in inline] == ["style", "script", "script", "script"]
+    assert [name for name, _ in inline] == ["style", *["script"] * len(SCRIPTS)]
     style, *scripts = (
         f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'" for _, content in inline
     )
@@ -251,7 +252,7 @@ def test_the_policy_allows_this_page_and_nothing_else(example: Summary) -> None:
 
 def test_names_are_escaped_once() -> None:
     name = 'a<b & "c"\''
-    page = render(Summary("s", columns("t"), (row(name, 1.0),), title=name))
+    page = export_page(Summary("s", columns("t"), (row(name, 1.0),), title=name))
     assert Elements(page).texts["h1"] == [name]
     assert Elements(page).texts["bdi"] == [name]
     assert "<h1>a&lt;b &amp; &#34;c&#34;&#39;</h1>" in page
@@ -260,7 +261,7 @@ def test_names_are_escaped_once() -> None:
 def test_a_mapping_will_do_and_survives_json(example: Summary) -> None:
     record = json.loads(json.dumps(dataclasses.asdict(example)))
     assert read_summary(record) == example
-    assert render(record) == render(example)
+    assert export_page(record) == export_page(example)
 
 
 @pytest.mark.parametrize(
@@ -274,30 +275,30 @@ def test_a_mapping_will_do_and_survives_json(example: Summary) -> None:
 )
 def test_what_is_no_summary_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"suite|key|cells|scores"):
-        render(record)
+        export_page(record)
 
 
 # Sizes
 
 
 def test_an_empty_bench_says_so() -> None:
-    page = render(Summary("s"))
+    page = export_page(Summary("s"))
     for words in ("Nothing was measured", "no line to draw", "nothing to compare", "No run failed"):
         assert words in page
     assert "<table" not in page
-    assert "Chart.js" not in page, "no chart, no library for it"
+    assert "Chart.js v" not in page, "no chart, no library for it"
 
 
 def test_a_single_row_has_neither_bold_nor_chart() -> None:
-    page = render(Summary("s", columns("t"), (row("m", 80.0, step=10),)))
+    page = export_page(Summary("s", columns("t"), (row("m", 80.0, step=10),)))
     assert bold(page) == []
     assert ">80.00<" in page
-    assert "Chart.js" not in page
+    assert "Chart.js v" not in page
 
 
 def test_values_that_are_none_or_not_finite_are_dashes() -> None:
     rows = (Row("m", (1, 2), (ScoreCell((None, float("nan")), float("nan"), float("nan"), float("inf")), None), 1),)
-    page = render(Summary("s", columns("t", "u"), (*rows, dataclasses.replace(rows[0], step=2))))
+    page = export_page(Summary("s", columns("t", "u"), (*rows, dataclasses.replace(rows[0], step=2))))
     body = page[page.index("<tbody") : page.index("</tbody>")]
     assert "nan" not in body
     assert "inf" not in body
@@ -314,14 +315,14 @@ def many() -> Summary:
 
 def test_many_rows_are_quick_and_small() -> None:
     began = time.perf_counter()
-    page = render(many())
+    page = export_page(many())
     assert time.perf_counter() - began < 5
     assert len(page) < 2_000_000
     assert page.count("<tr") > 200
 
 
 def test_libraries_are_named_with_their_licences(example: Summary) -> None:
-    page = render(example)
+    page = export_page(example)
     versions = dict(re.findall(r"`([a-z]+\.min\.js)`.*?\| ([\d.]+) \|", (ASSETS / "README.md").read_text()))
     assert f"DataTables {versions['datatables.min.js']}" in page
     assert f"Chart.js v{versions['chart.min.js']}" in page
@@ -336,31 +337,8 @@ def test_libraries_are_named_with_their_licences(example: Summary) -> None:
 def report_path(tmp_path_factory: pytest.TempPathFactory, example: Summary) -> Path:
     """The example's report as a file."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render(example), encoding="utf-8")
+    path.write_text(export_page(example), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def show(browser: Any) -> Iterator[Any]:
-    """Open a file. At the end, no page may have logged anything, raised an error, or requested anything else."""
-    opened, problems = [], []
-
-    def open_(path: Path, **how: Any) -> Any:
-        context = browser.new_context(**how)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: request.url == path.as_uri() or problems.append(request.url))
-        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_
-    for context in opened:
-        context.close()
-    assert problems == []
 
 
 def names(page: Any) -> list[str]:
@@ -425,7 +403,7 @@ def drawn(page: Any) -> list[str]:
     """Return the lines that the chart shows."""
     return page.evaluate(
         """() => {
-            const chart = report.chart();
+            const chart = board.steps.chart();
             const shown = chart.data.datasets.filter((line, index) => !line.edge && chart.isDatasetVisible(index));
             return shown.map((line) => line.label);
         }"""
@@ -457,14 +435,16 @@ def test_the_chart_compares_models_and_changes(show: Any, report_path: Path) -> 
     page.check("#relative")
     page.check("#logarithmic")
     axis = page.evaluate(
-        "[report.chart().scales.x.type, report.chart().data.datasets.filter((d) => !d.edge).map((d) => d.data[0].y)]"
+        "(({ data, scales }) => [scales.x.type, data.datasets.filter((d) => !d.edge).map((d) => d.data[0].y)])"
+        "(board.steps.chart())"
     )
     assert axis == ["logarithmic", [0, 0]]
     page.click("#steps summary")
     cells = page.locator("#numbers tbody tr").first.locator("th, td").all_inner_texts()
     assert cells[0] == "10,000"
     assert cells[1].startswith("+0.00 ±")
-    visible = "() => report.chart().data.datasets.filter((d, i) => d.edge && report.chart().isDatasetVisible(i)).length"
+    chart = "board.steps.chart()"
+    visible = f"() => {chart}.data.datasets.filter((d, i) => d.edge && {chart}.isDatasetVisible(i)).length"
     assert page.evaluate(visible) == 4
     page.uncheck("#bands")
     assert page.evaluate(visible) == 0
@@ -477,13 +457,13 @@ def test_dark_and_light_follow_the_system_and_the_switch(show: Any, report_path:
 
     page = show(report_path, color_scheme="dark")
     dark = ground(page)
-    line = page.evaluate("report.chart().data.datasets[2].borderColor")
-    page.select_option("#theme", "light")
+    line = page.evaluate("board.steps.chart().data.datasets[2].borderColor")
+    page.select_option(".theme-choice", "light")
     assert dark < 150 < 700 < ground(page)
-    assert page.evaluate("report.chart().data.datasets[2].borderColor") != line
+    assert page.evaluate("board.steps.chart().data.datasets[2].borderColor") != line
     page.reload()
     assert ground(page) > 700, "the choice is remembered"
-    page.select_option("#theme", "system")
+    page.select_option(".theme-choice", "system")
     assert ground(page) == dark
     page.emulate_media(color_scheme="light")
     assert ground(page) > 700
@@ -516,7 +496,7 @@ def test_names_of_any_kind_run_nothing(show: Any, tmp_path: Path) -> None:
     rows = tuple(Row(EVIL, (1,), (one(1.0, mark=EVIL),), step, EVIL, {EVIL: EVIL}) for step in (1, 2))
     path = tmp_path / "evil.html"
     summary = Summary(EVIL, (Column(EVIL, EVIL, EVIL),), rows, (PublishedRow(EVIL, EVIL, (1.0,)),), marks={EVIL: EVIL})
-    path.write_text(render(summary), encoding="utf-8")
+    path.write_text(export_page(summary), encoding="utf-8")
     page = show(path, viewport={"width": 390, "height": 800})
     page.locator("#table th.score").first.click()
     page.select_option("#view", "score 1")
@@ -528,7 +508,104 @@ def test_names_of_any_kind_run_nothing(show: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("summary", [Summary("s"), many()], ids=["empty", "many"])
 def test_any_size_of_bench_is_shown(show: Any, tmp_path: Path, summary: Summary) -> None:
     path = tmp_path / "report.html"
-    path.write_text(render(summary), encoding="utf-8")
+    path.write_text(export_page(summary), encoding="utf-8")
     page = show(path, viewport={"width": 390, "height": 800})
-    assert page.locator("#table tbody tr").count() == len(summary.rows)
+    assert page.locator("#table tbody tr").count() == min(50, len(summary.rows))
     assert page.evaluate(WIDTH) == 390
+
+
+# Picked rows, pages of rows, two models
+
+
+def test_picked_rows_can_be_shown_alone(show: Any, report_path: Path) -> None:
+    page = show(report_path)
+    assert page.locator("#only-picked").is_disabled()
+    boxes = page.locator("#table .pick")
+    boxes.nth(1).check()
+    boxes.nth(2).focus()
+    page.keyboard.press("Space")
+    page.click("#only-picked")
+    published = page.locator("#table tr.published").count()
+    assert page.locator("#table tbody tr").count() == 2 + published
+    assert page.locator("#only-picked").inner_text() == "only picked (2)"
+    page.click("#clear-picks")
+    assert len(names(page)) == 18
+    assert page.locator(".pick:checked").count() == 0
+
+
+def test_two_picked_rows_are_compared_in_the_chart_of_a_file(show: Any, report_path: Path) -> None:
+    page = show(report_path)
+    page.get_by_label("pick classic-base-en, step 10,000").check()
+    page.get_by_label("pick moderna-base-en, step 10,000").check()
+    page.click("#compare")
+    assert drawn(page) == ["average · classic-base-en", "average · moderna-base-en"]
+    page.locator("#lines button", has_text="rte (accuracy) · classic").click()
+    assert len(drawn(page)) == 3
+    page.select_option("#against", "")
+    assert len(drawn(page)) == 11
+
+
+def test_long_tables_have_pages(show: Any, tmp_path: Path) -> None:
+    path = tmp_path / "many.html"
+    path.write_text(export_page(many()), encoding="utf-8")
+    page = show(path)
+    assert page.locator("#paging").inner_text().splitlines()[1] == "rows 1 to 50 of 200"
+    page.get_by_role("button", name="next ›").press("Enter")
+    assert names(page)[0] == "model-50"
+    assert page.evaluate("document.activeElement.textContent") == "next ›"
+    page.locator('#table th[aria-label="task0"]').click()
+    page.locator('#table th[aria-label="task0"][aria-sort=descending]').wait_for()
+    assert names(page)[0] == "model-199"
+    page.fill("#search", "model-19")
+    assert page.locator("#row-count").inner_text() == "11 of 200 rows"
+    page.fill("#search", "")
+    page.get_by_role("button", name="all rows").click()
+    assert len(names(page)) == 200
+
+
+# What readers with other eyes and hands need
+
+
+CONTRAST = """() => {
+    const luminance = (rgb) => {
+        const [r, g, b] = rgb.map((value) => value / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const parse = (color) => {
+        paint.clearRect(0, 0, 1, 1);
+        paint.fillStyle = color;
+        paint.fillRect(0, 0, 1, 1);
+        return [...paint.getImageData(0, 0, 1, 1).data];
+    };
+    const ground = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const [r, g, b, alpha] = parse(getComputedStyle(at).backgroundColor);
+            if (alpha === 255) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const poor = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (!own || !element.checkVisibility() || element.disabled || element.closest("option, script, [aria-pressed=false]")) continue;
+        const [a, b] = [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${element.tagName} ${element.className} ${element.textContent.slice(0, 30)}`);
+    }
+    return poor;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(show: Any, tmp_path: Path, example: Summary, scheme: str) -> None:
+    runs = [make_run(digest) for digest in ("d" * 64, "e" * 64)]
+    path = tmp_path / "report.html"
+    path.write_text(export_page(example, row_runs(example), runs), encoding="utf-8")
+    page = show(path, color_scheme=scheme)
+    page.locator(".pick").first.check()
+    page.evaluate("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    assert page.evaluate(CONTRAST) == []
+    page.evaluate("location.hash = document.querySelector('.view.other').id")
+    page.wait_for_selector(".learning canvas:visible")
+    assert page.evaluate(CONTRAST) == []

@@ -1,18 +1,17 @@
-"""Fixtures for the report: a made-up summary, and a browser if there is one."""
+"""A made-up suite and made-up runs, for tests of the pages."""
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
+from claf2.benchmarking.cells import Cell
 from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
+from claf2.board.pages.run import RunDetails
+from claf2.board.pages.suite import RowRuns
+from claf2.metrics import Prediction
+from claf2.registry import digest
 
 GLUE = (
     ("cola", "mcc", 20, 60),
@@ -95,20 +94,58 @@ def glue() -> Summary:
     )
 
 
-@pytest.fixture(scope="session")
-def example() -> Summary:
-    """The summary of a realistic bench."""
-    return glue()
+def row_runs(summary: Summary) -> list[RowRuns]:
+    """Return made-up runs of every cell of a summary."""
+    return [
+        RowRuns(
+            f"row{index:02}",
+            {
+                (column.task, seed): digest([index, column.task, seed])
+                for column, cell in zip(summary.columns, row.cells, strict=True)
+                if cell
+                for seed in row.seeds
+            },
+        )
+        for index, row in enumerate(summary.rows)
+    ]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless browser, installed by `make browser` or named by ``CLAF2_BROWSER``."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: see `make browser`")
-    path = Path(os.environ.get("CLAF2_BROWSER") or Path(sys.prefix) / "browser/chromium")
-    if not path.is_file():
-        pytest.skip(f"no browser at {path}: run `make browser`, or set CLAF2_BROWSER to its path")
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-zygote", "--disable-webgl"])
-        yield chromium
-        chromium.close()
+LABELS = ("entailment", "neutral", "contradiction")
+
+
+def make_run(name: str, task: str = "mnli", seed: int = 11, model: str = "moderna-base-en") -> RunDetails:
+    """Return a run with learning curves and 300 predictions, some of them wrong."""
+    chance = random.Random(name)
+    predictions = []
+    for number in range(300):
+        gold = LABELS[number % 3]
+        shares = {label: chance.random() + (0.35 if label == gold else 0.0) for label in LABELS}
+        total = sum(shares.values())
+        shares = {label: value / total for label, value in shares.items()}
+        answer = max(shares, key=lambda label: shares[label])
+        predictions.append(Prediction(f"dev-{number:04}", gold, answer, shares[answer], {"probabilities": shares}))
+    curve = [
+        {
+            "step": step, "epoch": 1 + step // 600, "train/loss": 1.1 * 0.75 ** (step / 200),
+            "valid/loss": 1.1 * 0.8 ** (step / 200) + (step / 4000) ** 2,
+            "valid/accuracy": 84 - 50 * 0.8 ** (step / 100),
+        }
+        for step in range(100, 2001, 100)
+    ]  # fmt: skip
+    cell = Cell(
+        "glue",
+        model,
+        f"https://models.example/{model}/step-400000",
+        task,
+        seed,
+        "bert",
+        f"glue/{task}_bert",
+        (),
+        400_000,
+    )
+    provenance = {
+        "base_config": f"glue/{task}_bert", "recipe": digest("recipe"), "seed": seed, "device": "cuda",
+        "versions": {"claf2": "0.1.0", "torch": "2.13.0"}, "config": {"seed_num": seed, "optimizer": {"name": "adamw"}},
+    }  # fmt: skip
+    scores = {"valid/accuracy": 83.5, "valid/loss": 0.4512, "train/loss": 0.1034}
+    return RunDetails(name, cell, scores, provenance, curve, predictions)

@@ -1,20 +1,25 @@
-"""The content of a report as plain data and text: comparisons, legend, chart. Only the template writes HTML."""
+"""The content of the page of a suite as plain data and text: comparisons, legend, chart. Only templates write HTML."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import TypeAlias
 
-import claf2
 from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
+from claf2.board.curves import average_points
+from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, format_step
+from claf2.errors import RegistryError
+from claf2.registry import digest
+from claf2.task import suites
 
 __all__ = [
-    "AVERAGE", "FILTERS", "MeanTable", "OptionTable", "Page", "best_indices", "checkpoint_series", "compare_options",
-    "make_page",
+    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series",
+    "compare_options", "make_suite_page", "suite_facts",
 ]  # fmt: skip
 
 AVERAGE = Column("average", "", "average")
@@ -22,9 +27,6 @@ AVERAGE = Column("average", "", "average")
 
 AS_IN_RECIPE = "as in the recipe"
 """The value of an option that a row does not override."""
-
-NO_SCORE = "–"
-"""Shown where there is no score."""
 
 ChartData: TypeAlias = dict[str, list[dict[str, object]]]
 """``scores``: label and direction of each score; ``series``: label and points of each line."""
@@ -70,6 +72,24 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class RowRuns:
+    """The runs of a row of the table, which have pages of their own."""
+
+    id: str
+    """What names the row in the addresses of pages."""
+    digests: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """(task, seed) → the digest of the run."""
+
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        return {task: run for (task, _), run in sorted(self.digests.items(), reverse=True)}
+
+    def first(self, task: str) -> str:
+        """Return the digest of the run of a task with the lowest seed; empty if there is none."""
+        return self._first.get(task, "")
+
+
+@dataclass(frozen=True)
 class LegendEntry:
     """A sign of the score table and its meaning."""
 
@@ -80,8 +100,8 @@ class LegendEntry:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Everything that the template shows."""
+class SuitePage:
+    """Everything that the template of a suite's page shows."""
 
     summary: Summary
     columns: tuple[Column, ...]
@@ -97,33 +117,56 @@ class Page:
     chart: ChartData
     options: tuple[OptionTable, ...]
     problems: tuple[Problem, ...]
-    version: str = claf2.__version__
+    runs: tuple[RowRuns, ...]
+    """The runs of each row."""
+    several_variants: bool
+    """Whether rows were trained in different ways, so that each must say how."""
+    remarks: tuple[str, ...] = ()
+    """Lines below the chart."""
 
     @property
-    def several_variants(self) -> bool:
-        """Whether rows were trained in different ways, so that each must say how."""
-        return len({row.variant() for row in self.summary.rows}) > 1
+    def title(self) -> str:
+        """The head of the page."""
+        return self.summary.title or self.summary.suite
 
 
-def make_page(summary: Summary) -> Page:
-    """Return the content of the report of a summary."""
+def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Sequence[str] = ()) -> SuitePage:
+    """Return the content of the page of a suite.
+
+    Args:
+        summary: the summary of the suite.
+        runs: the runs of each row of the summary, in their order; empty: they have no pages.
+        remarks: lines to be shown below the chart.
+    """
+    runs = runs or [RowRuns(_row_digest(row)) for row in summary.rows]
     columns = (AVERAGE, *summary.columns)
     cells = [cell for row in summary.rows for cell in row.cells]
     details = {"interval": summary.interval, "seeds": "each seed"}
     if any(cell and cell.delta for cell in cells):
         details["delta"] = "difference, with p"
-    return Page(
+    return SuitePage(
         summary=summary,
         columns=columns,
         best=_best_rows([_means(row) for row in summary.rows], columns),
-        facts=_facts(summary),
+        facts=f"{suite_facts(summary)}. A score is the mean over seeds."
+        if summary.rows
+        else "Nothing was measured yet.",
         notes=tuple(part for part in re.split(r"\n\s*\n", summary.notes.strip()) if part),
         details=details,
         legend=tuple(_legend(summary, cells)),
-        chart=_chart_data(summary, columns),
+        chart=_chart_data(summary, columns, [row.id for row in runs]),
         options=tuple(compare_options(summary.rows, columns)),
         problems=tuple(_problems(summary)),
+        runs=tuple(runs),
+        several_variants=len({row.variant() for row in summary.rows}) > 1,
+        remarks=tuple(remarks),
     )
+
+
+def _row_digest(row: Row) -> str:
+    """Return a short name of a row, which stays the same when others are added."""
+    # As ASCII, since a name that comes from a folder may hold what UTF-8 cannot represent.
+    return digest(json.dumps([row.model, row.step, row.recipe, dict(row.options)], sort_keys=True))[:12]
 
 
 def best_indices(values: Sequence[float | None], *, lower_is_better: bool = False) -> frozenset[int]:
@@ -148,11 +191,11 @@ def _means(row: Row) -> Means:
     return [finite_or_none(row.average), *(finite_or_none(cell.mean) if cell else None for cell in row.cells)]
 
 
-def _facts(summary: Summary) -> str:
+def suite_facts(summary: Summary) -> str:
     """Return in one line what was measured."""
     rows = summary.rows
     if not rows:
-        return "Nothing was measured yet."
+        return "Nothing was measured yet"
     checkpoints = {(row.model, row.step) for row in rows if row.step is not None}
     seeds = sorted({len(row.seeds) for row in rows})
     variants = {row.variant() for row in rows}
@@ -163,7 +206,7 @@ def _facts(summary: Summary) -> str:
         format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds",
         min(variants) if len(variants) == 1 else f"{len(variants)} training variants",
     ]
-    return " · ".join(filter(None, facts)) + ". A score is the mean over seeds."
+    return " · ".join(filter(None, facts))
 
 
 def _legend(summary: Summary, cells: Sequence[ScoreCell | None]) -> Iterator[LegendEntry]:
@@ -190,30 +233,54 @@ def _legend(summary: Summary, cells: Sequence[ScoreCell | None]) -> Iterator[Leg
         yield LegendEntry(NO_SCORE, "not measured, or undefined")
 
 
-def checkpoint_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows of each model and training variant by step, for those that have at least two steps."""
-    series: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in rows:
+def checkpoint_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
+    """Return the indices of the rows of each model and training variant by step, for those with at least two steps."""
+    series: dict[tuple[str, str], dict[int, int]] = {}
+    for index, row in enumerate(rows):
         if row.step is not None:
-            series.setdefault((row.model, row.variant()), {})[row.step] = row
+            series.setdefault((row.model, row.variant()), {})[row.step] = index
     return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in series.items() if len(by_step) > 1}
 
 
-def _chart_data(summary: Summary, columns: Sequence[Column]) -> ChartData:
+def _chart_data(summary: Summary, columns: Sequence[Column], ids: Sequence[str]) -> ChartData:
     """Return the data of the chart: the scores of each model and training variant at each step."""
     series = checkpoint_series(summary.rows)
     several_variants = len({variant for _, variant in series}) > 1
+    drawn = [index for indices in series.values() for index in indices]
+    label, averages = _averages(summary, drawn)
+    labels = [label, *(column.label for column in summary.columns)]
     return {
-        "scores": [{"label": column.label, "lower": column.lower_is_better} for column in columns],
+        "scores": [
+            {"label": label, "lower": column.lower_is_better} for label, column in zip(labels, columns, strict=True)
+        ],
         "series": [
-            {"label": f"{model} · {variant}" if several_variants else model, "points": list(map(_point, rows))}
-            for (model, variant), rows in series.items()
+            {
+                "label": f"{model} · {variant}" if several_variants else model,
+                "keys": [ids[index] for index in indices],
+                "points": [_point(summary.rows[index], averages[index]) for index in indices],
+            }
+            for (model, variant), indices in series.items()
         ],
     }
 
 
-def _point(row: Row) -> dict[str, object]:
-    scores: list[dict[str, object]] = [{"mean": finite_or_none(row.average)}]
+def _averages(summary: Summary, indices: Sequence[int]) -> tuple[str, dict[int, dict[str, object]]]:
+    """Return the name of the average of the chart, and its values by row.
+
+    All lines average the same tasks: those that any of the rows has. Without the suite, which says how tasks are
+    averaged, they are the averages of the table, which have no interval.
+    """
+    rows = [summary.rows[index] for index in indices]
+    try:
+        label, points = average_points(suites.get(summary.suite), summary.columns, rows)
+    except (RegistryError, KeyError):  # the suite of a plug-in that is not loaded here, or of an earlier version
+        return AVERAGE.label, {index: {"mean": finite_or_none(summary.rows[index].average)} for index in indices}
+    values = [{"mean": point.mean, "low": point.low, "high": point.high} for point in points]
+    return label, dict(zip(indices, values, strict=True))
+
+
+def _point(row: Row, average: dict[str, object]) -> dict[str, object]:
+    scores = [average]
     for cell in row.cells:
         score: dict[str, object] = {}
         if cell is not None:
@@ -300,57 +367,3 @@ def _problems(summary: Summary) -> Iterator[Problem]:
 
 def _training(step: int | None, variant: str) -> str:
     return " · ".join(filter(None, (format_step(step), variant))) or NO_SCORE
-
-
-# How the report writes numbers. The template uses these functions as filters.
-
-
-def format_score(value: float | None) -> str:
-    """Return a score with two decimals, or a dash if it is undefined."""
-    known = finite_or_none(value)
-    # Adding 0.0 turns a negative zero into a positive one.
-    return NO_SCORE if known is None else f"{round(known, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def format_delta(value: float) -> str:
-    """Return a difference with two decimals and its sign."""
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
-
-
-def format_interval(cell: ScoreCell) -> str:
-    """Return the distances from the mean to the ends of its interval: ``±0.50``, or ``+0.50 −0.75`` if they differ."""
-    mean, low, high = finite_or_none(cell.mean), finite_or_none(cell.low), finite_or_none(cell.high)
-    if mean is None or low is None or high is None:
-        return ""
-    below, above = f"{mean - low:.2f}", f"{high - mean:.2f}"
-    return f"±{above}" if below == above else f"+{above} −{below}"
-
-
-def format_p(p: float) -> str:
-    """Return a p value as papers write it, without the leading zero: ``p .012``."""
-    return "p < .001" if p < 0.001 else f"p {p:.3f}".replace("0.", ".", 1)
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural where needed: ``3 seeds``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def format_step(step: int | None) -> str:
-    """Return a pre-training step as ``step 10,000``, or an empty text for none."""
-    return "" if step is None else f"step {step:,}"
-
-
-def format_time(when: str) -> str:
-    """Return an ISO 8601 time as ``2025-11-21 14:53 UTC``, and any other text unchanged."""
-    try:
-        return f"{datetime.fromisoformat(when):%Y-%m-%d %H:%M %Z}".strip()
-    except ValueError:
-        return when
-
-
-FILTERS: Mapping[str, Callable[..., object]] = {
-    "finite_or_none": finite_or_none, "score": format_score, "delta": format_delta, "interval": format_interval,
-    "p": format_p, "counted": format_count, "step": format_step, "time": format_time,
-}  # fmt: skip
-"""The filters of the template."""
