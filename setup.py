@@ -52,6 +52,7 @@ setup(
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
         "hub": ["huggingface_hub>=1.5"],
+        "store": ["obstore>=0.12"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
