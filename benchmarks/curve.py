@@ -2,11 +2,11 @@
 
     python benchmarks/curve.py [--curves 2000] [--checkpoints 10] [--tasks 4] [--seeds 3] [--only flat,drop]
 
-Simulates curves whose true scores are known: every run gets examples right at random, with a true accuracy that depends
-on the checkpoint and varies over seeds; two checkpoints of equal accuracy get different examples right. The predictions
-go through the analysis of `claf2 watch`, checkpoint after checkpoint. A curve counts as wrong if any verdict at any time
-was. Prints the share of wrong curves for each kind of statement (nominal: at most 5 %), and of curves in which the
-last true move was found.
+Simulates curves whose true scores are known: every run gets examples right at random, with a true accuracy that
+depends on the checkpoint and varies over seeds; two checkpoints of equal accuracy get different examples right. The
+predictions go through the analysis of `claf2 watch`, checkpoint after checkpoint. A curve counts as wrong if any
+verdict at any time was. Prints the share of wrong curves for each kind of statement (nominal: at most 5 %), and of
+curves in which something was found.
 """
 
 from __future__ import annotations

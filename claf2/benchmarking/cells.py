@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from claf2 import config
@@ -13,9 +14,12 @@ from claf2.benchmarking.runs import METRICS
 from claf2.config import Experiment
 from claf2.errors import RunError
 from claf2.registry import digest
-from claf2.runtime.files import read_json
+from claf2.runtime.files import read_json, write_json
 
-__all__ = ["CELL_FILE", "Cell", "CellResult", "cell_dir", "list_cells", "list_unfinished", "read_cell", "run_name"]
+__all__ = [
+    "CELL_FILE", "Cell", "CellResult", "cell_dir", "list_cells", "list_unfinished", "read_cell", "run_name",
+    "write_cell",
+]  # fmt: skip
 
 CELL_FILE = "cell.json"
 """The file of a cell's folder that says which cell it is."""
@@ -29,6 +33,8 @@ change no score."""
 
 SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
 """The entries of ``run.json`` that determine the scores."""
+
+logger = logging.getLogger("claf2")
 
 
 @dataclass(frozen=True)
@@ -164,3 +170,11 @@ def read_cell(folder: Path) -> CellResult:
     if not isinstance(scores, dict) or any(not isinstance(score, float | int | None) for score in scores.values()):
         raise RunError(f"{folder / METRICS}: damaged: it has no best evaluation")
     return CellResult(cell, folder, scores, "", read_json(folder / "run.json"))
+
+
+def write_cell(folder: Path, cell: Cell, failure: str) -> None:
+    """Write into the folder of a cell which cell it is, and why it failed if it did."""
+    try:
+        write_json(folder / CELL_FILE, {**asdict(cell), "failure": failure})
+    except OSError as error:  # a full disk fails this cell, not the bench
+        logger.warning("%s: %s", folder, error)

@@ -4,9 +4,9 @@ Every checkpoint is compared with the previous one and with the best one before 
 by one, and nobody knows how many will follow, so each error rate holds for the whole curve:
 
 - A verdict is given once every earlier checkpoint is measured. It then depends on nothing that comes later.
-- The k-th comparison has the share H / ((H + k - 1) (H + k)) of the error rate. With H checkpoints, half of it is spent,
-  and the shares of infinitely many add up to one (Bonferroni, for any dependence between the comparisons). Holm's step
-  then passes the shares of what was found on to the rest.
+- The k-th comparison has the share H / ((H + k - 1) (H + k)) of the error rate. H checkpoints spend half of it, and
+  the shares of infinitely many add up to one (Bonferroni, for any dependence between the comparisons). Holm's step then
+  passes the shares of what was found on to the rest.
 - The best of k checkpoints is the best by luck too, so a p value against it is multiplied by k.
 - A plateau is evidence that little was gained, not missing evidence of a gain: it begins at the earliest checkpoint
   since which, to the last one, a gain of ``tolerance`` points or more is rejected. The candidates are tested backwards
