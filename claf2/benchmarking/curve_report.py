@@ -28,6 +28,8 @@ logger = logging.getLogger("claf2")
 class CurveReport:
     """Analyzes the curve when cells have ended, writes ``curve.json`` and ``curve.md``, and tells each verdict once.
 
+    What was told is in the folder ``verdicts``, so that neither a watch that is started again nor a second one repeats it.
+
     Args:
         out: the folder of the bench.
         suite: the name of the suite.
@@ -92,6 +94,14 @@ class CurveReport:
     def _tell(self, step: int, queue: CellQueue) -> None:
         curve = self.curve()
         text = format_verdict(curve, step)
+        try:
+            path = self.out / "verdicts" / f"{step:09d}.txt"
+            path.parent.mkdir(exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+        except FileExistsError:  # told before the watch was started again, or by another watch of this folder
+            logger.info("%s", text)
+            return
         for listener in self.on_verdict:
             try:
                 listener(curve, text)
