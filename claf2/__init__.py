@@ -22,7 +22,7 @@ import importlib
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
 
 if TYPE_CHECKING:
-    from claf2.api import bench, compare, evaluate, explain, load, train
+    from claf2.api import bench, compare, evaluate, explain, load, train, watch
     from claf2.config import Experiment
     from claf2.corpus.cleaning import CleaningRule, register_cleaning_rule
     from claf2.corpus.instances import Instances, register_instances
@@ -122,12 +122,13 @@ __all__ = [
     "register_word_tokenizer",
     "register_wrapper",
     "train",
+    "watch",
 ]
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "claf2.api": "bench compare evaluate explain load train",
+    "claf2.api": "bench compare evaluate explain load train watch",
     "claf2.config": "Experiment",
     "claf2.corpus.cleaning": "CleaningRule register_cleaning_rule",
     "claf2.corpus.instances": "Instances register_instances",

@@ -18,13 +18,16 @@ from claf2.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from claf2.benchmarking.backends import Backend
-    from claf2.benchmarking.cells import Cell, CellResult
+    from claf2.benchmarking.cell_queue import CellQueue
+    from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.comparison import Comparison
-    from claf2.benchmarking.matrix import BenchModel, Progress
+    from claf2.benchmarking.curve import Curve
+    from claf2.benchmarking.matrix import Progress
     from claf2.benchmarking.summary import Summary
     from claf2.evaluation.report import Report
+    from claf2.task import Suite
 
-__all__ = ["bench", "compare", "evaluate", "explain", "load", "train"]
+__all__ = ["bench", "compare", "evaluate", "explain", "load", "train", "watch"]
 
 MULTI_TASK = "multi_task/mtdnn"
 """The BaseConfig whose tasks ``load(tasks=...)`` names."""
@@ -237,7 +240,12 @@ def bench(
 
     bench_models = [matrix.BenchModel(model, model) for model in _to_list(models)]
     bench_models += [model for pattern in _to_list(checkpoints) for model in matrix.find_checkpoints(pattern)]
-    cells = _plan_cells(suite, bench_models, _to_list(tasks), seeds, recipe, **settings)
+    if not bench_models:
+        raise RunError("nothing to measure: give --models A B … or --checkpoints 'dir/step-*'")
+    found, recipe, words, plugins = _resolve_suite(suite, recipe, **settings)
+    cells = matrix.plan_cells(
+        found, bench_models, tasks=_to_list(tasks), seeds=seeds, recipe=recipe, overrides=words, plugins=plugins
+    )
     folder = Path("logs/bench") / cells[0].suite if out is None else Path(out)
     results = matrix.run_bench(
         cells, folder, backend=backend or SerialBackend(), cpus=cpus, keep=keep, retries=retries,
@@ -248,12 +256,68 @@ def bench(
     return summarize_bench(folder)
 
 
-def _plan_cells(
-    suite_name: str, models: Sequence[BenchModel], tasks: Sequence[str], seeds: Sequence[int], recipe: str | None, *,
-    plugins: Sequence[AnyPath] = (), sample: bool = False, argv: Sequence[str] = (), **overrides: Any,
-) -> list[Cell]:  # fmt: skip
-    """Return the cells of a bench."""
-    from claf2.benchmarking.matrix import plan_cells
+def watch(
+    target: AnyPath, suite: str, *, tasks: str | Sequence[str] = (), seeds: Sequence[int] = (1, 2, 3),
+    recipe: str | None = None, out: AnyPath | None = None, backend: Backend | None = None, cpus: int | None = None,
+    keep: bool = False, retries: int = 1, poll: float = 5.0, until_step: int | None = None, once: bool = False,
+    expected: int = 10, tolerance: float = 1.0, on_progress: Callable[[Progress], None] = lambda _: None,
+    on_verdict: Sequence[Callable[[Curve, str], None]] = (), **settings: Any,
+) -> CellQueue:  # fmt: skip
+    """Measure the checkpoints of a pre-training on the tasks of a suite as they appear. ``curve.json`` and ``curve.md``
+    in the folder of the bench say which moves of the scores are real.
+
+    Args:
+        target: the folder of a run, another folder of checkpoints, or the URL of a store.
+        suite: the name of the suite, such as ``larva_klue``.
+        tasks: tasks of the suite; all of them by default.
+        seeds: the seeds.
+        recipe: a recipe of the suite; its first one by default.
+        out: the folder of the bench; ``logs/watch/<model>/<suite>`` by default.
+        backend: where cells are trained, from ``claf2.benchmarking.backends``; in this process by default.
+        cpus: threads per cell; those of this process by default.
+        keep: keep the best checkpoint of each cell.
+        retries: how often a cell that fails is trained again.
+        poll: seconds between two looks for new checkpoints.
+        until_step: end when the checkpoint of this step or a later one is measured.
+        once: end when the checkpoints that are there now are measured.
+        expected: how many checkpoints are expected: the error rate of verdicts is shared among them.
+        tolerance: what the average gains at most on a plateau, in points.
+        on_progress: called whenever a cell has ended.
+        on_verdict: called with the curve and a sentence when a checkpoint and all before it are measured.
+        **settings: ``plugins``, ``sample``, ``argv`` and fields of the BaseConfigs, as in ``load``.
+
+    Returns:
+        All cells and their state.
+
+    Raises:
+        Claf2Error: when a cell cannot be configured; nothing is trained then.
+
+    Examples:
+        >>> claf2.watch("logs/pretraining", "larva_klue", tasks=["nsmc"], on_verdict=[lambda curve, text: print(text)])
+    """
+    from claf2.benchmarking.backends import SerialBackend
+    from claf2.benchmarking.curve import CurveAnalysis
+    from claf2.benchmarking.curve_report import CurveReport
+    from claf2.benchmarking.watch import CheckpointLister, WatchPlan, watch_checkpoints
+
+    lister = CheckpointLister(os.fspath(target))
+    found, recipe, words, plugins = _resolve_suite(suite, recipe, **settings)
+    plan = WatchPlan(found, seeds, recipe, _to_list(tasks), words, plugins, cpus, keep, retries)
+    folder = Path("logs/watch") / (lister.model or "model") / found.name if out is None else Path(out)
+    names = list(dict.fromkeys(_to_list(tasks) or found.columns))
+    analysis = CurveAnalysis(names, found.averaged, expected=expected, tolerance=tolerance)
+    report = CurveReport(folder, found.name, lister.model, analysis, on_verdict)
+    return watch_checkpoints(
+        lister, plan, folder, backend=backend or SerialBackend(), poll=poll, until_step=until_step, once=once,
+        on_progress=on_progress, on_ended=report.update,
+    )  # fmt: skip
+
+
+def _resolve_suite(
+    suite_name: str, recipe: str | None, *, plugins: Sequence[AnyPath] = (), sample: bool = False,
+    argv: Sequence[str] = (), **overrides: Any,
+) -> tuple[Suite, str, list[str], list[str]]:  # fmt: skip
+    """Return a suite, the recipe of its BaseConfigs, and the overrides and plug-ins for every cell."""
     from claf2.registry import load_plugin
     from claf2.task import suites
 
@@ -261,12 +325,9 @@ def _plan_cells(
     for plugin in plugin_names:
         load_plugin(plugin)
     suite = suites.get(suite_name)
-    if not models:
-        raise RunError("nothing to measure: give --models A B … or --checkpoints 'dir/step-*'")
     given = _to_overrides(argv, overrides, sample=sample)
     words = [word for override in given for word in override.words()]
-    recipe = recipe or suite.recipes[0]
-    return plan_cells(suite, models, tasks=tasks, seeds=seeds, recipe=recipe, overrides=words, plugins=plugin_names)
+    return suite, recipe or suite.recipes[0], words, plugin_names
 
 
 def compare(

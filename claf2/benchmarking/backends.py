@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import suppress
+from multiprocessing.connection import wait as wait_for_end
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from claf2.errors import Interrupted, RunError
 
@@ -22,7 +27,7 @@ OutcomeT = TypeVar("OutcomeT")
 INTERRUPTED = "interrupted; run the same command again to resume"
 
 SAVING_TIME = 30.0
-"""Seconds that jobs on a cluster have to save their state."""
+"""Seconds that jobs on a cluster, or in a process whose parent has died, have to save their state."""
 
 
 class Backend(Protocol):
@@ -31,12 +36,43 @@ class Backend(Protocol):
     workers: int
     """The number of jobs at a time."""
 
-    def map(self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]) -> Iterator[tuple[JobT, OutcomeT | None]]:
+    def map(
+        self, function: Callable[[JobT], OutcomeT], jobs: Iterable[JobT | None], pause: float = 1.0
+    ) -> Iterator[tuple[JobT, OutcomeT | None]]:
         """Yield each job with its outcome, in the order in which they end; ``None`` if its process died.
+
+        Args:
+            function: is called with each job.
+            jobs: the jobs. The next one is asked for when it can start, so that it may depend on what has ended and on
+                what has come up since. ``None`` says that there is no job at present, but may be later.
+            pause: the seconds after which the next job is asked for again, if none has ended before.
 
         Raises:
             Interrupted: after Ctrl-C or a signal, here or in the process of a job; the jobs have saved their state.
         """
+
+
+class _Intake(Generic[JobT]):
+    """The jobs that are still to be run."""
+
+    def __init__(self, jobs: Iterable[JobT | None]) -> None:
+        self._jobs = iter(jobs)
+        self._returned: list[JobT] = []
+        self.exhausted = False
+
+    def take(self) -> JobT | None:
+        """Return the next job, or ``None`` if there is none at present."""
+        if self._returned:
+            return self._returned.pop()
+        try:
+            return next(self._jobs)
+        except StopIteration:
+            self.exhausted = True
+            return None
+
+    def put_back(self, job: JobT) -> None:
+        """Take a job next that could not be started."""
+        self._returned.append(job)
 
 
 class SerialBackend:
@@ -44,13 +80,18 @@ class SerialBackend:
 
     workers = 1
 
-    def map(self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]) -> Iterator[tuple[JobT, OutcomeT | None]]:
+    def map(
+        self, function: Callable[[JobT], OutcomeT], jobs: Iterable[JobT | None], pause: float = 1.0
+    ) -> Iterator[tuple[JobT, OutcomeT | None]]:
         """See ``Backend``. What jobs set in PyTorch is as before afterwards."""
         from claf2.runtime.device import preserve_backends
 
         with preserve_backends():
             for job in jobs:
-                yield job, function(job)
+                if job is None:
+                    time.sleep(pause)
+                else:
+                    yield job, function(job)
 
 
 class ProcessBackend:
@@ -59,27 +100,31 @@ class ProcessBackend:
     Args:
         workers: the number of processes.
         gpus: the number of GPUs of the machine.
+        warm_up: is called in each process when it starts, before there is a job: for imports that take their time.
     """
 
-    def __init__(self, workers: int, gpus: int = 0) -> None:
+    def __init__(self, workers: int, gpus: int = 0, warm_up: Callable[[], None] | None = None) -> None:
         self.workers = workers
         self._gpus = gpus
+        self._warm_up = warm_up
 
-    def map(self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]) -> Iterator[tuple[JobT, OutcomeT | None]]:
-        """See ``Backend``. If a process dies, the jobs that run at that time are lost; the others get new processes."""
-        pending = list(jobs)
-        while pending:
-            ended = []
-            try:
-                for job, outcome in self._run_pool(function, pending):
-                    ended.append(job)
-                    yield job, outcome
-            except KeyboardInterrupt:
-                raise Interrupted(INTERRUPTED) from None
-            pending = [job for job in pending if job not in ended]
+    def map(
+        self, function: Callable[[JobT], OutcomeT], jobs: Iterable[JobT | None], pause: float = 1.0
+    ) -> Iterator[tuple[JobT, OutcomeT | None]]:
+        """See ``Backend``. If a process dies, the jobs that run at that time are lost; the others get new processes.
+
+        Raises:
+            RunError: if the processes die before they have a job.
+        """
+        intake = _Intake(jobs)
+        try:
+            while not intake.exhausted:
+                yield from self._run_pool(function, intake, pause)
+        except KeyboardInterrupt:
+            raise Interrupted(INTERRUPTED) from None
 
     def _run_pool(
-        self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]
+        self, function: Callable[[JobT], OutcomeT], intake: _Intake[JobT], pause: float
     ) -> Iterator[tuple[JobT, OutcomeT | None]]:
         """Run jobs in a pool until all have ended, or until a process dies, which breaks the whole pool."""
         context = multiprocessing.get_context("spawn")
@@ -87,31 +132,71 @@ class ProcessBackend:
         worker_numbers: Queue[int] = context.Queue()
         for number in range(self.workers):
             worker_numbers.put(number)
-        with ProcessPoolExecutor(self.workers, context, _init_worker, (worker_numbers, self._gpus)) as pool:
-            waiting, running = list(jobs), dict[Future[OutcomeT], JobT]()
+        setup = (worker_numbers, self._gpus, self._warm_up)
+        with ProcessPoolExecutor(self.workers, context, _init_worker, setup) as pool:
+            running: dict[Future[OutcomeT], JobT] = {}
+            worked = False
             try:
-                while waiting or running:
-                    # Submit only what can start at once, so that it is known which jobs a dead process takes along.
-                    while waiting and len(running) < self.workers:
-                        future = pool.submit(function, waiting[0])
-                        running[future] = waiting.pop(0)
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                if self._warm_up is not None:
+                    pool.submit(os.getpid)  # the first job starts all processes
+                while True:
+                    self._submit(pool, function, intake, running)
+                    if not running and intake.exhausted:
+                        return
+                    if not running:
+                        time.sleep(pause)
+                    timeout = None if intake.exhausted or len(running) == self.workers else pause
+                    for future in wait(running, timeout, FIRST_COMPLETED).done:
                         outcome = future.result()
-                        yield running.pop(future), outcome
+                        job = running.pop(future)
+                        worked = True
+                        # The caller may take its time with an outcome, and the process should have a job meanwhile.
+                        with suppress(BrokenProcessPool):  # the next call finds it too
+                            self._submit(pool, function, intake, running)
+                        yield job, outcome
             except BrokenProcessPool:
-                yield from ((job, None) for job in running.values())
-            except (KeyboardInterrupt, Interrupted):
+                if not (running or worked):
+                    hint = "is there enough memory for them? Try fewer --workers"
+                    raise RunError(f"the processes that train cells die before they have one: {hint}") from None
+                for future, job in running.items():
+                    yield job, future.result() if future.done() and not future.exception() else None
+            except (KeyboardInterrupt, Interrupted, GeneratorExit):
                 # A signal may have reached this process or one of them only. The pool waits until they have saved.
                 for process in {*multiprocessing.active_children()} - {*others}:
                     process.terminate()
                 raise
 
+    def _submit(
+        self, pool: ProcessPoolExecutor, function: Callable[[JobT], OutcomeT], intake: _Intake[JobT],
+        running: dict[Future[OutcomeT], JobT],
+    ) -> None:  # fmt: skip
+        """Submit only what can start at once, so that it is known which jobs a dead process takes along."""
+        while len(running) < self.workers and (job := intake.take()) is not None:
+            try:
+                running[pool.submit(function, job)] = job
+            except BrokenProcessPool:
+                intake.put_back(job)
+                raise
 
-def _init_worker(worker_numbers: Queue[int], gpus: int) -> None:
+
+def _init_worker(worker_numbers: Queue[int], gpus: int, warm_up: Callable[[], None] | None) -> None:
     """Take the number of a worker, and with it a GPU."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     number = worker_numbers.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+    if warm_up is not None:
+        warm_up()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed, which a process of a pool does not notice by itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_end([parent.sentinel])
+        while True:  # the first signal lets a job save its state, the second one ends the process that waits for a job
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(SAVING_TIME)
 
 
 class RayBackend:
@@ -140,15 +225,25 @@ class RayBackend:
         if self.workers < 1:
             raise RunError(f"no machine of the cluster has {cpus} CPUs and {gpus} GPUs: lower --cpus or --gpus")
 
-    def map(self, function: Callable[[JobT], OutcomeT], jobs: Sequence[JobT]) -> Iterator[tuple[JobT, OutcomeT | None]]:
-        """See ``Backend``."""
+    def map(
+        self, function: Callable[[JobT], OutcomeT], jobs: Iterable[JobT | None], pause: float = 1.0
+    ) -> Iterator[tuple[JobT, OutcomeT | None]]:
+        """See ``Backend``. Jobs of a sequence are all handed to the cluster at once, which may grow with them."""
         ray = self._ray
         remote = ray.remote(max_retries=0, **self._resources)(function)
-        running = {remote.remote(job): job for job in jobs}
+        running: dict[Any, JobT] = {}
+        intake, limit = _Intake(jobs), len(jobs) if isinstance(jobs, Sequence) else self.workers
         try:
-            while running:
-                (ended, *_), _ = ray.wait(list(running), num_returns=1)
-                job = running.pop(ended)
+            while running or not intake.exhausted:
+                while len(running) < limit and (next_job := intake.take()) is not None:
+                    running[remote.remote(next_job)] = next_job
+                if not running:
+                    time.sleep(0 if intake.exhausted else pause)
+                    continue
+                done, _ = ray.wait(list(running), num_returns=1, timeout=None if intake.exhausted else pause)
+                if not done:
+                    continue
+                job, ended = running.pop(done[0]), done[0]
                 try:
                     outcome = ray.get(ended)
                 except ray.exceptions.WorkerCrashedError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,11 +17,11 @@ from claf2.errors import RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.metrics import Prediction
 from claf2.registry import digest
-from claf2.runtime.files import read_json
+from claf2.runtime.files import read_json, write_json
 
 __all__ = [
     "CELL_FILE", "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_unfinished", "read_cell",
-    "run_name",
+    "run_name", "write_cell",
 ]  # fmt: skip
 
 CELL_FILE = "cell.json"
@@ -35,6 +36,8 @@ change no score."""
 
 SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
 """The entries of ``run.json`` that determine the scores."""
+
+logger = logging.getLogger("claf2")
 
 
 @dataclass(frozen=True)
@@ -219,3 +222,11 @@ def read_cell(folder: Path) -> CellResult:
     if not isinstance(scores, dict) or any(not isinstance(score, float | int | None) for score in scores.values()):
         raise RunError(f"{folder / METRICS}: damaged: it has no best evaluation")
     return CellResult(cell, folder, scores, "", read_json(folder / "run.json"))
+
+
+def write_cell(folder: Path, cell: Cell, failure: str) -> None:
+    """Write into the folder of a cell which cell it is, and why it failed if it did."""
+    try:
+        write_json(folder / CELL_FILE, {**asdict(cell), "failure": failure})
+    except OSError as error:  # a full disk fails this cell, not the bench
+        logger.warning("%s: %s", folder, error)

@@ -14,16 +14,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from claf2 import config
 from claf2.benchmarking.backends import Backend
-from claf2.benchmarking.cells import CELL_FILE, Cell, CellResult, cell_dir, read_cell
+from claf2.benchmarking.cells import Cell, CellResult, cell_dir, read_cell, write_cell
 from claf2.benchmarking.runs import METRICS
 from claf2.config.source import parse_overrides
 from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError, RunInUseError
-from claf2.runtime.files import write_json, write_text
+from claf2.runtime.files import write_text
 from claf2.task import Suite
 
 __all__ = [
@@ -180,7 +180,7 @@ def run_bench(
         for job, outcome in backend.map(run_cell, pending):
             failure = "its process died" if outcome is None else outcome.failure
             if outcome is None:
-                _write_cell(Path(job.folder), job.cell, failure)
+                write_cell(Path(job.folder), job.cell, failure)
             elif not failure and not outcome.busy and _finished_at(job) != finished[job.folder]:
                 trained, seconds = trained + 1, seconds + outcome.seconds
             if failure:
@@ -233,7 +233,7 @@ def _train_cell(job: CellJob) -> str:
     from claf2.runs import train as training
 
     folder, threads = Path(job.folder), torch.get_num_threads()
-    _write_cell(folder, job.cell, "")
+    write_cell(folder, job.cell, "")
     try:
         if job.cpus:
             torch.set_num_threads(job.cpus)
@@ -256,15 +256,8 @@ def _train_cell(job: CellJob) -> str:
             failure = f"{type(error).__name__}: {failure}; its traceback is in {folder / FAILURE_LOG}"
             with suppress(OSError):
                 write_text(folder / FAILURE_LOG, traceback.format_exc())
-        _write_cell(folder, job.cell, failure)
+        write_cell(folder, job.cell, failure)
         return failure
     finally:
         torch.set_num_threads(threads)
     return ""
-
-
-def _write_cell(folder: Path, cell: Cell, failure: str) -> None:
-    try:
-        write_json(folder / CELL_FILE, {**asdict(cell), "failure": failure})
-    except OSError as error:  # a full disk fails this cell, not the bench
-        logger.warning("%s: %s", folder, error)

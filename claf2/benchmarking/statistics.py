@@ -49,7 +49,7 @@ from claf2.metrics import Resampler
 
 __all__ = [
     "Difference", "InterimAnalysis", "ScoreEstimate", "classify_difference", "compare_runs", "estimate_score",
-    "holm_correction", "interim_test", "mcnemar_test",
+    "half_width", "holm_correction", "interim_test", "mcnemar_test", "tail_probability",
 ]  # fmt: skip
 
 Scope: TypeAlias = Literal["runs", "models"]
@@ -143,8 +143,7 @@ class _Moments:
 
     def half_width(self, tail: float) -> float:
         """Return the distance by which the value exceeds the truth with a probability of at most ``tail``."""
-        # Banerjee (1960): each variance with the quantile of its own degrees of freedom, not one pooled quantile.
-        return math.sqrt(sum(variance * float(stdtrit(df, tail)) ** 2 for variance, df in self._terms))
+        return half_width(self._terms, tail)
 
     def detectable(self, tail: float) -> float:
         """Return the smallest distance between truth and threshold that a test with this tail finds as often as POWER.
@@ -163,13 +162,29 @@ class _Moments:
     def tail_probability(self, distance: float) -> float:
         """Return the probability that the value exceeds the truth by at least ``distance``: the inverse of
         ``half_width``."""
-        if distance <= 0:
-            return 0.5 if distance == 0 else 1.0 - self.tail_probability(-distance)
-        if self.half_width(MIN_P) <= distance:
-            return MIN_P
-        # A sum of t quantiles has no inverse in closed form. On a log scale the root is found for tiny p values too.
-        log_p = brentq(lambda log: self.half_width(math.exp(log)) - distance, math.log(MIN_P), math.log(0.5))
-        return math.exp(log_p)
+        return tail_probability(self._terms, distance)
+
+
+def half_width(terms: Sequence[tuple[float, float]], tail: float) -> float:
+    """Return the distance by which a value exceeds the truth with a probability of at most ``tail``.
+
+    Args:
+        terms: the parts of the value's variance, each with its degrees of freedom.
+        tail: the probability.
+    """
+    # Banerjee (1960): each variance with the quantile of its own degrees of freedom, not one pooled quantile.
+    return math.sqrt(sum(variance * float(stdtrit(df, tail)) ** 2 for variance, df in terms))
+
+
+def tail_probability(terms: Sequence[tuple[float, float]], distance: float) -> float:
+    """Return the probability that a value exceeds the truth by at least ``distance``: the inverse of ``half_width``."""
+    if distance <= 0:
+        return 0.5 if distance == 0 else 1.0 - tail_probability(terms, -distance)
+    if half_width(terms, MIN_P) <= distance:
+        return MIN_P
+    # A sum of t quantiles has no inverse in closed form. On a log scale the root is found for tiny p values too.
+    log_p = brentq(lambda log: half_width(terms, math.exp(log)) - distance, math.log(MIN_P), math.log(0.5))
+    return math.exp(log_p)
 
 
 def _combine(signed_models: Sequence[tuple[float, ScoredRuns]], resamples: int, seed: int) -> _Moments:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.summary import Summary
 
-__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds"]
+__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds", "split_list"]
 
 CELL_FAILED = 2
 """The exit code of a bench in which a cell failed."""
@@ -78,7 +78,7 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
     seed_list = parse_seeds(seeds)
     click.echo(f"seeds: {', '.join(map(str, seed_list))}", err=True)
     summary = api.bench(
-        name, _split((*models, *more_models)), checkpoints=checkpoints, tasks=_split([tasks]),
+        name, split_list((*models, *more_models)), checkpoints=checkpoints, tasks=split_list([tasks]),
         seeds=seed_list, recipe=recipe, out=out, backend=_make_backend(backend, workers, cpus, gpus),
         cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample, argv=overrides[len(more_models) :],
         on_progress=lambda progress: click.echo(progress.format_line(), err=True), on_result=results.append,
@@ -91,7 +91,7 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
     return CELL_FAILED if failed else 0
 
 
-def _split(texts: Iterable[str]) -> list[str]:
+def split_list(texts: Iterable[str]) -> list[str]:
     """Return the entries of comma-separated lists."""
     return [entry for text in texts for entry in text.split(",") if entry]
 

@@ -24,6 +24,7 @@ from claf2.cli.notify import notify_command
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
 from claf2.cli.store import ls_command, pull_command, push_command
 from claf2.cli.vocab import vocab_group
+from claf2.cli.watch import watch_command
 from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.runtime.process import stop_signals_interrupt
 
@@ -251,7 +252,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
-    corpus_group, push_command, pull_command, ls_command, board_group, notify_command,
+    corpus_group, push_command, pull_command, ls_command, watch_command, board_group, notify_command,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,7 @@ def test_rows_that_look_alike_show_what_differs(model_folder: Callable[..., Path
 class TenSeconds(SerialBackend):
     """A backend for which every cell takes ten seconds."""
 
-    def map(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    def map(self, function: Callable[[Any], Any], jobs: Iterable[Any], pause: float = 1.0) -> Iterator[tuple[Any, Any]]:
         for job in jobs:
             yield job, replace(function(job), seconds=10.0)
 

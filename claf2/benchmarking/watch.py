@@ -1,0 +1,201 @@
+"""Watch the checkpoints of a pre-training: measure each of them as it appears, and say which moves are real.
+
+The watch removes and stops nothing. It writes ``curve.json`` and ``curve.md`` into the folder of its bench.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from claf2.benchmarking.backends import Backend
+from claf2.benchmarking.cell_queue import CellQueue, CellState
+from claf2.benchmarking.cells import Cell, cell_dir
+from claf2.benchmarking.matrix import BenchModel, CellJob, Progress, plan_cells, run_cell
+from claf2.errors import Claf2Error, RunError
+from claf2.task import Suite
+
+__all__ = ["CheckpointLister", "WatchPlan", "import_training", "watch_checkpoints"]
+
+MANIFEST = "manifest.json"
+"""The file that makes a folder a checkpoint. ``claf2.training.kept_steps``, which writes it, is not needed here."""
+
+logger = logging.getLogger("claf2")
+
+
+def import_training() -> None:
+    """Import what trains a cell. Workers do it before there is one."""
+    import claf2.runs.train  # noqa: F401
+
+
+class CheckpointLister:
+    """Lists the checkpoints of a run: in its folder, or in a store.
+
+    Args:
+        target: the folder of a run, its ``steps/``, another folder of checkpoints, or the URL of a store.
+
+    Raises:
+        RunError: if there is no such folder.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.is_store = "://" in target
+        self._last: list[BenchModel] = []
+        self._unreachable = False
+        if not self.is_store and not Path(target).is_dir():
+            raise RunError(f"{target}: no such folder; start the pre-training first, or correct the name")
+        path = Path(target.rstrip("/") if self.is_store else os.path.abspath(target))
+        self.model = path.parent.name if path.name == "steps" else path.name
+        """The name of the model."""
+
+    def list(self) -> Sequence[BenchModel]:
+        """Return the checkpoints that there are now, by step. If the store cannot be reached, they are those of the
+        last call."""
+        try:
+            found = self._list_store() if self.is_store else list(self._list_folder())
+        except (Claf2Error, OSError) as error:
+            if not self._unreachable:
+                logger.warning("%s cannot be listed: %s; trying again", self.target, error)
+            self._unreachable = True
+            return self._last
+        if self._unreachable:
+            logger.info("%s can be listed again", self.target)
+        self._unreachable = False
+        self._last = sorted(found, key=lambda model: model.step or 0)
+        return self._last
+
+    def _list_folder(self) -> Iterator[BenchModel]:
+        # An absolute path, because the name of a cell's folder depends on it: two watches must agree about it.
+        root = Path(os.path.abspath(self.target))
+        steps = root / "steps"
+        with os.scandir(steps if steps.is_dir() else root) as entries:
+            for entry in entries:
+                _, dash, number = entry.name.rpartition("-")
+                named = dash and number.isdecimal() and not entry.name.startswith(".")
+                if named and os.path.isfile(os.path.join(entry.path, MANIFEST)):
+                    yield BenchModel(self.model, entry.path, int(number))
+
+    def _list_store(self) -> list[BenchModel]:
+        from claf2.storage.checkpoints import list_checkpoints
+
+        return [BenchModel(self.model, stored.url, stored.step) for stored in list_checkpoints(self.target)]
+
+
+@dataclass(frozen=True)
+class WatchPlan:
+    """What is measured of every checkpoint, and how."""
+
+    suite: Suite
+    seeds: Sequence[int]
+    recipe: str
+    tasks: Sequence[str] = ()
+    """Tasks of the suite; all of them by default."""
+    overrides: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+    cpus: int | None = None
+    """Threads per cell."""
+    keep: bool = False
+    """Keep the best checkpoint of each cell."""
+    retries: int = 1
+
+    def cells(self, model: BenchModel) -> list[Cell]:
+        """Return the cells of a checkpoint, seed by seed.
+
+        Raises:
+            RunError: in the cases in which ``plan_cells`` raises it.
+        """
+        return plan_cells(
+            self.suite, [model], tasks=self.tasks, seeds=self.seeds, recipe=self.recipe, overrides=self.overrides,
+            plugins=self.plugins,
+        )  # fmt: skip
+
+    def check(self, out: Path) -> None:
+        """Configure one cell of each task, so that mistakes are found before the first checkpoint appears.
+
+        Raises:
+            Claf2Error: if a cell cannot be configured.
+        """
+        cells = self.cells(BenchModel("model", "model", 0))
+        for cell in {cell.task: cell for cell in cells}.values():
+            cell_dir(out, cell)
+
+
+def watch_checkpoints(
+    lister: CheckpointLister, plan: WatchPlan, out: Path, *, backend: Backend, poll: float = 5.0,
+    until_step: int | None = None, once: bool = False, on_progress: Callable[[Progress], None] = lambda _: None,
+    on_ended: Callable[[CellQueue], None] = lambda _: None,
+) -> CellQueue:  # fmt: skip
+    """Measure the checkpoints of a run as they appear.
+
+    Args:
+        lister: lists the checkpoints.
+        plan: what is measured of each.
+        out: the folder of the bench.
+        backend: trains the cells.
+        poll: seconds between two looks for new checkpoints.
+        until_step: end when the checkpoint of this step or a later one is measured; later ones are left out.
+        once: end when the checkpoints that are there at the start are measured.
+        on_progress: called whenever a cell has ended.
+        on_ended: called when all cells of one seed of a checkpoint, or of all, have ended.
+
+    Returns:
+        All cells and their state.
+
+    Raises:
+        Claf2Error: if a cell cannot be configured; nothing is trained then.
+        Interrupted: after Ctrl-C; the runs in progress have saved their state.
+    """
+    plan.check(out)
+    queue = CellQueue(out, plan.cells, cpus=plan.cpus, keep=plan.keep, retries=plan.retries, busy_pause=poll)
+    jobs = _jobs(lister, queue, poll=poll, until_step=until_step, once=once, on_ended=on_ended)
+    with closing(backend.map(run_cell, jobs, pause=poll)) as outcomes:  # type: ignore[type-var]
+        for job, outcome in outcomes:
+            queued = queue.record(job, outcome)
+            cell, ending = queued.cell, ""
+            if queued.failure:
+                logger.warning("step %s, %s, seed %d: %s", cell.step, cell.task, cell.seed, queued.failure)
+                ending = ": failed"
+            if queued.state is not CellState.WAITING or queued.failure:
+                name = f"step {cell.step} {cell.task} seed {cell.seed}{ending}"
+                on_progress(queue.progress(backend.workers, name))
+                on_ended(queue)
+    return queue
+
+
+def _jobs(
+    lister: CheckpointLister, queue: CellQueue, *, poll: float, until_step: int | None, once: bool,
+    on_ended: Callable[[CellQueue], None],
+) -> Iterator[CellJob | None]:  # fmt: skip
+    """Yield cells to be trained, and ``None`` when there is none at present."""
+    listed = 0.0
+    first: set[int | None] | None = None
+    while True:
+        if not listed or time.monotonic() - listed >= poll:
+            checkpoints = [model for model in lister.list() if until_step is None or (model.step or 0) <= until_step]
+            listed = time.monotonic()
+            if once:
+                first = {model.step for model in checkpoints} if first is None else first
+                checkpoints = [model for model in checkpoints if model.step in first]
+                if not first:
+                    raise RunError(f"{lister.target} has no checkpoints: folders step-N with a {MANIFEST}")
+            new, gone = queue.update(checkpoints)
+            if new:
+                logger.info("new checkpoints: %s", ", ".join(map(str, new)))
+            for step in gone:
+                logger.warning("step %d was removed before it was measured; the rest of its cells is left out", step)
+            if gone:
+                on_ended(queue)
+        job = queue.next_job()
+        if job is None:
+            steps = queue.steps
+            if all(map(queue.has_ended, steps)):
+                on_ended(queue)
+                if once or (until_step is not None and steps and steps[-1] >= until_step):
+                    return
+        yield job
