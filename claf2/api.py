@@ -298,12 +298,12 @@ def watch(
     from claf2.benchmarking.backends import SerialBackend
     from claf2.benchmarking.curve import CurveAnalysis
     from claf2.benchmarking.curve_report import CurveReport
-    from claf2.benchmarking.watch import CheckpointLister, WatchPlan, watch_checkpoints
+    from claf2.benchmarking.watch import CheckpointLister, WatchPlan, default_dir, watch_checkpoints
 
     lister = CheckpointLister(os.fspath(target))
     found, recipe, words, plugins = _resolve_suite(suite, recipe, **settings)
     plan = WatchPlan(found, seeds, recipe, _to_list(tasks), words, plugins, cpus, keep, retries)
-    folder = Path("logs/watch") / (lister.model or "model") / found.name if out is None else Path(out)
+    folder = default_dir(lister.target, found.name) if out is None else Path(out)
     names = list(dict.fromkeys(_to_list(tasks) or found.columns))
     analysis = CurveAnalysis(names, found.averaged, expected=expected, tolerance=tolerance)
     report = CurveReport(folder, found.name, lister.model, analysis, on_verdict)

@@ -20,7 +20,7 @@ from claf2.benchmarking.matrix import BenchModel, CellJob, Progress, plan_cells,
 from claf2.errors import Claf2Error, RunError
 from claf2.task import Suite
 
-__all__ = ["CheckpointLister", "WatchPlan", "import_training", "watch_checkpoints"]
+__all__ = ["CheckpointLister", "WatchPlan", "default_dir", "import_training", "watch_checkpoints"]
 
 MANIFEST = "manifest.json"
 """The file that makes a folder a checkpoint. ``claf2.training.kept_steps``, which writes it, is not needed here."""
@@ -85,6 +85,15 @@ class CheckpointLister:
         from claf2.storage.checkpoints import list_checkpoints
 
         return [BenchModel(self.model, stored.url, stored.step) for stored in list_checkpoints(self.target)]
+
+
+def default_dir(target: str, suite: str) -> Path:
+    """Return the folder of the bench of a watched run, unless another one is given.
+
+    Raises:
+        RunError: if there is no such folder as the target.
+    """
+    return Path("logs/watch") / (CheckpointLister(target).model or "model") / suite
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, overrides_argument, plugin_option
+from claf2.cli.reporting import report_progress, reporting_options
 from claf2.errors import RunError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.summary import Summary
 
-__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds", "split_list"]
+__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds", "split_list", "suite_name"]
 
 CELL_FAILED = 2
 """The exit code of a bench in which a cell failed."""
@@ -58,12 +59,13 @@ Examples:
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the best checkpoint of each cell.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
               help="How many times a failed cell is trained again.")  # fmt: skip
+@reporting_options
 @plugin_option
 @click.option("--sample", is_flag=True, help="Use generated samples of the tasks instead of their data.")
 @overrides_argument
 def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], tasks: str, seeds: str,
               recipe: str | None, out: Path | None, backend: str, workers: int, cpus: int | None, gpus: float,
-              keep: bool, retries: int, plugins: tuple[str, ...], sample: bool,
+              keep: bool, retries: int, board: str | None, notify: bool, plugins: tuple[str, ...], sample: bool,
               overrides: tuple[str, ...]) -> int:  # fmt: skip
     """Train every model on every task with every seed, and print one table.
 
@@ -77,18 +79,34 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
     results: list[CellResult] = []
     seed_list = parse_seeds(seeds)
     click.echo(f"seeds: {', '.join(map(str, seed_list))}", err=True)
-    summary = api.bench(
-        name, split_list((*models, *more_models)), checkpoints=checkpoints, tasks=split_list([tasks]),
-        seeds=seed_list, recipe=recipe, out=out, backend=_make_backend(backend, workers, cpus, gpus),
-        cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample, argv=overrides[len(more_models) :],
-        on_progress=lambda progress: click.echo(progress.format_line(), err=True), on_result=results.append,
-    )  # fmt: skip
-    click.echo(_write_tables(out or Path("logs/bench") / summary.suite, summary))
+    out = out or Path("logs/bench") / suite_name(name, plugins)
+    with report_progress(out, f"bench {out}", board, notify) as reporter:
+        summary = api.bench(
+            name, split_list((*models, *more_models)), checkpoints=checkpoints, tasks=split_list([tasks]),
+            seeds=seed_list, recipe=recipe, out=out, backend=_make_backend(backend, workers, cpus, gpus),
+            cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample,
+            argv=overrides[len(more_models) :], on_progress=reporter.on_progress, on_result=results.append,
+        )  # fmt: skip
+    click.echo(_write_tables(out, summary))
     failed = [result for result in results if not result.scores]
     for result in failed:
         cell, reason = result.cell, result.failure or "not finished: another bench is training it"
         click.echo(f"{cell.model}, {cell.task}, seed {cell.seed}: {reason}", err=True)
     return CELL_FAILED if failed else 0
+
+
+def suite_name(name: str, plugins: Iterable[str]) -> str:
+    """Return the name of a suite that may be given by another one, or be that of a plug-in.
+
+    Raises:
+        Claf2Error: if there is no such suite, or a plug-in cannot be loaded.
+    """
+    from claf2.registry import load_plugin
+    from claf2.task import suites
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    return suites.get(name).name
 
 
 def split_list(texts: Iterable[str]) -> list[str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claf2.cli.bench import CELL_FAILED, parse_seeds, split_list
+from claf2.cli.bench import CELL_FAILED, parse_seeds, split_list, suite_name
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, overrides_argument, plugin_option
+from claf2.cli.reporting import report_progress, reporting_options
 
 if TYPE_CHECKING:
     from claf2.benchmarking.backends import Backend
@@ -22,6 +23,7 @@ Examples:
   claf2 watch logs/pretraining --suite larva_klue --seeds 1-3 --data_dir DATA
   claf2 watch s3://larva/base-ko --suite larva_klue --tasks nsmc,kornli --workers 2 --until-step 1000000
   claf2 watch logs/pretraining --suite glue --tasks rte,mrpc --once --learning_rate 3e-5
+  claf2 watch s3://larva/base-ko --suite larva_klue --board http://127.0.0.1:8000 --notify
 """)  # fmt: skip
 @click.argument("target", metavar="URL|DIR")
 @click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all.")
@@ -47,13 +49,14 @@ Examples:
 @click.option("--keep/--no-keep", default=False, show_default=True, help="Keep the best checkpoint of each cell.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
               help="How many times a failed cell is trained again.")  # fmt: skip
+@reporting_options
 @plugin_option
 @click.option("--sample", is_flag=True, help="Use generated samples of the tasks instead of their data.")
 @overrides_argument
 def watch_command(target: str, name: str, tasks: str, seeds: str, recipe: str | None, out: Path | None, poll: float,
                   until_step: int | None, once: bool, expected: int, tolerance: float, backend: str, workers: int,
-                  cpus: int | None, gpus: float, keep: bool, retries: int, plugins: tuple[str, ...], sample: bool,
-                  overrides: tuple[str, ...]) -> int:  # fmt: skip
+                  cpus: int | None, gpus: float, keep: bool, retries: int, board: str | None, notify: bool,
+                  plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...]) -> int:  # fmt: skip
     """Measure the checkpoints of a pre-training as they appear, and say which moves of the curve are real.
 
     A checkpoint is a folder step-N with a manifest.json, in the folder of a run, in its steps/, or in a store. Each is
@@ -62,16 +65,17 @@ def watch_command(target: str, name: str, tasks: str, seeds: str, recipe: str | 
     """
     from claf2 import api
     from claf2.benchmarking.cell_queue import CellState
+    from claf2.benchmarking.watch import default_dir
 
-    queue = api.watch(
-        target, name, tasks=split_list([tasks]), seeds=parse_seeds(seeds), recipe=recipe, out=out, poll=poll,
-        until_step=until_step, once=once, expected=expected, tolerance=tolerance,
-        backend=_make_backend(backend, workers, cpus, gpus),
-        cpus=cpus or max(1, (os.cpu_count() or 1) // workers), keep=keep, retries=retries, plugins=plugins,
-        sample=sample, argv=overrides,
-        on_progress=lambda progress: click.echo(progress.format_line(), err=True),
-        on_verdict=[lambda _, text: click.echo(text)],
-    )  # fmt: skip
+    out = out or default_dir(target, suite_name(name, plugins))
+    with report_progress(out, f"watch {target}", board, notify) as reporter:
+        queue = api.watch(
+            target, name, tasks=split_list([tasks]), seeds=parse_seeds(seeds), recipe=recipe, out=out, poll=poll,
+            until_step=until_step, once=once, expected=expected, tolerance=tolerance,
+            backend=_make_backend(backend, workers, cpus, gpus),
+            cpus=cpus or max(1, (os.cpu_count() or 1) // workers), keep=keep, retries=retries, plugins=plugins,
+            sample=sample, argv=overrides, on_progress=reporter.on_progress, on_verdict=[reporter.on_verdict],
+        )  # fmt: skip
     failed = [
         queued for step in queue.steps for queued in queue.cells(step)
         if queued.state in (CellState.FAILED, CellState.DROPPED)
