@@ -16,6 +16,7 @@ ROOT = Path(claf2.__file__).parent
 
 WINGS = (
     ("runtime", "errors", "registry"),
+    ("notifications",),
     ("task", "readers", "tokenizers", "heads", "metrics"),
     ("data",),
     ("corpus",),

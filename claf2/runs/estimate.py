@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,8 @@ class _StepTimer(Callback):
     def save_last(self, state: State) -> None:
         return None
 
-    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
-        return None
+    def save_step(self, step: int, kept_steps: KeptSteps) -> Path:
+        return Path()
 
 
 class _ActivationMeter:

@@ -40,7 +40,10 @@ RUN_FILES = (
 )  # fmt: skip
 """What a new run deletes of an earlier one in its folder. It replaces `config.json`, `run.json` and `train.log`."""
 
-HARMLESS_FILES = (*LOCK_FILES, "cell.json", "*.log", "*.out", "*.err", "events.out.tfevents.*", ".*.new", ".nfs*")
+HARMLESS_FILES = (
+    *LOCK_FILES, "cell.json", "notifications.jsonl", "*.log", "*.out", "*.err", "events.out.tfevents.*", ".*.new",
+    ".nfs*",
+)  # fmt: skip
 """What a folder may hold that is not the folder of a run yet: what a start that failed leaves, and logs of a shell or
 of SLURM."""
 

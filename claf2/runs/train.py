@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,26 +183,32 @@ def _train(
         with evaluation:
             return run.evaluate_sets(model, prepared.valid)
 
-    with training, interruptible() as interrupted, closing(CallbackList(callbacks)) as callback:
-        context = prepared.training_context(
-            optimizer=optimizer,
-            state=state,
-            evaluate=evaluate,
-            checkpointer=checkpointer,
-            callback=callback,
-            interrupted=interrupted,
-        )
-        experiment.trainer.run(context)
-    if not state.finished:
-        raise Interrupted(f"stopped after step {state.step} and saved {folder}; add --resume to continue")
-    if not distributed.is_main():
-        return
-    check_best(folder, experiment.tasks)
-    seconds = training.seconds - evaluation.seconds
-    write_json(folder / "run.json", {**provenance, **_costs(started, seconds, state.rows - rows_before)})
-    logs = metric_logs(plan, state)
+    with CallbackList(callbacks) as callback:
+        with training, interruptible() as interrupted:
+            context = prepared.training_context(
+                optimizer=optimizer,
+                state=state,
+                evaluate=evaluate,
+                checkpointer=checkpointer,
+                callback=callback,
+                interrupted=interrupted,
+            )
+            experiment.trainer.run(context)
+        if not state.finished:
+            raise Interrupted(f"stopped after step {state.step} and saved {folder}; add --resume to continue")
+        if distributed.is_main():
+            seconds = training.seconds - evaluation.seconds
+            _finish(prepared, state, {**provenance, **_costs(started, seconds, state.rows - rows_before)})
+
+
+def _finish(prepared: PreparedRun, state: State, provenance: Mapping[str, Any]) -> None:
+    """Write the files of a finished run."""
+    run = prepared.run
+    check_best(run.folder, run.experiment.tasks)
+    write_json(run.folder / "run.json", provenance)
+    logs = metric_logs(prepared.plan, state)
     _write_model_cards(run, provenance, logs)
-    write_json(folder / "metrics.json", logs)  # last: it marks the run as finished
+    write_json(run.folder / "metrics.json", logs)  # last: it marks the run as finished
 
 
 def _write_model_cards(run: Run, provenance: Mapping[str, Any], logs: Mapping[str, Any]) -> None:
@@ -229,6 +234,7 @@ def _costs(started: float, seconds: float, rows: int) -> dict[str, float | None]
 def _begin(prepared: PreparedRun, run_dir: RunDir, provenance: Mapping[str, Any], state: State) -> list[Callback]:
     """Write the first files of the run, which takes the place of an earlier one here, and return its callbacks."""
     experiment, plan, folder = prepared.run.experiment, prepared.plan, run_dir.path
+    callbacks: list[Callback] = []
     record = folder / "run.json"
     if not record.exists():
         write_json(record, provenance)  # first of all: it says that what follows is a run's
@@ -242,15 +248,15 @@ def _begin(prepared: PreparedRun, run_dir: RunDir, provenance: Mapping[str, Any]
         lower_is_better=plan.lower_is_better,
         total_steps=plan.total_steps,
         log_every=experiment.trainer_config.verbose_step_count,
+        announce=lambda event: CallbackList(callbacks).on_event(event),
     )
-    trackers = _build_trackers(experiment, info)
+    callbacks += _build_trackers(experiment, info)
     run_dir.clear()
     write_json(record, provenance)
     write_json(folder / "config.json", experiment.values)
-    callbacks = [
+    callbacks[:0] = [
         JsonlLogger(folder / "metrics.jsonl", state.step),
         ConsoleLogger(info.log_every, plan.total_steps, prepared.stream.epochs, plan.metric_key),
-        *trackers,
     ]
     display = progress_display()
     if display is not None:

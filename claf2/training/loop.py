@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,8 +99,8 @@ class Checkpointer(Protocol):
     def save_last(self, state: State) -> None:
         """Save all that a resume needs."""
 
-    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
-        """Keep the weights after a step, and delete kept ones that are superseded."""
+    def save_step(self, step: int, kept_steps: KeptSteps) -> Path:
+        """Keep the weights after a step in the folder that is returned, and delete kept ones that are superseded."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def fit(context: TrainingContext) -> None:
             context.callback.on_step(state, loss, learning_rate)
             if plan.kept_steps is not None and is_kept:
                 # Before `last/` says that the step is done: after a kill it is taken and kept again.
-                context.checkpointer.save_step(state.step, plan.kept_steps)
+                context.callback.on_kept(state, context.checkpointer.save_step(state.step, plan.kept_steps))
             if is_due:
                 _evaluate_and_save(context)
                 model.train()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from claf2.evaluation.report import Report
+    from claf2.notifications.events import Event
     from claf2.training.state import State
 
 __all__ = ["Callback", "CallbackList", "CallbackSpec", "RunInfo", "callbacks", "flatten", "register_callback"]
@@ -34,6 +35,15 @@ class Callback:
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         """Called after every evaluation, before anything is saved."""
 
+    def on_kept(self, state: State, folder: Path) -> None:
+        """Called after the weights of a step were kept in ``folder``, which is complete."""
+
+    def on_event(self, event: Event) -> None:
+        """Called when another callback announces something through ``RunInfo.announce``, from any thread."""
+
+    def on_failure(self, error: BaseException) -> None:
+        """Called when an error or a signal ends the run, before ``close``."""
+
     def close(self) -> None:
         """Called when the run ends, for whatever reason."""
 
@@ -50,8 +60,26 @@ class CallbackList(Callback):
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         self._call(lambda member: member.on_report(state, report, logs))
 
+    def on_kept(self, state: State, folder: Path) -> None:
+        self._call(lambda member: member.on_kept(state, folder))
+
+    def on_event(self, event: Event) -> None:
+        self._call(lambda member: member.on_event(event))
+
+    def on_failure(self, error: BaseException) -> None:
+        self._call(lambda member: member.on_failure(error))
+
     def close(self) -> None:
         self._call(lambda member: member.close())
+
+    def __enter__(self) -> CallbackList:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close the callbacks, after they have heard of the error that ends the block."""
+        if error is not None:
+            self.on_failure(error)
+        self.close()
 
     def _call(self, method: Callable[[Callback], None]) -> None:
         for member in list(self._members):
@@ -84,6 +112,8 @@ class RunInfo:
     total_steps: int
     log_every: int
     """The number of steps between two reports of the training loss."""
+    announce: Callable[[Event], None] = lambda event: None
+    """Tells all callbacks of the run about an event, such as a checkpoint that was uploaded; from any thread."""
 
 
 class CallbackSpec(Component, ABC):
