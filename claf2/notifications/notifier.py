@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -173,9 +173,9 @@ class _Sender(threading.Thread):
             message, urgent_taken = compose_message(
                 self._subject, list(events.values()), skipped, limit=self._receiver.limit
             )
-            urgent = [number for number, event in events.items() if event.is_urgent][:urgent_taken]
-            ordinary = [number for number, event in events.items() if not event.is_urgent]
-            self._attempts.update(urgent)
+            urgent = dict([entry for entry in events.items() if entry[1].is_urgent][:urgent_taken])
+            ordinary = {number: event for number, event in events.items() if not event.is_urgent}
+            self._attempts.update(urgent.keys())
             self._settle(self._receiver.deliver(message), urgent, ordinary, skipped)
 
     def _wait(self) -> bool:
@@ -195,12 +195,14 @@ class _Sender(threading.Thread):
                 self._outbox.changed.wait(left)
             return False
 
-    def _settle(self, answer: Answer, urgent: list[int], ordinary: list[int], skipped: Counter[str]) -> None:
+    def _settle(
+        self, answer: Answer, urgent: Mapping[int, Event], ordinary: Mapping[int, Event], skipped: Counter[str]
+    ) -> None:
         """Decide from an answer what is sent again."""
         wait = self._pace.record(answer, time.monotonic())
         self.last = str(answer)
         if answer.is_accepted:
-            self._outbox.remove(self._number, [*urgent, *ordinary], skipped)
+            self._outbox.remove(self._number, {**urgent, **ordinary}, skipped)
             self._has_warned = False
             return
         if not self._has_warned:
@@ -212,5 +214,5 @@ class _Sender(threading.Thread):
             self.stop()
         elif answer.is_uncertain:
             # A message that may have arrived is not sent again, unless it matters too much to be lost.
-            given_up = [number for number in urgent if self._attempts[number] >= MOST_ATTEMPTS]
-            self._outbox.remove(self._number, [*given_up, *ordinary], skipped)
+            given_up = {number: event for number, event in urgent.items() if self._attempts[number] >= MOST_ATTEMPTS}
+            self._outbox.remove(self._number, {**given_up, **ordinary}, skipped)

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,16 @@ class Outbox:
         with self.changed:
             return not any(self._waiting) and not any(self._skipped)
 
-    def remove(self, receiver: int, numbers: Collection[int], skipped: Mapping[str, int]) -> None:
+    def remove(self, receiver: int, events: Mapping[int, Event], skipped: Mapping[str, int]) -> None:
         """Remove what was sent to a receiver, or is not to be sent to it any more."""
         with self.changed:
-            for number in numbers:
+            done = Counter(skipped)
+            # While they were sent, newer events may have taken their places, so that they were counted.
+            done.update(event.kind for number, event in events.items() if number not in self._waiting[receiver])
+            for number in events:
                 self._waiting[receiver].pop(number, None)
-            self._skipped[receiver] = self._skipped[receiver] - Counter(skipped)
-            self._append({"done": sorted(numbers), "receiver": receiver})
+            self._skipped[receiver] = self._skipped[receiver] - done
+            self._append({"done": sorted(events), "receiver": receiver})
             self.changed.notify_all()
 
     def close(self) -> None:

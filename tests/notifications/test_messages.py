@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from claf2.notifications import Event, Verdict, format_seconds
-from claf2.notifications.messages import compose_message
+from claf2.notifications.events import Event
+from claf2.notifications.messages import Verdict, compose_message, format_seconds
 from claf2.notifications.pacing import Answer, Pace
 from claf2.notifications.redaction import Redactor
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from claf2.errors import ConfigError
-from claf2.notifications import Event, Notifier, open_notifier
+from claf2.notifications.events import Event
+from claf2.notifications.notifier import Notifier, open_notifier
 from claf2.notifications.receivers import read_urls
 
 from .conftest import MATTERMOST_TOKEN, SECRET, SLACK_TOKENS, HttpReceiver
@@ -196,7 +197,8 @@ def test_what_a_dead_receiver_missed_is_sent_by_the_next_process(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from claf2.notifications import Event, open_notifier
+from claf2.notifications.events import Event
+from claf2.notifications.notifier import open_notifier
 notifier = open_notifier(Path(sys.argv[1]), "logs/a")
 notifier.send(Event("failed", "no memory on device 3"))
 os.kill(os.getpid(), signal.SIGKILL)
