@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claf2.cli.corpus_leakage import leakage_command
 from claf2.cli.options import PATH, WITH_OVERRIDES
 from claf2.errors import ConfigError
 
@@ -53,7 +54,10 @@ class CorpusPlan:
 
 @click.group("corpus")
 def corpus_group() -> None:
-    """Look at the text of a pre-training, and make its shards."""
+    """Look at the text of a pre-training, make its shards, and find rows of benchmarks in it."""
+
+
+corpus_group.add_command(leakage_command)
 
 
 @corpus_group.command("show", context_settings=WITH_OVERRIDES, epilog="""\b

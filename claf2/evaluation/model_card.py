@@ -51,6 +51,7 @@ def model_card(
         f"Data of {task.name}: {task.source or 'see its publisher'}; licence: {task.licence or 'not stated'}."
         for task in tasks.values()
     )
+    leakage = _leakage_text(provenance)
     return f"""---
 {_metadata(tasks, provenance, scores, licence)}
 ---
@@ -69,12 +70,29 @@ Rows of each split, and what was counted in them (`in_train`: rows that also occ
 
 {count_lines}
 
-Recipe digest `{provenance["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
+{leakage}Recipe digest `{provenance["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
 
 {data}
 
 {sources}
 """
+
+
+def _leakage_text(provenance: Mapping[str, Any]) -> str:
+    """Return what is known of the rows of benchmarks in the text of a pre-training, as a paragraph; an empty text for
+    other runs."""
+    paragraphs = []
+    for report in provenance.get("leakage", {}).values():
+        if report is None:
+            paragraphs.append("It was not checked whether rows of benchmarks occur in the training text.")
+            continue
+        removed = "; the lines with these rows were removed" if report["removed"] else ""
+        splits = ", ".join(f"{name} {entry['leaked']} of {entry['rows']}" for name, entry in report["splits"].items())
+        paragraphs.append(
+            f"Rows of benchmarks that occur in the training text, of which {report['checked']} of {report['files']} "
+            f"files were checked{removed}: {splits}."
+        )
+    return "".join(f"{paragraph}\n\n" for paragraph in paragraphs)
 
 
 def card_licence(folder: Path) -> str | None:
