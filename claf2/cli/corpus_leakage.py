@@ -30,7 +30,7 @@ Examples:
 @click.option("--task", "task_names", multiple=True, metavar="NAME[=FILE]",
               help="A task, or one file of its rows (repeatable).")  # fmt: skip
 @click.option("--data_dir", type=PATH, metavar="FOLDER",
-              help="The folder of the benchmark's data.  [default: $CLAF2_DATA_DIR, or the current folder]")  # fmt: skip
+              help="The folder of the benchmark's data.  [default: $CLAF2_DATA_DIR, or .]")  # fmt: skip
 @click.option("--remove", "remove_to", type=PATH, metavar="FOLDER",
               help="Write the corpus without the lines that leak into a folder, as JSON Lines.")  # fmt: skip
 @click.option("--record", is_flag=True,

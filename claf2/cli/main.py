@@ -19,6 +19,7 @@ from claf2.cli.bench import bench_group, compare_command, gate_command
 from claf2.cli.corpus import corpus_group
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
+from claf2.cli.notify import notify_command
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
 from claf2.cli.vocab import vocab_group
 from claf2.errors import Claf2Error, ConfigError, RunError
@@ -273,7 +274,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
-    corpus_group,
+    corpus_group, notify_command,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

@@ -70,7 +70,8 @@ Rows of each split, and what was counted in them (`in_train`: rows that also occ
 
 {count_lines}
 
-{leakage}Recipe digest `{provenance["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
+{leakage}\
+Recipe digest `{provenance["recipe"]}`: scores of runs with another recipe are not comparable. SHA-256 of the data:
 
 {data}
 

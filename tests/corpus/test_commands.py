@@ -124,9 +124,11 @@ def test_the_commands_of_the_page(
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     text = next(block for _, block in blocks if "라바는 이른 봄에" in block)
     (tmp_path / "my_larva.txt").write_text(text, encoding="utf-8")
+    for name, content in re.findall(r"`(my_\w+\.(?:py|csv))`:\s+^```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        (tmp_path / name).write_text(content, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     commands = [line for language, block in blocks if not language for line in block.splitlines()]
-    assert len(commands) == 5
+    assert len(commands) == 8
     for command in commands:
         with pytest.raises(SystemExit) as end:
             main(shlex.split(command)[1:])
@@ -134,6 +136,8 @@ def test_the_commands_of_the_page(
     output = capsys.readouterr().out
     assert "3 documents" in output
     assert "random next: [CLS]" in output
+    # What the page shows is what the command prints.
+    assert next(block for language, block in blocks if language == "text" and "too short" in block) in output
     # The section that the page shows is a valid one, and says what its text says.
     masks = next(json.loads(block)["masks"] for language, block in blocks if language == "json")
     mixture = MasksSection(**masks).chosen()

@@ -270,6 +270,6 @@ def test_real_paragraphs_leak_and_other_texts_do_not(tmp_path: Path, capsys: pyt
     code, output = run(capsys, str(petitions), "--task", f"korquad={dev}", "--suite", "larva_klue",
                        "--data_dir", str(data), "--json")  # fmt: skip
     assert code == 0
-    report = json.loads(output[output.index("{\n") :])
+    report = json.loads(output[: output.rindex("\n}") + 2])
     assert report["corpus"]["documents"] > 1000
     assert all(entry["leaked"] <= 0.001 * entry["rows"] for entry in report["splits"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,8 +16,11 @@ from typing import Any
 import pytest
 
 import claf2
+from claf2.cli.main import main
 from claf2.errors import Claf2Error, ConfigError, Interrupted
 from claf2.notifications.events import Event
+from claf2.notifications.notifier import open_notifier
+from claf2.task import shipped_dir
 from claf2.training.callbacks import callbacks
 
 from .conftest import SECRET, HttpReceiver
@@ -188,3 +193,55 @@ def test_apprise_is_not_imported_unless_it_is_used(words: list[str]) -> None:
     )
     assert "apprise" not in done.stdout
     assert "notifier" not in done.stdout
+
+
+def test_the_command_sends_a_message(receiver: HttpReceiver, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["notify", "the disk is full"])
+    assert end.value.code == 0
+    assert receiver.texts == ["the disk is full"]
+    assert capsys.readouterr().out == "sent\n"
+
+
+def test_the_command_sends_what_a_run_could_not(
+    receiver: HttpReceiver, dead_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CLAF2_NOTIFY_URLS", dead_url)
+    notifier = open_notifier(tmp_path, "logs/a")
+    assert notifier is not None
+    notifier.send(Event("finished", "done"))
+    assert not notifier.close(0.1)
+    for expected in ("error: not every receiver has accepted the message", "sent", "nothing is waiting to be sent"):
+        with pytest.raises(SystemExit):
+            main(["notify", "--run", str(tmp_path), "--seconds", "10" if expected == "sent" else "0.1"])
+        output = capsys.readouterr()
+        assert expected in output.out + output.err
+        monkeypatch.setenv("CLAF2_NOTIFY_URLS", receiver.url)
+    assert receiver.texts == ["done"]
+
+
+@pytest.mark.parametrize("words", [[], ["text", "--run", "logs/a"]], ids=["neither", "both"])
+def test_the_command_needs_a_text_or_a_run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["notify", *words])
+    assert end.value.code == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(receiver: HttpReceiver, tmp_path: Path) -> None:
+    """The page sets URLs of chats that do not exist, so this test sets its own."""
+    page = (shipped_dir("tasks").parent / "docs/notifications.md").read_text(encoding="utf-8")
+    commands = [found[0] for found in re.finditer(r"^claf2 .*$|(?<=`)claf2 notify [^`]*", page, re.MULTILINE)]
+    assert len(commands) == 3
+    for command in commands:
+        words = [sys.executable, "-m", "claf2", *shlex.split(command)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+    verdict = "step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence; ETA 14 h"
+    assert receiver.texts[0] == "claf2 can reach me"
+    assert receiver.texts[-1] == verdict
+    assert verdict in page
