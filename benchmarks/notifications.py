@@ -2,8 +2,9 @@
 
 Takes steps of a small network, in turns with and without a notifier that gets an event every few steps, for receivers
 on the loopback interface that accept, are dead, answer after 6 s, or answer 429 or 500. Prints the median ratio of the
-wall time and of the CPU time of neighboring turns with its interquartile range, and the longest call of ``send``.
-An event every few steps is far more than a run has: there, events are checkpoints, evaluations and ends.
+wall time of neighboring turns with its quartiles, and what does not depend on how busy the machine is: the CPU time of
+``send`` for an event and as a share of a step, and that of the threads that send. An event every few steps is far more
+than a run has: there, events are checkpoints, evaluations and ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 RECEIVERS = ("accepts", "dead", "slow", "429", "500")
@@ -50,7 +52,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="steps between two events")
     options = parser.parse_args()
     print(f"{options.pairs} pairs of {options.steps} steps, an event every {options.every} steps")
-    print(f"{'receiver':<10} {'ms/step':>8} {'wall time':>26} {'CPU time':>26} {'longest send':>14}")
+    print(f"{'receiver':<10} {'ms/step':>8} {'wall time':>28} {'send':>12} {'of a step':>10} {'threads':>10}")
     for name in RECEIVERS:
         measure(name, options.pairs, options.steps, options.every)
 
@@ -64,36 +66,58 @@ def measure(name: str, pairs: int, steps: int, every: int) -> None:
     os.environ["CLAF2_NOTIFY_URLS"] = f"json://127.0.0.1:{port}/benchmark"
     step = make_step()
     wall: list[float] = []
-    cpu: list[float] = []
-    longest = milliseconds = 0.0
+    turns: list[Turn] = []
     with tempfile.TemporaryDirectory() as folder:
         notifier = open_notifier(Path(folder), "benchmark")
         assert notifier is not None
         for number in range(2 + 2 * pairs):  # the first pair warms up
             is_notified = (number + number // 2) % 2 == 1  # which comes first changes from pair to pair
-            begin = time.perf_counter(), time.process_time()
+            turn = Turn(is_notified, time.perf_counter(), time.process_time(), time.thread_time())
             for count in range(steps):
                 step()
                 if is_notified and count % every == 0:
-                    before = time.perf_counter()
+                    before = time.thread_time()
                     notifier.send(Event("result", f"turn {number}, step {count}: accuracy 71.3, +0.9"))
-                    longest = max(longest, time.perf_counter() - before)
-            times = time.perf_counter() - begin[0], time.process_time() - begin[1]
-            if number % 2 == 0:
-                first, first_notified = times, is_notified
-                continue
-            on, off = (first, times) if first_notified else (times, first)
-            if number > 1:
-                wall.append(on[0] / off[0])
-                cpu.append(on[1] / off[1])
-                milliseconds = 1000 * off[0] / steps
+                    turn.send += time.thread_time() - before
+            turn.end()
+            turns.append(turn)
+            if number > 1 and number % 2:
+                on, off = sorted(turns[-2:], key=lambda turn: not turn.is_notified)
+                wall.append(on.wall / off.wall)
         notifier.close()
     if server is not None:
         server.kill()
         server.wait()
+    own = sum(turn.loop for turn in turns[2:])
+    on, off = ([turn for turn in turns[2:] if turn.is_notified is side] for side in (True, False))
+    # The threads of receivers also work in turns without events, in which they send what came before.
+    threads = sum(turn.process - turn.loop for turn in turns[2:])
+    sending = sum(turn.send for turn in on)
     print(
-        f"{name:<10} {milliseconds:>8.2f} {spread(wall):>26} {spread(cpu):>26} {1000 * longest:>11.2f} ms", flush=True
+        f"{name:<10} {1000 * sum(turn.wall for turn in off) / steps / pairs:>8.1f} {spread(wall):>28} "
+        f"{1e6 * sending / pairs / len(range(0, steps, every)):>9.0f} us {100 * sending / sum(t.loop for t in on):>8.2f} % "
+        f"{100 * threads / own:>8.2f} %",
+        flush=True,
     )
+
+
+@dataclass
+class Turn:
+    """The times of a turn, in seconds: first when it began, then how long it took."""
+
+    is_notified: bool
+    wall: float
+    process: float
+    """CPU time of the process."""
+    loop: float
+    """CPU time of the thread that takes the steps."""
+    send: float = 0.0
+
+    def end(self) -> None:
+        """Turn the times of the beginning into durations."""
+        self.wall = time.perf_counter() - self.wall
+        self.process = time.process_time() - self.process
+        self.loop = time.thread_time() - self.loop
 
 
 def spread(ratios: list[float]) -> str:

@@ -99,6 +99,7 @@ class Notifier:
     ) -> None:
         self._redact = redact or Redactor()
         self._kinds = frozenset(on)
+        self._path = path
         self._outbox = Outbox(path, len(receivers))
         self.follows_kill = self._outbox.was_killed
         """Whether an earlier process with this outbox was killed."""
@@ -128,10 +129,12 @@ class Notifier:
             sender.join(max(0.0, deadline - time.monotonic()))
         for sender in self._senders:
             sender.stop()
-        is_sent = self._outbox.is_empty()
+        is_sent, path = self._outbox.is_empty(), self._path
         for sender in self._senders:
             if sender.unsent():
-                logger.warning("%s: %d notifications were not sent: %s", sender.name, sender.unsent(), sender.last)
+                message = "%s: %d notifications were not sent in time (the latest attempt: %s)%s"
+                rest = f"; they are in {path}" if path is not None else ""
+                logger.warning(message, sender.name, sender.unsent(), sender.last, rest)
         self._outbox.close()
         return is_sent
 
@@ -142,7 +145,7 @@ class _Sender(threading.Thread):
     def __init__(self, receiver: MessageReceiver, number: int, outbox: Outbox, subject: str, interval: float) -> None:
         # A thread that waits for a dead receiver must not keep the process alive.
         super().__init__(name=receiver.name, daemon=True)
-        self.last = "there was no time"
+        self.last = "none"
         """What became of the latest attempt."""
         self._receiver, self._number, self._outbox, self._subject = receiver, number, outbox, subject
         self._pace = Pace(interval)

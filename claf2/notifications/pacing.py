@@ -54,7 +54,7 @@ class Answer:
             return "accepted"
         if self.status is not None:
             return f"HTTP {self.status}"
-        return "no answer in time" if self.is_lost else "cannot be reached, or refuses the message"
+        return "no answer" if self.is_lost else "cannot be reached, or refuses the message"
 
 
 class Pace:
