@@ -93,9 +93,10 @@ def measure(name: str, pairs: int, steps: int, every: int) -> None:
     # The threads of receivers also work in turns without events, in which they send what came before.
     threads = sum(turn.process - turn.loop for turn in turns[2:])
     sending = sum(turn.send for turn in on)
+    share = sending / sum(turn.loop for turn in on)
     print(
         f"{name:<10} {1000 * sum(turn.wall for turn in off) / steps / pairs:>8.1f} {spread(wall):>28} "
-        f"{1e6 * sending / pairs / len(range(0, steps, every)):>9.0f} us {100 * sending / sum(t.loop for t in on):>8.2f} % "
+        f"{1e6 * sending / pairs / len(range(0, steps, every)):>9.0f} us {100 * share:>8.2f} % "
         f"{100 * threads / own:>8.2f} %",
         flush=True,
     )

@@ -222,6 +222,7 @@ def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, caps
     assert message in output
 
 
+@pytest.mark.slow
 def test_a_pre_training_records_what_is_known_and_its_card_says_so(
     nsmc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
