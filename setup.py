@@ -58,7 +58,6 @@ setup(
         "postgres": ["psycopg[binary]>=3.1"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
-        "notify": ["apprise>=1.9"],
         "test": [
             "build>=1",
             "coverage>=7.10",
