@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from claf2.config import Experiment
 from claf2.data.features import FeatureSet
@@ -69,6 +69,12 @@ class CorpusText:
 
         for document in read_sources(self.section.sources, self.data_dir):
             yield document.text
+
+    def leakage(self) -> dict[str, Any] | None:
+        """Return what is known of the rows of benchmarks in the text; see ``find_reports``."""
+        from claf2.corpus.leakage import find_reports
+
+        return find_reports(self.files)
 
     def identity(self) -> str:
         """Return what distinguishes the text from any other: the files, and what is read from each."""
