@@ -119,14 +119,9 @@ def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
 
 
 def _leakage(data: TaskSplits) -> dict[str, Any]:
-    """Return what is known of the rows of benchmarks in the text of a pre-training."""
-    found = {}
-    for task, splits in data.items():
-        text = splits.get("train")
-        if isinstance(text, CorpusText):
-            from claf2.corpus.leakage import find_reports
-
-            found[task] = find_reports(text.files)
+    """Return what is known of the rows of benchmarks in the text of a pre-training; nothing for other runs."""
+    texts = {task: splits.get("train") for task, splits in data.items()}
+    found = {task: text.leakage() for task, text in texts.items() if isinstance(text, CorpusText)}
     return {"leakage": found} if found else {}
 
 
