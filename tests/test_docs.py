@@ -40,6 +40,8 @@ TESTED_ALONE = {
     "corpus.md": "corpus/test_commands.py",
     "storage.md": "storage/test_page.py",
     "notifications.md": "notifications/test_notify.py",
+    "board.md": "board/test_submission.py",
+    "corpus.md": "corpus/test_commands.py",
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""
