@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from claf2.benchmarking.cells import Cell, MeasuredCell, list_cells
+from claf2.benchmarking.cells import PATH_OPTIONS, Cell, MeasuredCell, list_cells, list_options, row_key
 from claf2.benchmarking.runs import ScoredRuns, collapse_reason
 from claf2.benchmarking.statistics import (
     Difference,
@@ -23,21 +23,16 @@ from claf2.benchmarking.statistics import (
     holm_correction,
 )
 from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
-from claf2.config.source import parse_overrides
 from claf2.errors import Claf2Error, RunError
 from claf2.evaluation.report import lower_is_better
 from claf2.metrics import Metric, Prediction, metrics
 from claf2.registry import load_plugin
 from claf2.task import Suite, suites, tasks
 
-__all__ = ["Memo", "group_by_row", "row_key", "summarize_bench", "summarize_cells"]
+__all__ = ["Memo", "group_by_row", "summarize_bench", "summarize_cells"]
 
 TABLE_RESAMPLES = 1000
 """Bootstrap resamples per cell: fewer than in a comparison, since a table has many cells and shows two decimals."""
-
-PATH_OPTIONS = ("data_dir", "cache_dir")
-"""Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
-
 
 CellT = TypeVar("CellT", bound=MeasuredCell)
 ResultT = TypeVar("ResultT")
@@ -148,15 +143,9 @@ def group_by_row(results: Sequence[CellT]) -> list[list[CellT]]:
     return list(groups.values())
 
 
-def row_key(cell: Cell) -> tuple[object, ...]:
-    """Return what the cells of a row have in common: everything but task and seed."""
-    overrides = frozenset(_options(cell, hidden=("cache_dir",)).items())
-    return cell.model, cell.step, cell.weights, cell.recipe, overrides
-
-
 def _row_label(cell: Cell) -> tuple[object, ...]:
     """Return what a table shows of a cell's row."""
-    return cell.model, cell.step, cell.recipe, frozenset(_options(cell).items())
+    return cell.model, cell.step, cell.recipe, frozenset(list_options(cell).items())
 
 
 def _make_row(
@@ -166,7 +155,7 @@ def _make_row(
     the weights and folders as well."""
     first = group[0].cell
     model = f"{first.model} ({first.weights})" if ambiguous and first.weights != first.model else first.model
-    options = _options(first, hidden=() if ambiguous else PATH_OPTIONS)
+    options = list_options(first, hidden=() if ambiguous else PATH_OPTIONS)
     seeds = tuple(sorted({result.cell.seed for result in group}))
     cells = tuple(_recall_cell(column, _finished(group, column.task), seeds, memo) for column in columns)
     means = {
@@ -183,11 +172,6 @@ def _make_row(
 
 def _make_failure(cell: Cell, reason: str) -> Failure:
     return Failure(cell.model, cell.task, cell.seed, reason or "not finished", cell.step)
-
-
-def _options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str | None]:
-    overrides = {override.key: override.text for override in parse_overrides(cell.overrides)}
-    return {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
 
 
 def _finished(group: Sequence[MeasuredCell], task: str) -> list[MeasuredCell]:

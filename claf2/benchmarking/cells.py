@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from typing import Protocol
 from claf2 import config
 from claf2.benchmarking.runs import METRICS
 from claf2.config import Experiment
+from claf2.config.source import parse_overrides
 from claf2.errors import RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.metrics import Prediction
@@ -19,8 +20,8 @@ from claf2.registry import digest
 from claf2.runtime.files import read_json
 
 __all__ = [
-    "CELL_FILE", "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_unfinished", "read_cell",
-    "run_name",
+    "CELL_FILE", "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_options", "list_unfinished",
+    "read_cell", "row_key", "run_name",
 ]  # fmt: skip
 
 CELL_FILE = "cell.json"
@@ -35,6 +36,10 @@ change no score."""
 
 SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
 """The entries of ``run.json`` that determine the scores."""
+
+
+PATH_OPTIONS = ("data_dir", "cache_dir")
+"""Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,22 @@ class Cell:
     def arguments(self) -> list[str]:
         """Return the command-line arguments that follow the BaseConfig, without the folder."""
         return ["--pretrained_model_name", self.weights, "--seed_num", str(self.seed), *self.overrides]
+
+
+def list_options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str | None]:
+    """Return the overrides of a cell, by field, without the hidden ones.
+
+    Raises:
+        ConfigError: if an override is not one.
+    """
+    overrides = {override.key: override.text for override in parse_overrides(cell.overrides)}
+    return {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
+
+
+def row_key(cell: Cell) -> tuple[object, ...]:
+    """Return what the cells of a row of a table have in common: everything but task and seed."""
+    overrides = frozenset(list_options(cell, hidden=("cache_dir",)).items())
+    return cell.model, cell.step, cell.weights, cell.recipe, overrides
 
 
 class MeasuredCell(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -25,7 +26,7 @@ from claf2.board.pages.source import RecordSource
 from claf2.board.records import ConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
 from claf2.board.summaries import Summaries, row_id
 from claf2.board.tables import DATABASE_VERSION
-from claf2.board.tokens import TokenOwner, find_token
+from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError
 from claf2.metrics import metrics
 from claf2.runtime.files import format_json
@@ -100,6 +101,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     )  # fmt: skip
     app.state.records = records
     app.state.summaries = Summaries(records)
+    app.state.owners = TokenCache(records.engine)
     app.state.reads_need_token = reads_need_token
     app.state.max_body = max_body
     app.add_middleware(_AddSecurityHeaders)
@@ -130,26 +132,32 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
     return Response(format_json(content), status, headers, media_type="application/json")
 
 
-def _owner(request: Request) -> TokenOwner | None:
-    """Return whom the token of a request belongs to. A browser sends it as the password of HTTP Basic."""
+def _read_token(request: Request) -> str | None:
+    """Return the token of a request. A browser sends it as the password of HTTP Basic."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            credentials = base64.b64decode(credentials, validate=True).decode("utf-8", "replace").partition(":")[2]
-        except binascii.Error:
-            return None
-    elif scheme.lower() != "bearer":
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    try:
+        decoded = base64.b64decode(credentials, validate=True) if scheme.lower() == "basic" else b""
+    except binascii.Error:
         return None
-    return find_token(request.app.state.records.engine, credentials.strip())
+    return decoded.decode("utf-8", "replace").partition(":")[2] or None
 
 
-def _check_reader(request: Request) -> None:
-    if request.app.state.reads_need_token and _owner(request) is None:
+async def _find_owner(request: Request) -> TokenOwner | None:
+    token = _read_token(request)
+    owners: TokenCache = request.app.state.owners
+    return None if token is None else owners.recall(token) or await run_in_threadpool(owners.find, token)
+
+
+# Both are coroutines, since FastAPI runs other functions in threads, and switching takes as long as a small write.
+async def _check_reader(request: Request) -> None:
+    if request.app.state.reads_need_token and await _find_owner(request) is None:
         raise HTTPException(401, "reading needs a token", {"WWW-Authenticate": 'Basic realm="claf2 board"'})
 
 
-def _check_writer(request: Request) -> TokenOwner:
-    owner = _owner(request)
+async def _check_writer(request: Request) -> TokenOwner:
+    owner = await _find_owner(request)
     if owner is None:
         hint = "writing needs a token: claf2 board token add NAME makes one, and CLAF2_BOARD_TOKEN sends it"
         raise HTTPException(401, hint, {"WWW-Authenticate": 'Bearer realm="claf2 board"'})
@@ -236,9 +244,11 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         """Store a cell. The same cell can be stored any number of times; another one for the same cell is refused with
         409, unless `replace` is set."""
         body = await _read_body(request)
-        record = await run_in_threadpool(_parse_record, digest, body)
-        future = await run_in_threadpool(records.put, record, submitter=owner.name, replace=replace)
-        outcome = await asyncio.wrap_future(future)
+
+        def check_and_put() -> Future[WriteOutcome]:
+            return records.put(_parse_record(digest, body), submitter=owner.name, replace=replace)
+
+        outcome: WriteOutcome = await asyncio.wrap_future(await run_in_threadpool(check_and_put))
         return json_response(asdict(outcome), 201 if outcome.state == "created" else 200)
 
     @app.delete("/api/cells/{digest}", responses=_problems(401, 403, 404, 503))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import (
     AfterValidator,
@@ -16,14 +16,13 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    StrictFloat,
     StrictInt,
     StringConstraints,
     TypeAdapter,
 )
+from typing_extensions import TypedDict  # that of Python 3.11 cannot have a configuration of Pydantic
 
-from claf2.benchmarking.aggregation import row_key
-from claf2.benchmarking.cells import SCORE_INPUTS, Cell, CellResult
+from claf2.benchmarking.cells import SCORE_INPUTS, Cell, CellResult, row_key
 from claf2.evaluation.predictions import predictions_path
 from claf2.registry import digest
 
@@ -49,6 +48,8 @@ def _check_characters(text: str) -> str:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_check_characters)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT), AfterValidator(_check_characters)]
+ExampleId = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=r"^[^\x00]*$")]
+"""The same check of characters without a call of Python, since a cell has thousands of examples."""
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_INT)]
 Score = Annotated[float, Field(ge=-1e308, le=1e308)]
 ScoreFields = Annotated[dict[Name, Score | None], Field(max_length=1000)]
@@ -100,14 +101,17 @@ class StoredForm:
         return digest(self.fields)
 
 
-class PredictionRecord(_Record):
-    """The prediction for one example: the fields of ``claf2.metrics.Prediction``."""
+class PredictionRecord(TypedDict):
+    """The prediction for one example: the fields of ``claf2.metrics.Prediction``. It is a dictionary, since a cell has
+    thousands of them."""
 
-    id: Text
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
+
+    id: ExampleId
     gold: JsonValue
     prediction: JsonValue
-    score: StrictFloat | None = None
-    details: dict[str, JsonValue] | None = None
+    score: NotRequired[float | None]
+    details: NotRequired[dict[str, JsonValue] | None]
 
 
 class LearningPoint(_Record):

@@ -29,7 +29,7 @@ def check_scores(record: CellRecord, suite: Suite) -> None:
         lines = record.predictions.get(split)
         if not lines:
             raise RunError(f"predictions.{split[:80]}: missing, and the table of {suite.name} needs them")
-        predictions = [Prediction(**dict(line)) for line in lines]
+        predictions = [Prediction(**line) for line in lines]
         for metric in task.metrics:
             _check_metric(record, split, metric, predictions, task.labels)
 

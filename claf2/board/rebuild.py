@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 from claf2.board.cell_record import CellRecord
@@ -42,29 +43,31 @@ def rebuild(
         on_progress(submission)
 
     for source in sources:
-        total, found = _open_source(source, token)
-        submission.total += total
-        for record in found:
-            if isinstance(record, str):
-                submission.refused.append(record)
-                on_progress(submission)
-                continue
-            waiting.append(records.put(record, replace=True))
-            if len(waiting) >= IN_FLIGHT:
-                finish_first()
+        with _open_source(source, token) as (total, found):
+            submission.total += total
+            for record in found:
+                if isinstance(record, str):
+                    submission.refused.append(record)
+                    on_progress(submission)
+                    continue
+                waiting.append(records.put(record, replace=True))
+                if len(waiting) >= IN_FLIGHT:
+                    finish_first()
     while waiting:
         finish_first()
     return submission
 
 
-def _open_source(source: str, token: str | None) -> tuple[int, Iterator[CellRecord | str]]:
-    """Return how many cells a source has, and their records, or why one has none."""
+@contextmanager
+def _open_source(source: str, token: str | None) -> Iterator[tuple[int, Iterator[CellRecord | str]]]:
+    """Yield how many cells a source has, and their records, or why one has none."""
     if source.startswith(("http://", "https://")):
-        client = BoardClient(source, token)
-        digests: list[str] = list(client.get("/api/contents"))
-        return len(digests), (_fetch_record(client, digest) for digest in digests)
+        with BoardClient(source, token) as client:
+            digests: list[str] = list(client.get("/api/contents"))
+            yield len(digests), (_fetch_record(client, digest) for digest in digests)
+        return
     results = [result for result in find_cells(Path(source)) if result.scores or result.failure]
-    return len(results), (record for _, record in read_records(results))
+    yield len(results), (record for _, record in read_records(results))
 
 
 def _fetch_record(client: BoardClient, digest: str) -> CellRecord:

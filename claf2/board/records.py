@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, select
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from claf2.benchmarking.cells import Cell
@@ -29,7 +29,7 @@ __all__ = ["ConflictError", "DatabaseError", "NotFoundError", "Records", "Stored
 MAX_COMMIT = 64
 """The most records of one commit."""
 
-WriteState: TypeAlias = Literal["created", "unchanged", "replaced", "kept"]
+WriteState: TypeAlias = Literal["created", "unchanged", "replaced", "kept", "removed"]
 
 
 class ConflictError(RunError):
@@ -111,7 +111,8 @@ class StoredCell:
 class _Write:
     """A change that waits for the writer, and the future that it resolves."""
 
-    change: Callable[[Connection], WriteOutcome]
+    change: Callable[[Connection, int], WriteOutcome]
+    """Gets the number of changes so far."""
     outcome: Future[WriteOutcome]
 
 
@@ -150,7 +151,7 @@ class Records:
             of the cell that was not a failure.
         """
         packed = _PackedRecord.from_record(record)
-        return self._submit(lambda connection: _put(connection, packed, submitter, replace=replace))
+        return self._submit(lambda connection, number: _put(connection, number, packed, submitter, replace=replace))
 
     def remove(self, digest: str) -> Future[WriteOutcome]:
         """Remove a record.
@@ -159,12 +160,11 @@ class Records:
             The outcome; its exception is a ``NotFoundError`` if there is no such record.
         """
 
-        def change(connection: Connection) -> WriteOutcome:
-            number = _next_change(connection)
-            if _remove(connection, digest) == 0:
+        def change(connection: Connection, number: int) -> WriteOutcome:
+            if connection.execute(_FIND, {"one": digest, "at": ""}).first() is None:
                 raise NotFoundError(f"cells/{digest}: no such cell")
-            _set_change(connection, number)
-            return WriteOutcome(digest, "replaced", number)
+            _remove(connection, digest)
+            return WriteOutcome(digest, "removed", number + 1)
 
         return self._submit(change)
 
@@ -226,7 +226,7 @@ class Records:
             row.digest, row.content, row.change, row.submitter, json.loads(decompress(row.record)), self.predictions
         )
 
-    def _submit(self, change: Callable[[Connection], WriteOutcome]) -> Future[WriteOutcome]:
+    def _submit(self, change: Callable[[Connection, int], WriteOutcome]) -> Future[WriteOutcome]:
         outcome: Future[WriteOutcome] = Future()
         self._queue.put(_Write(change, outcome))
         return outcome
@@ -237,7 +237,7 @@ class Records:
             results: list[WriteOutcome | BaseException] = []
             try:
                 with self.engine.execution_options(writes=True).begin() as connection:
-                    results = [_try_write(connection, write) for write in batch]
+                    results = _write_batch(connection, batch)
             except SQLAlchemyError as error:  # a full disk, a server that is gone: nothing of the batch is stored
                 results = [DatabaseError(f"the database cannot be written: {first_line(error)}")] * len(batch)
             for write, result in zip(batch, results, strict=True):
@@ -260,12 +260,21 @@ def _take_batches(waiting: queue.SimpleQueue[_Write | None]) -> Iterator[list[_W
         yield batch
 
 
-def _try_write(connection: Connection, write: _Write) -> WriteOutcome | BaseException:
-    try:
-        with connection.begin_nested():
-            return write.change(connection)
-    except (ConflictError, NotFoundError) as error:
-        return error
+def _write_batch(connection: Connection, batch: Sequence[_Write]) -> list[WriteOutcome | BaseException]:
+    # The row is locked until the end of the transaction, so that several servers on one database write one by one.
+    number = before = int(connection.execute(_CHANGES).scalar_one())
+    results: list[WriteOutcome | BaseException] = []
+    for write in batch:
+        try:
+            outcome = write.change(connection, number)
+        except (ConflictError, NotFoundError) as error:  # raised before anything is written
+            results.append(error)
+        else:
+            results.append(outcome)
+            number = outcome.change
+    if number != before:
+        connection.execute(_SET_CHANGES, {"new": number})
+    return results
 
 
 @dataclass(frozen=True)
@@ -291,37 +300,34 @@ class _PackedRecord:
         )  # fmt: skip
 
 
-def _put(connection: Connection, packed: _PackedRecord, submitter: str | None, *, replace: bool) -> WriteOutcome:
-    number = _next_change(connection)
-    is_same_cell = (cells.c.digest == packed.digest) | (cells.c.place == packed.place)
-    query = select(cells.c.digest, cells.c.content, cells.c.finished).where(is_same_cell)
-    others = connection.execute(query).all()
+def _put(
+    connection: Connection, number: int, packed: _PackedRecord, submitter: str | None, *, replace: bool
+) -> WriteOutcome:
+    others = connection.execute(_FIND, {"one": packed.digest, "at": packed.place}).all()
     for other in others:
         if (other.digest, other.content) == (packed.digest, packed.content):
-            return WriteOutcome(packed.digest, "unchanged", number - 1)
+            return WriteOutcome(packed.digest, "unchanged", number)
     finished = [other for other in others if other.finished]
     if finished and not packed.record.scores:  # a later attempt failed, which says nothing about these scores
-        return WriteOutcome(finished[0].digest, "kept", number - 1)
+        return WriteOutcome(finished[0].digest, "kept", number)
     if finished and not replace:
         raise ConflictError(_describe_conflict(finished[0].digest, packed))
     for other in others:
         _remove(connection, other.digest)
     cell = packed.record.cell
     connection.execute(
-        cells.insert(),
+        _INSERT_CELL,
         {
             "digest": packed.digest, "place": packed.place, "suite": cell.suite, "model": cell.model, "task": cell.task,
             "seed": cell.seed, "step": cell.step, "finished": bool(packed.record.scores), "content": packed.content,
-            "record": packed.packed, "change": number, "submitter": submitter,
+            "record": packed.packed, "change": number + 1, "submitter": submitter,
         },
     )  # fmt: skip
     for split, (sha256, content) in packed.predictions.items():
-        stored = connection.execute(select(predictions.c.sha256).where(predictions.c.sha256 == sha256)).scalar()
-        if stored is None:
-            connection.execute(predictions.insert(), {"sha256": sha256, "content": content})
-        connection.execute(splits.insert(), {"cell": packed.digest, "split": split, "sha256": sha256})
-    _set_change(connection, number)
-    return WriteOutcome(packed.digest, "replaced" if others else "created", number)
+        if connection.execute(_FIND_PREDICTIONS, {"one": sha256}).first() is None:
+            connection.execute(_INSERT_PREDICTIONS, {"sha256": sha256, "content": content})
+        connection.execute(_INSERT_SPLIT, {"cell": packed.digest, "split": split, "sha256": sha256})
+    return WriteOutcome(packed.digest, "replaced" if others else "created", number + 1)
 
 
 def _describe_conflict(other: str, packed: _PackedRecord) -> str:
@@ -333,27 +339,25 @@ def _describe_conflict(other: str, packed: _PackedRecord) -> str:
     )
 
 
-def _next_change(connection: Connection) -> int:
-    # The row is locked until the end of the transaction, so that several servers on one database write one by one.
-    query = select(counters.c.value).where(counters.c.name == "changes").with_for_update()
-    return int(connection.execute(query).scalar_one()) + 1
-
-
-def _set_change(connection: Connection, number: int) -> None:
-    connection.execute(counters.update().where(counters.c.name == "changes").values(value=number))
-
-
-def _remove(connection: Connection, digest: str) -> int:
-    """Remove a cell, and its predictions if no other cell has the same; return how many cells were removed."""
+def _remove(connection: Connection, digest: str) -> None:
+    """Remove a cell, and its predictions if no other cell has the same."""
     hashes: Sequence[str] = connection.execute(select(splits.c.sha256).where(splits.c.cell == digest)).scalars().all()
     connection.execute(delete(splits).where(splits.c.cell == digest))
     used = select(splits.c.sha256)
     connection.execute(
         delete(predictions).where(predictions.c.sha256.in_(hashes), predictions.c.sha256.not_in(used))
     )  # fmt: skip
-    return connection.execute(delete(cells).where(cells.c.digest == digest)).rowcount
+    connection.execute(delete(cells).where(cells.c.digest == digest))
 
 
+# Statements are made once: making one takes as long as running it.
+_CHANGES = select(counters.c.value).where(counters.c.name == "changes").with_for_update()
+_SET_CHANGES = counters.update().where(counters.c.name == "changes").values(value=bindparam("new"))
+_FIND = select(cells.c.digest, cells.c.content, cells.c.finished).where(
+    (cells.c.digest == bindparam("one")) | (cells.c.place == bindparam("at"))
+)
+_FIND_PREDICTIONS = select(predictions.c.sha256).where(predictions.c.sha256 == bindparam("one"))
+_INSERT_CELL, _INSERT_PREDICTIONS, _INSERT_SPLIT = cells.insert(), predictions.insert(), splits.insert()
 _SELECT: Select[Any] = select(cells.c.digest, cells.c.content, cells.c.change, cells.c.submitter, cells.c.record)
 
 

@@ -69,7 +69,8 @@ class Submission:
 
 
 class BoardClient:
-    """Sends requests to a board. It may be used by several threads.
+    """Sends requests to a board. It may be used by several threads, and closes their connections at the end of a
+    ``with`` block.
 
     Args:
         url: the address of the board.
@@ -88,6 +89,15 @@ class BoardClient:
             raise RunError("the token holds characters that no token has: check CLAF2_BOARD_TOKEN")
         self._attempts, self._pause = attempts, pause
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> BoardClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections of all threads."""
+        while self._connections:
+            self._connections.pop().close()
 
     @property
     def url(self) -> str:
@@ -150,10 +160,13 @@ class BoardClient:
         if connection is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
             connection = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT)
+            self._connections.append(connection)
         return connection
 
     def _disconnect(self) -> None:
-        self._connect().close()
+        connection = self._connect()
+        connection.close()
+        self._connections.remove(connection)
         self._local.connection = None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from claf2.benchmarking.aggregation import Memo, group_by_row, row_key, summarize_cells
+from claf2.benchmarking.aggregation import Memo, group_by_row, summarize_cells
+from claf2.benchmarking.cells import row_key
 from claf2.benchmarking.comparison import Comparison, compare_task_runs
 from claf2.benchmarking.runs import SeedRun, TaskRuns, merge_runs
 from claf2.benchmarking.summary import Summary

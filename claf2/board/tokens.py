@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, delete, select
@@ -14,10 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from claf2.board.tables import tokens
 from claf2.errors import RunError
 
-__all__ = ["TokenOwner", "add_token", "find_token", "list_tokens", "remove_token"]
+__all__ = ["TokenCache", "TokenOwner", "add_token", "find_token", "list_tokens", "remove_token"]
 
 TOKEN_PREFIX = "claf2_"
 """What every token begins with, so that scanners of secrets can recognize one."""
+
+
+REMEMBERED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,32 @@ def find_token(engine: Engine, token: str) -> TokenOwner | None:
         if hmac.compare_digest(stored, digest):
             owner = TokenOwner(name, writes)
     return owner
+
+
+class TokenCache:
+    """The owners of valid tokens, each remembered for a second: a client that writes often asks the database once, and
+    a token that is removed is refused a second later.
+
+    Args:
+        engine: the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[str, tuple[float, TokenOwner]] = {}
+
+    def recall(self, token: str) -> TokenOwner | None:
+        """Return whom a token belongs to, if that is remembered."""
+        # The key is a digest, so that how long the look-up takes says nothing about a token.
+        until, owner = self._known.get(_hash(token), (0.0, None))
+        return owner if time.monotonic() < until else None
+
+    def find(self, token: str) -> TokenOwner | None:
+        """Return whom a token belongs to; ``None`` if it is not valid."""
+        owner = find_token(self._engine, token)
+        if owner is not None:
+            self._known[_hash(token)] = (time.monotonic() + REMEMBERED_SECONDS, owner)
+        return owner
 
 
 def _hash(token: str) -> str:

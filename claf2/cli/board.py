@@ -107,9 +107,8 @@ def board_submit(folders: tuple[Path, ...], url: str, token: str | None, replace
     from claf2.board.submit import BoardClient, find_cells, submit_cells
 
     results = [result for folder in folders for result in find_cells(folder)]
-    client = BoardClient(url, token)
-    submission = submit_cells(results, client, replace=replace, workers=workers, on_progress=_show_progress())
-    return _report(submission)
+    with BoardClient(url, token) as client:
+        return _report(submit_cells(results, client, replace=replace, workers=workers, on_progress=_show_progress()))
 
 
 @board_group.command("rebuild", epilog="""\b
@@ -188,7 +187,7 @@ def _report(submission: Submission) -> int:
 
 @board_group.group("token")
 def token_group() -> None:
-    """Manage the tokens with which clients write to a board. They take effect at once."""
+    """Manage the tokens with which clients write to a board. They take effect within a second."""
 
 
 @token_group.command("add", epilog="""\b
@@ -230,7 +229,7 @@ Example:
 @click.argument("name")
 @database_option
 def token_remove(name: str, database: str) -> None:
-    """Remove a token: it is refused from now on."""
+    """Remove a token: it is refused a second later."""
     with _needs_extra():
         from claf2.board.tokens import remove_token
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,24 +25,26 @@ def postgres_programs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server: the URL of its databases, without a name at the end. It listens at a socket in a folder."""
-    programs, folder = postgres_programs(), tmp_path_factory.mktemp("pg")
-    prefix: list[str] = []
-    if os.geteuid() == 0:  # it refuses to run as root
-        prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(path.stat().st_mode | 0o755 if path != folder else 0o777)
-    data = folder / "data"
-    command = [*prefix, str(programs / "initdb"), "-D", str(data), "-U", "board", "-A", "trust", "-E", "UTF8", "-N"]
-    subprocess.run(command, check=True, capture_output=True, cwd=folder)
-    control = [*prefix, str(programs / "pg_ctl"), "-D", str(data), "-w"]
-    options = f"-c listen_addresses= -c unix_socket_directories={folder}"
-    subprocess.run([*control, "-o", options, "-l", str(folder / "log"), "start"], check=True, cwd=folder)
-    try:
-        yield f"postgresql+psycopg://board@/%s?host={folder}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+    programs = postgres_programs()
+    # Not a folder of pytest, which only its own user can enter: the server refuses to run as root.
+    with tempfile.TemporaryDirectory(prefix="claf2-pg-", ignore_cleanup_errors=True) as name:
+        folder, prefix = Path(name), list[str]()
+        if os.geteuid() == 0:
+            prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+            folder.chmod(0o777)
+        data = folder / "data"
+        command = [*prefix, str(programs / "initdb"), "-D", str(data), "-U", "board", "-A", "trust", "-E", "UTF8", "-N"]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        control = [*prefix, str(programs / "pg_ctl"), "-D", str(data), "-w"]
+        options = f"-c listen_addresses= -c unix_socket_directories={folder}"
+        log = str(folder / "log")
+        subprocess.run([*control, "-o", options, "-l", log, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        try:
+            yield f"postgresql+psycopg://board@/%s?host={folder}"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

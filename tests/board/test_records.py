@@ -36,7 +36,7 @@ def test_a_record_is_stored_once_and_comes_back_whole(records: Records, tmp_path
     assert stored.cell == record.cell.to_cell()
     assert stored.scores == record.scores
     assert [point["step"] for point in stored.record["learning_curve"]] == [10, 20]
-    assert [line.id for line in stored.predictions("valid")] == [line.id for line in record.predictions["valid"]]
+    assert [line.id for line in stored.predictions("valid")] == [line["id"] for line in record.predictions["valid"]]
     assert records.contents() == {record.digest: record.to_stored_form().content}
     with pytest.raises(NotFoundError, match="no predictions for 'test'"):
         stored.predictions("test")
