@@ -1,5 +1,5 @@
-"""The commands ``board serve``, ``board submit``, ``board rebuild``, ``board token``. Heavy modules are imported when
-they run."""
+"""The commands ``board serve``, ``submit``, ``rebuild``, ``export`` and ``token``. Heavy modules are imported when they
+run."""
 
 from __future__ import annotations
 
@@ -127,6 +127,28 @@ def board_rebuild(sources: tuple[str, ...], database: str, token: str | None) ->
 
     with _open_records(database) as records:
         return _report(rebuild(list(sources), records, token=token, on_progress=_show_progress()))
+
+
+@board_group.command("export", epilog="""\b
+Example:
+  claf2 board export klue -o klue.html
+""")  # fmt: skip
+@click.argument("suite")
+@click.option("-o", "--output", type=PATH, default="board.html", show_default=True, help="The HTML file.")
+@database_option
+@plugin_option
+def board_export(suite: str, output: Path, database: str, plugins: tuple[str, ...]) -> None:
+    """Write the pages of a suite and of its runs as one HTML file that works offline."""
+    with _needs_extra():
+        from claf2.board.pages.source import export_suite
+    from claf2.registry import load_plugin
+    from claf2.runtime.files import write_text
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    with _open_records(database) as records:
+        write_text(output, export_suite(records, suite))
+    click.echo(str(output))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ __all__ = ["PageSource", "add_pages"]
 FOREVER = "public, max-age=31536000, immutable"
 """How long a browser keeps an asset: its address contains a digest of the content."""
 
-Name = Annotated[str, Path(max_length=20_000)]
+PathName = Annotated[str, Path(max_length=20_000)]
 
 
 class PageSource(Protocol):
@@ -77,7 +77,7 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
         return page(render_index(source.summaries(), str(request.base_url).rstrip("/"), here))
 
     @app.get("/suites/{suite}", include_in_schema=False)
-    def get_suite_page(request: Request, suite: Name) -> Response:
+    def get_suite_page(request: Request, suite: PathName) -> Response:
         try:
             summary, rows, change = source.table(suite)
         except Claf2Error as error:
@@ -88,7 +88,7 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
         return page(written[summary.suite][1])
 
     @app.get("/runs/{digest}", include_in_schema=False)
-    def get_run_page(request: Request, digest: Name) -> Response:
+    def get_run_page(request: Request, digest: PathName) -> Response:
         here = site(request)
         found = source.run(digest)
         if found is None:
@@ -107,7 +107,7 @@ def add_pages(app: FastAPI, source: PageSource) -> None:
         return page(render_comparison(comparison, suite, here))
 
     @app.get("/assets/{name}", include_in_schema=False)
-    def get_asset(name: Name) -> Response:
+    def get_asset(name: PathName) -> Response:
         asset = read_asset(name)
         if asset is None:
             raise HTTPException(404, "no such asset")
