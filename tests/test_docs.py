@@ -37,7 +37,6 @@ ELSEWHERE = {
 """Commands that need a model from the hub, or make an environment: who runs them instead."""
 
 TESTED_ALONE = {
-    "corpus.md": "corpus/test_commands.py",
     "storage.md": "storage/test_page.py",
     "notifications.md": "notifications/test_notify.py",
     "board.md": "board/test_submission.py",

@@ -40,7 +40,6 @@ SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
 
 logger = logging.getLogger("claf2")
 
-
 PATH_OPTIONS = ("data_dir", "cache_dir")
 """Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
 

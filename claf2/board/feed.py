@@ -63,7 +63,9 @@ class BoardFeed:
 
     def _submit(self) -> Submission:
         """Submit the cells that have ended since the last time."""
-        waiting = [result for result in map(read_cell, self._folders()) if self._sent.get(result.folder) != _state(result)]
+        waiting = [
+            result for result in map(read_cell, self._folders()) if self._sent.get(result.folder) != _state(result)
+        ]
         submission = submit_cells(waiting, self._client, workers=1, replace=True) if waiting else Submission()
         if not submission.refused:
             self._sent |= {result.folder: _state(result) for result in waiting}

@@ -73,7 +73,9 @@ class Reporter:
             failed = f", {self.progress.failed} failed" if self.progress and self.progress.failed else ""
             event = Event("finished", f"finished: {done or 'nothing to train'}{failed}")
             if error is not None:
-                event = Event("failed", f"ended by {str(error) or type(error).__name__}" + (f"; {done}" if done else ""))
+                event = Event(
+                    "failed", f"ended by {str(error) or type(error).__name__}" + (f"; {done}" if done else "")
+                )
             self._notifier.send(event)
             self._notifier.close()
 
