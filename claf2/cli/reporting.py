@@ -22,7 +22,7 @@ __all__ = ["Reporter", "report_progress", "reporting_options"]
 def reporting_options(command: Any) -> Any:
     """Give a command the options ``--board`` and ``--notify``."""
     for option in (
-        click.option("--notify", is_flag=True, help="Send verdicts and the end to the receivers in $CLAF2_NOTIFY_URLS."),
+        click.option("--notify", is_flag=True, help="Send verdicts and the end to those in $CLAF2_NOTIFY_URLS."),
         click.option("--board", metavar="URL", envvar="CLAF2_BOARD_URL", show_envvar=True,
                      help="Submit each cell to a board when it ends; the token is in $CLAF2_BOARD_TOKEN."),
     ):  # fmt: skip

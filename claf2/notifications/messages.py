@@ -1,15 +1,15 @@
-"""Texts of notifications: verdicts, times, and one message for many events."""
+"""Texts of notifications: durations, and one message for many events."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from claf2.notifications.events import Event
 
-__all__ = ["Message", "Verdict", "compose_message", "format_seconds"]
+__all__ = ["Message", "compose_message", "format_seconds"]
 
 LONGEST_LINE = 300
 """The most characters of an event in a message about several."""
@@ -26,42 +26,6 @@ class Message:
     title: str
     body: str
     has_failure: bool = False
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of a checkpoint beside an earlier one.
-
-    ``str`` makes it one line, such as ``step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence;
-    ETA 14 h``.
-    """
-
-    step: int
-    score: float
-    band: float | None = None
-    """Half of the width of the interval around the score."""
-    change: float | None = None
-    """The score minus that of the earlier checkpoint."""
-    since: int | None = None
-    """The step of the earlier checkpoint."""
-    verdict: str = ""
-    """What is said of the change, such as ``real`` or ``no evidence``."""
-    tasks: Mapping[str, str] = field(default_factory=dict)
-    """Task → what is said of its change; only what is worth saying."""
-    seconds_left: float | None = None
-    name: str = "average"
-    """What the score is."""
-
-    def __str__(self) -> str:
-        band = "" if self.band is None else f" ± {self.band:.1f}"
-        parts = [f"step {self.step:,}: {self.name} {self.score:.1f}{band}"]
-        if self.change is not None:
-            since = "" if self.since is None else f" since {self.since:,}"
-            parts[0] += f", {self.change:+.1f}{since}" + (f", {self.verdict}" if self.verdict else "")
-        parts += [f"{task}: {text}" for task, text in self.tasks.items()]
-        if self.seconds_left is not None:
-            parts.append(f"ETA {format_seconds(self.seconds_left)}")
-        return "; ".join(parts)
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from claf2.notifications.events import Event
-from claf2.notifications.messages import Verdict, compose_message, format_seconds
+from claf2.notifications.messages import compose_message, format_seconds
 from claf2.notifications.pacing import Answer, Pace
 from claf2.notifications.redaction import Redactor
-
-
-def test_a_verdict_is_one_line() -> None:
-    verdict = Verdict(300_000, 71.34, 0.61, 0.94, 200_000, "real", {"NLI": "no evidence"}, 50_400)
-    assert str(verdict) == ("step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence; ETA 14 h")
-    assert str(Verdict(1000, 50.0)) == "step 1,000: average 50.0"
 
 
 @pytest.mark.parametrize(

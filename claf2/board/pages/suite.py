@@ -279,7 +279,7 @@ def _averages(summary: Summary, indices: Sequence[int]) -> tuple[str, dict[int, 
     return label, dict(zip(indices, values, strict=True))
 
 
-def _point(row: Row, average: dict[str, object]) -> dict[str, object]:
+def _point(row: Row, average: Mapping[str, object]) -> dict[str, object]:
     scores = [average]
     for cell in row.cells:
         score: dict[str, object] = {}
