@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from claf2.notifications.events import Event
 
-__all__ = ["Message", "Verdict", "compose_message", "format_seconds"]
+__all__ = ["Message", "VerdictLine", "compose_message", "format_seconds"]
 
-LONGEST_LINE = 300
+LONGEST_EVENT_LINE = 300
 """The most characters of an event in a message about several."""
 MOST_DETAILED = 2
 """How many urgent events a message may be about that has the details of each."""
@@ -29,7 +29,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictLine:
     """What is known of a checkpoint beside an earlier one.
 
     ``str`` makes it one line, such as ``step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence;
@@ -102,7 +102,7 @@ def compose_message(
     urgent = [event for event in events if event.is_urgent]
     taken = 0
     for event in urgent:
-        line = _line(event, now, LONGEST_LINE)
+        line = _line(event, now, LONGEST_EVENT_LINE)
         if event.details and len(urgent) <= MOST_DETAILED:
             line += "\n" + _shorten(event.details, limit // (2 * MOST_DETAILED))
         if taken and room < len(line) + 1:
@@ -112,7 +112,7 @@ def compose_message(
         taken += 1
     # The latest ones say most.
     for event in reversed([event for event in events if not event.is_urgent]):
-        line = _line(event, now, LONGEST_LINE)
+        line = _line(event, now, LONGEST_EVENT_LINE)
         if room < len(line) + 1:
             counts[event.kind] += 1
             room = 0

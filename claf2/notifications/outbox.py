@@ -156,7 +156,7 @@ class Outbox:
         if self._path is None or not self._can_write:
             return
         events = {number: event for waiting in self._waiting for number, event in waiting.items()}
-        lines = [{"open": is_open}]
+        lines: list[dict[str, Any]] = [{"open": is_open}]
         for number, event in sorted(events.items()):
             not_for = [receiver for receiver, waiting in enumerate(self._waiting) if number not in waiting]
             lines.append({"event": number, **event.to_json(), "not_for": not_for})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from claf2.notifications.events import Event
-from claf2.notifications.messages import Verdict, compose_message, format_seconds
-from claf2.notifications.pacing import Answer, Pace
+from claf2.notifications.messages import VerdictLine, compose_message, format_seconds
+from claf2.notifications.pacing import DeliveryResult, Pace
 from claf2.notifications.redaction import Redactor
 
 
 def test_a_verdict_is_one_line() -> None:
-    verdict = Verdict(300_000, 71.34, 0.61, 0.94, 200_000, "real", {"NLI": "no evidence"}, 50_400)
+    verdict = VerdictLine(300_000, 71.34, 0.61, 0.94, 200_000, "real", {"NLI": "no evidence"}, 50_400)
     assert str(verdict) == ("step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence; ETA 14 h")
-    assert str(Verdict(1000, 50.0)) == "step 1,000: average 50.0"
+    assert str(VerdictLine(1000, 50.0)) == "step 1,000: average 50.0"
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_an_event_of_long_ago_says_when_it_happened() -> None:
 def test_pace_follows_the_interval_and_what_receivers_ask_for() -> None:
     pace = Pace(10)
     assert pace.seconds_left(100, is_urgent=False, is_closing=False) <= 0
-    pace.record(Answer(True, 200), 100)
+    pace.record(DeliveryResult(True, 200), 100)
     assert pace.seconds_left(101, is_urgent=False, is_closing=False) == 9
     assert pace.seconds_left(101, is_urgent=True, is_closing=False) == 1
-    assert pace.record(Answer(False, 429, retry_after=30), 110) == 30
+    assert pace.record(DeliveryResult(False, 429, retry_after=30), 110) == 30
     for is_closing in (False, True):
         assert pace.seconds_left(110, is_urgent=True, is_closing=is_closing) == 30
 
 
 def test_waits_double_and_the_end_of_a_process_does_not_wait_for_a_dead_receiver() -> None:
     pace = Pace(10)
-    waits = [pace.record(Answer(False), 1000 * number) for number in range(12)]
+    waits = [pace.record(DeliveryResult(False), 1000 * number) for number in range(12)]
     assert waits[:4] == [1, 2, 4, 8]
     assert waits[-1] == 300
     assert pace.seconds_left(11_000, is_urgent=True, is_closing=False) == 300
@@ -75,14 +75,14 @@ def test_waits_double_and_the_end_of_a_process_does_not_wait_for_a_dead_receiver
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Answer(False, 404), "refused"), (Answer(False, 401), "refused"), (Answer(False, 429), "busy"),
-        (Answer(False, 503, retry_after=1), "busy"), (Answer(False, 503), "uncertain"),
-        (Answer(False, 500), "uncertain"), (Answer(False, is_lost=True), "uncertain"), (Answer(False), ""),
-        (Answer(True, 200), ""),
+        (DeliveryResult(False, 404), "refused"), (DeliveryResult(False, 401), "refused"), (DeliveryResult(False, 429), "busy"),
+        (DeliveryResult(False, 503, retry_after=1), "busy"), (DeliveryResult(False, 503), "uncertain"),
+        (DeliveryResult(False, 500), "uncertain"), (DeliveryResult(False, is_lost=True), "uncertain"), (DeliveryResult(False), ""),
+        (DeliveryResult(True, 200), ""),
     ],
     ids=str,
 )  # fmt: skip
-def test_an_answer_says_whether_the_message_may_have_arrived(answer: Answer, kind: str) -> None:
+def test_an_answer_says_whether_the_message_may_have_arrived(answer: DeliveryResult, kind: str) -> None:
     kinds = {"refused": answer.is_refused, "busy": answer.is_busy, "uncertain": answer.is_uncertain}
     assert [name for name, holds in kinds.items() if holds] == ([kind] if kind else [])
 
