@@ -251,12 +251,12 @@ def _look_up(
         units = np.concatenate([text.units for text in split])
         owners = np.repeat(np.arange(len(batch), dtype=np.int32), [len(text.units) for text in split])
         is_found, news = index.find(units, owners)
-        for text, document in news:
-            counts.places.setdefault(text, batch[document].id)
+        for text, owner in news:
+            counts.places.setdefault(text, batch[owner].id)
         lines = np.concatenate([text.lines for text in split])[is_found]
         pairs = np.unique(np.stack([owners[is_found], lines]), axis=1) if len(lines) else np.zeros((2, 0), np.int32)
-        for document, line in pairs.T.tolist():
-            leaked[document].add(line)
+        for owner, line in pairs.T.tolist():
+            leaked[owner].add(line)
     for document, numbers in zip(batch, leaked, strict=True):
         yield document, sorted(numbers)
 

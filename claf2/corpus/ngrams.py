@@ -156,7 +156,7 @@ class NgramIndex:
 
     def _hashes(self, units: np.ndarray, lengths: set[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the hashes of all n-grams of each length, in ascending order of the lengths."""
-        total = np.zeros(len(units), np.uint64)
+        total: np.ndarray = np.zeros(len(units), np.uint64)
         for length in range(1, min(max(lengths, default=0), len(units)) + 1):
             shifted = units[length - 1 :]
             total = total[: len(shifted)] + shifted * self._powers[length - 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from claf2.notifications.events import Event
@@ -73,16 +75,16 @@ def test_waits_double_and_the_end_of_a_process_does_not_wait_for_a_dead_receiver
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("fields", "kind"),
     [
-        (DeliveryResult(False, 404), "refused"), (DeliveryResult(False, 401), "refused"), (DeliveryResult(False, 429), "busy"),
-        (DeliveryResult(False, 503, retry_after=1), "busy"), (DeliveryResult(False, 503), "uncertain"),
-        (DeliveryResult(False, 500), "uncertain"), (DeliveryResult(False, is_lost=True), "uncertain"), (DeliveryResult(False), ""),
-        (DeliveryResult(True, 200), ""),
+        ({"status": 404}, "refused"), ({"status": 401}, "refused"), ({"status": 429}, "busy"),
+        ({"status": 503, "retry_after": 1}, "busy"), ({"status": 503}, "uncertain"), ({"status": 500}, "uncertain"),
+        ({"is_lost": True}, "uncertain"), ({}, ""), ({"is_accepted": True, "status": 200}, ""),
     ],
     ids=str,
 )  # fmt: skip
-def test_an_answer_says_whether_the_message_may_have_arrived(answer: DeliveryResult, kind: str) -> None:
+def test_an_answer_says_whether_the_message_may_have_arrived(fields: dict[str, Any], kind: str) -> None:
+    answer = DeliveryResult(**{"is_accepted": False, **fields})
     kinds = {"refused": answer.is_refused, "busy": answer.is_busy, "uncertain": answer.is_uncertain}
     assert [name for name, holds in kinds.items() if holds] == ([kind] if kind else [])
 
