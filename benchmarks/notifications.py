@@ -50,10 +50,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60, help="turns with and without a notifier, for each receiver")
     parser.add_argument("--steps", type=int, default=20, help="steps of a turn")
     parser.add_argument("--every", type=int, default=10, help="steps between two events")
+    parser.add_argument("--receivers", nargs="+", choices=RECEIVERS, default=RECEIVERS)
     options = parser.parse_args()
     print(f"{options.pairs} pairs of {options.steps} steps, an event every {options.every} steps")
     print(f"{'receiver':<10} {'ms/step':>8} {'wall time':>28} {'send':>12} {'of a step':>10} {'threads':>10}")
-    for name in RECEIVERS:
+    for name in options.receivers:
         measure(name, options.pairs, options.steps, options.every)
 
 

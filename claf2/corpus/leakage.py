@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from claf2.corpus.ngrams import SHORTEST, SIZES, SPLITTERS, NgramIndex
+from claf2.corpus.ngrams import NGRAM_SIZES, SHORTEST_TEXT, SPLITTERS, NgramIndex
 from claf2.corpus.sources import Document, TextSource, list_files, read_documents
 from claf2.errors import DataError, RunError
 from claf2.readers import Example
@@ -71,7 +71,7 @@ class Benchmark:
         self.splits: list[BenchmarkSplit] = []
         self.missing: list[str] = []
         """What has no file: ``task/split``."""
-        self.indexes = {unit: NgramIndex(unit) for unit in SIZES}
+        self.indexes = {unit: NgramIndex(unit) for unit in NGRAM_SIZES}
         self._numbers: dict[bytes, int | None] = {}
 
     def add(self, task: Task, split: str, path: Path, examples: Iterable[Example]) -> None:
@@ -273,7 +273,7 @@ def report_leakage(benchmark: Benchmark, counts: LeakageCounts, files: Sequence[
     return {
         "version": VERSION,
         "ngram": {
-            unit: {"size": SIZES[unit], "shortest": SHORTEST[unit]}
+            unit: {"size": NGRAM_SIZES[unit], "shortest": SHORTEST_TEXT[unit]}
             for unit in sorted({rows.unit for rows in benchmark.splits})
         },
         "removed": False,

@@ -14,12 +14,12 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["NgramIndex", "SplitText", "characters", "words"]
+__all__ = ["NgramIndex", "SplitText", "split_characters", "split_words"]
 
-SIZES = {"words": 13, "characters": 26}
+NGRAM_SIZES = {"words": 13, "characters": 26}
 """The length of an n-gram. 13 words are the practice since GPT-3 (Brown et al., 2020, appendix C); in Japanese, a word
 has about two characters."""
-SHORTEST = {"words": 5, "characters": 10}
+SHORTEST_TEXT = {"words": 5, "characters": 10}
 """The shortest text that is looked up, as a whole. A shorter one occurs anywhere by chance."""
 
 WORD = re.compile(r"[^\W_]+")
@@ -43,7 +43,7 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def words(text: str) -> SplitText:
+def split_words(text: str) -> SplitText:
     """Return the words of a text, without punctuation."""
     lines = [WORD.findall(line) for line in normalize(text).split("\n")]
     counts = [len(line) for line in lines]
@@ -51,7 +51,7 @@ def words(text: str) -> SplitText:
     return SplitText(units, np.repeat(np.arange(len(lines), dtype=np.int32), counts))
 
 
-def characters(text: str) -> SplitText:
+def split_characters(text: str) -> SplitText:
     """Return the letters and digits of a text."""
     codes = np.frombuffer(normalize(text).encode("utf-32-le", "surrogatepass"), "<u4")
     kept = _is_letter()[codes]
@@ -59,7 +59,7 @@ def characters(text: str) -> SplitText:
     return SplitText(_mix(codes[kept].astype(np.uint64)), lines)
 
 
-SPLITTERS = {"words": words, "characters": characters}
+SPLITTERS = {"words": split_words, "characters": split_characters}
 
 
 class _WordNumbers(dict[str, int]):
@@ -100,7 +100,7 @@ class NgramIndex:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self._split = SPLITTERS[unit]
-        self._size, self._shortest = SIZES[unit], SHORTEST[unit]
+        self._size, self._shortest = NGRAM_SIZES[unit], SHORTEST_TEXT[unit]
         multiplier = 0xD1342543DE82EF95  # odd; from Steele & Vigna (2021)
         self._powers = [np.uint64(pow(multiplier, exponent, 2**64)) for exponent in range(self._size)]
         self._parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["KINDS", "URGENT", "Event"]
+__all__ = ["EVENT_KINDS", "URGENT_KINDS", "Event"]
 
-KINDS = ("kept", "uploaded", "result", "verdict", "failed", "finished")
+EVENT_KINDS = ("kept", "uploaded", "result", "verdict", "failed", "finished")
 """The kinds of events: a checkpoint was kept, or uploaded; there is a score; checkpoints were compared; a run, a cell
 or an upload failed; it finished."""
 
-URGENT = ("failed", "finished")
+URGENT_KINDS = ("failed", "finished")
 """The kinds that are sent at once, and are never left out of a message."""
 
 
@@ -22,7 +22,7 @@ class Event:
     """Something that a user may want to know at once."""
 
     kind: str
-    """One of ``KINDS``."""
+    """One of ``EVENT_KINDS``."""
     text: str
     """What has happened, in one line."""
     details: str = ""
@@ -31,13 +31,13 @@ class Event:
     """When it happened, in seconds since 1970."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"{self.kind!r} is not a kind of event; valid: {', '.join(KINDS)}")
+        if self.kind not in EVENT_KINDS:
+            raise ValueError(f"{self.kind!r} is not a kind of event; valid: {', '.join(EVENT_KINDS)}")
 
     @property
     def is_urgent(self) -> bool:
         """Whether the event is sent at once."""
-        return self.kind in URGENT
+        return self.kind in URGENT_KINDS
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as JSON values."""

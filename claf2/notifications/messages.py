@@ -11,7 +11,7 @@ from claf2.notifications.events import Event
 
 __all__ = ["Message", "compose_message", "format_seconds"]
 
-LONGEST_LINE = 300
+LONGEST_EVENT_LINE = 300
 """The most characters of an event in a message about several."""
 MOST_DETAILED = 2
 """How many urgent events a message may be about that has the details of each."""
@@ -66,7 +66,7 @@ def compose_message(
     urgent = [event for event in events if event.is_urgent]
     taken = 0
     for event in urgent:
-        line = _line(event, now, LONGEST_LINE)
+        line = _line(event, now, LONGEST_EVENT_LINE)
         if event.details and len(urgent) <= MOST_DETAILED:
             line += "\n" + _shorten(event.details, limit // (2 * MOST_DETAILED))
         if taken and room < len(line) + 1:
@@ -76,7 +76,7 @@ def compose_message(
         taken += 1
     # The latest ones say most.
     for event in reversed([event for event in events if not event.is_urgent]):
-        line = _line(event, now, LONGEST_LINE)
+        line = _line(event, now, LONGEST_EVENT_LINE)
         if room < len(line) + 1:
             counts[event.kind] += 1
             room = 0

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from claf2.notifications.events import KINDS, Event
+from claf2.notifications.events import EVENT_KINDS, Event
 from claf2.notifications.messages import Message, compose_message
 from claf2.notifications.outbox import Outbox
-from claf2.notifications.pacing import Answer, Pace
+from claf2.notifications.pacing import DeliveryResult, Pace
 from claf2.notifications.receivers import Receiver, read_urls
 from claf2.notifications.redaction import Redactor
 
@@ -44,7 +44,7 @@ class MessageReceiver(Protocol):
     limit: int
     """The most characters of a message."""
 
-    def deliver(self, message: Message) -> Answer:
+    def deliver(self, message: Message) -> DeliveryResult:
         """Send a message, and say what became of it."""
 
 
@@ -52,7 +52,7 @@ def open_notifier(
     folder: Path | None,
     subject: str,
     *,
-    on: Collection[str] = KINDS,
+    on: Collection[str] = EVENT_KINDS,
     interval: float = INTERVAL,
 ) -> Notifier | None:
     """Return a notifier for the receivers in ``$CLAF2_NOTIFY_URLS``; ``None`` if there are none.
@@ -93,7 +93,7 @@ class Notifier:
         path: Path | None,
         subject: str,
         *,
-        on: Collection[str] = KINDS,
+        on: Collection[str] = EVENT_KINDS,
         interval: float = INTERVAL,
         redact: Redactor | None = None,
     ) -> None:
@@ -199,7 +199,7 @@ class _Sender(threading.Thread):
             return False
 
     def _settle(
-        self, answer: Answer, urgent: Mapping[int, Event], ordinary: Mapping[int, Event], skipped: Counter[str]
+        self, answer: DeliveryResult, urgent: Mapping[int, Event], ordinary: Mapping[int, Event], skipped: Counter[str]
     ) -> None:
         """Decide from an answer what is sent again."""
         wait = self._pace.record(answer, time.monotonic())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Answer", "Pace"]
+__all__ = ["DeliveryResult", "Pace"]
 
 URGENT_GAP = 2.0
 """The least seconds between two messages when something urgent waits. Chats accept about one per second."""
@@ -22,7 +22,7 @@ BUSY = (408, 425, 429)
 
 
 @dataclass(frozen=True)
-class Answer:
+class DeliveryResult:
     """What became of an attempt to send a message."""
 
     is_accepted: bool
@@ -83,7 +83,7 @@ class Pace:
         due = self._asked_until if is_closing else self._blocked_until
         return (due if self._last is None else max(due, self._last + gap)) - now
 
-    def record(self, answer: Answer, now: float) -> float:
+    def record(self, answer: DeliveryResult, now: float) -> float:
         """Take note of an answer, and return for how many seconds nothing more is sent because of it."""
         self._last = now
         if answer.is_accepted:

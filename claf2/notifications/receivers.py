@@ -16,13 +16,13 @@ from typing import Any
 
 from claf2.errors import ConfigError
 from claf2.notifications.messages import Message
-from claf2.notifications.pacing import Answer
+from claf2.notifications.pacing import DeliveryResult
 
 __all__ = ["URLS_VARIABLE", "Receiver", "check_receivers", "read_urls"]
 
 URLS_VARIABLE = "CLAF2_NOTIFY_URLS"
 """The environment variable with the URLs, separated by commas or white space."""
-HINT = (
+URLS_HINT = (
     f"set {URLS_VARIABLE} to one or more URLs of apprise, such as mmost://HOST/TOKEN or slack://A/B/C; "
     "the list is at https://github.com/caronc/apprise/wiki"
 )
@@ -49,7 +49,7 @@ def check_receivers() -> None:
     if importlib.util.find_spec("apprise") is None:
         raise ConfigError("", "apprise is not installed", hint="pip install 'claf2[notify]'")
     if not read_urls():
-        raise ConfigError("", f"there is no one to notify: {URLS_VARIABLE} is not set", hint=HINT)
+        raise ConfigError("", f"there is no one to notify: {URLS_VARIABLE} is not set", hint=URLS_HINT)
 
 
 class Receiver:
@@ -77,7 +77,7 @@ class Receiver:
         if service is None:
             scheme = url.partition("://")[0] if "://" in url else ""
             kind = f", which begins with {scheme[:20]}://," if re.fullmatch(r"[\w+.-]+", scheme) else ""
-            raise ConfigError(URLS_VARIABLE, f"entry {number}{kind} is not a URL that apprise can use", hint=HINT)
+            raise ConfigError(URLS_VARIABLE, f"entry {number}{kind} is not a URL that apprise can use", hint=URLS_HINT)
         # Attributes of the instance: the pace is the notifier's, and its thread can wait.
         service.request_rate_per_sec = 0
         if "rto=" not in url:
@@ -92,7 +92,7 @@ class Receiver:
         self.limit = min(LONGEST_BODY, max(SHORTEST_BODY, service.body_maxlen - 200))
         """The most characters of a message."""
 
-    def deliver(self, message: Message) -> Answer:
+    def deliver(self, message: Message) -> DeliveryResult:
         """Send a message, and say what became of it."""
         import apprise
 
@@ -102,7 +102,7 @@ class Receiver:
             is_accepted = bool(self._service.notify(body=message.body, title=message.title, notify_type=kind))
         except Exception:  # noqa: BLE001 a service with a bug must not end the thread
             is_accepted = False
-        return Answer(is_accepted, _last_answer.status, _last_answer.retry_after, _last_answer.is_lost)
+        return DeliveryResult(is_accepted, _last_answer.status, _last_answer.retry_after, _last_answer.is_lost)
 
 
 def _silence_apprise() -> None:

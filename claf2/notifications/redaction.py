@@ -11,7 +11,7 @@ __all__ = ["MASK", "Redactor"]
 MASK = "***"
 """What stands in the place of a secret."""
 
-SHORTEST = 8
+SHORTEST_SECRET = 8
 """The least characters of a secret. Shorter texts, such as `user` or `8080`, occur in other places as well."""
 SHORTEST_PASSWORD = 4
 """The least characters of a password in a URL."""
@@ -43,7 +43,7 @@ class Redactor:
     def __init__(self, urls: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> None:
         secrets = {part for url in urls for part in _secret_parts(url)}
         for name, value in (environment or {}).items():
-            if SECRET_VARIABLE.search(name) and len(value.strip()) >= SHORTEST:
+            if SECRET_VARIABLE.search(name) and len(value.strip()) >= SHORTEST_SECRET:
                 secrets.add(value.strip())
         # The longest first, since one may contain another.
         ordered = sorted(secrets, key=len, reverse=True)
@@ -68,7 +68,7 @@ def _secret_parts(url: str) -> set[str]:
     segments = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.username or ""]
     if "." not in host and ":" not in host and host != "localhost":
         segments.append(host)
-    found = {form for segment in segments for form in (segment, unquote(segment)) if len(form) >= SHORTEST}
+    found = {form for segment in segments for form in (segment, unquote(segment)) if len(form) >= SHORTEST_SECRET}
     password = parts.password or ""
     found |= {form for form in (password, unquote(password)) if len(form) >= SHORTEST_PASSWORD}
     return {url, *found}

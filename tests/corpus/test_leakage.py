@@ -16,7 +16,7 @@ import pytest
 import claf2
 from claf2.cli.main import main
 from claf2.corpus.leakage import Benchmark, find_leakage, find_reports, report_leakage
-from claf2.corpus.ngrams import NgramIndex, characters, words
+from claf2.corpus.ngrams import NgramIndex, split_characters, split_words
 from claf2.corpus.sources import TextSource
 from claf2.readers import TextExample
 from claf2.task import tasks
@@ -117,7 +117,7 @@ def test_a_folder_with_one_of_the_files_is_refused(tmp_path: Path) -> None:
         find([LINE], [LINE], tmp_path, remove_to=tmp_path / "clean")
 
 
-@pytest.mark.parametrize(("unit", "split"), [("words", words), ("characters", characters)])
+@pytest.mark.parametrize(("unit", "split"), [("words", split_words), ("characters", split_characters)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_index_agrees_with_a_plain_search(unit: str, split: Callable[[str], Any], seed: int) -> None:
     """Few different words, so that many n-grams are found, of all lengths and at all borders."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from claf2.notifications.events import Event
@@ -49,17 +51,17 @@ def test_an_event_of_long_ago_says_when_it_happened() -> None:
 def test_pace_follows_the_interval_and_what_receivers_ask_for() -> None:
     pace = Pace(10)
     assert pace.seconds_left(100, is_urgent=False, is_closing=False) <= 0
-    pace.record(Answer(True, 200), 100)
+    pace.record(DeliveryResult(True, 200), 100)
     assert pace.seconds_left(101, is_urgent=False, is_closing=False) == 9
     assert pace.seconds_left(101, is_urgent=True, is_closing=False) == 1
-    assert pace.record(Answer(False, 429, retry_after=30), 110) == 30
+    assert pace.record(DeliveryResult(False, 429, retry_after=30), 110) == 30
     for is_closing in (False, True):
         assert pace.seconds_left(110, is_urgent=True, is_closing=is_closing) == 30
 
 
 def test_waits_double_and_the_end_of_a_process_does_not_wait_for_a_dead_receiver() -> None:
     pace = Pace(10)
-    waits = [pace.record(Answer(False), 1000 * number) for number in range(12)]
+    waits = [pace.record(DeliveryResult(False), 1000 * number) for number in range(12)]
     assert waits[:4] == [1, 2, 4, 8]
     assert waits[-1] == 300
     assert pace.seconds_left(11_000, is_urgent=True, is_closing=False) == 300
@@ -67,16 +69,16 @@ def test_waits_double_and_the_end_of_a_process_does_not_wait_for_a_dead_receiver
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("fields", "kind"),
     [
-        (Answer(False, 404), "refused"), (Answer(False, 401), "refused"), (Answer(False, 429), "busy"),
-        (Answer(False, 503, retry_after=1), "busy"), (Answer(False, 503), "uncertain"),
-        (Answer(False, 500), "uncertain"), (Answer(False, is_lost=True), "uncertain"), (Answer(False), ""),
-        (Answer(True, 200), ""),
+        ({"status": 404}, "refused"), ({"status": 401}, "refused"), ({"status": 429}, "busy"),
+        ({"status": 503, "retry_after": 1}, "busy"), ({"status": 503}, "uncertain"), ({"status": 500}, "uncertain"),
+        ({"is_lost": True}, "uncertain"), ({}, ""), ({"is_accepted": True, "status": 200}, ""),
     ],
     ids=str,
 )  # fmt: skip
-def test_an_answer_says_whether_the_message_may_have_arrived(answer: Answer, kind: str) -> None:
+def test_an_answer_says_whether_the_message_may_have_arrived(fields: dict[str, Any], kind: str) -> None:
+    answer = DeliveryResult(**{"is_accepted": False, **fields})
     kinds = {"refused": answer.is_refused, "busy": answer.is_busy, "uncertain": answer.is_uncertain}
     assert [name for name, holds in kinds.items() if holds] == ([kind] if kind else [])
 
