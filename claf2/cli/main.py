@@ -260,7 +260,7 @@ def push_command(
 
     Log in with hf auth login first, or set HF_TOKEN.
     """
-    from claf2.storage.hub import push
+    from claf2.runs.hub import push
 
     click.echo(push(folder, target, task=task, licence=licence, private=not public, revision=revision, message=message))
 
