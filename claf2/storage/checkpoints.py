@@ -23,6 +23,7 @@ from claf2.runtime.files import create_dir_atomic, read_json, sha256
 from claf2.storage.leases import claim, creates_exclusively, lease, release
 from claf2.storage.objects import (
     PART_BYTES,
+    ConflictError,
     NotStoredError,
     RemoteFolder,
     StorageError,
@@ -34,11 +35,14 @@ from claf2.storage.objects import (
 __all__ = [
     "MANIFEST",
     "StoredCheckpoint",
+    "download_files",
     "is_checkpoint_url",
     "lease",
     "list_checkpoints",
+    "parse_manifest",
     "pull",
     "push",
+    "stored_size",
     "upload_folder",
 ]
 
@@ -111,7 +115,7 @@ def _manifest(folder: RemoteFolder, entry: StoredObject) -> dict[str, Any] | Non
 def _read_manifest(url: str, path: str, tag: str | None, modified: float) -> dict[str, Any] | None:
     """Read a manifest once; it does not change, and who waits for new checkpoints lists the others again and again."""
     try:
-        return _parse_manifest(open_folder(url).read(path), join_url(url, path))
+        return parse_manifest(open_folder(url).read(path), join_url(url, path))
     except NotStoredError:
         raise
     except StorageError as error:
@@ -121,7 +125,7 @@ def _read_manifest(url: str, path: str, tag: str | None, modified: float) -> dic
         return None
 
 
-def _parse_manifest(content: bytes, where: str) -> dict[str, Any]:
+def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
@@ -154,7 +158,8 @@ def push(folder: Path, url: str, *, sent: Callable[[int], None] = lambda _: None
 
     Raises:
         RunError: if the folder is not a complete checkpoint.
-        StorageError: if the store refuses, or holds another checkpoint of this step.
+        ConflictError: if the store holds another checkpoint of this step.
+        StorageError: if the store refuses.
     """
     if not STEP_NAME.fullmatch(folder.name):
         raise RunError(f"{folder}: not a kept checkpoint; name a folder such as RUN/steps/step-000100000")
@@ -176,11 +181,12 @@ def upload_folder(
 
     Raises:
         RunError: if a file is missing or has changed.
-        StorageError: if the store refuses, or holds something else there.
+        ConflictError: if the store holds something else there.
+        StorageError: if the store refuses.
     """
     read_json(folder / MANIFEST)  # a missing or damaged file is named as one
     content = (folder / MANIFEST).read_bytes()
-    files: dict[str, Any] = _parse_manifest(content, str(folder / MANIFEST))["files"]
+    files: dict[str, Any] = parse_manifest(content, str(folder / MANIFEST))["files"]
     for name, entry in files.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != entry["size"]:
             raise RunError(f"{folder / name}: missing or changed; {folder.name}/ is damaged")
@@ -216,7 +222,7 @@ def _is_stored(remote: RemoteFolder, path: str, content: bytes) -> bool:
     """Say whether a manifest is stored already.
 
     Raises:
-        StorageError: if there is another one.
+        ConflictError: if there is another one.
     """
     try:
         stored = remote.read(f"{path}/{MANIFEST}")
@@ -224,7 +230,7 @@ def _is_stored(remote: RemoteFolder, path: str, content: bytes) -> bool:
         return False
     if stored != content:
         where = join_url(remote.url, path)
-        raise StorageError(f"{where}: holds another checkpoint of this step; use another URL for each run")
+        raise ConflictError(f"{where}: holds another checkpoint of this step; use another URL for each run")
     return True
 
 
@@ -270,7 +276,7 @@ def pull(url: str, cache: Path, *, received: Callable[[int], None] = lambda _: N
         raise StorageError(
             f"{root}: no complete checkpoint there; list them with claf2 ls {root.rpartition('/')[0]}"
         ) from error
-    files: dict[str, Any] = _parse_manifest(content, join_url(root, MANIFEST))["files"]
+    files: dict[str, Any] = parse_manifest(content, join_url(root, MANIFEST))["files"]
     target = cache / "models" / hashlib.sha256(content).hexdigest()
 
     def fill(temporary: Path) -> None:
@@ -281,6 +287,16 @@ def pull(url: str, cache: Path, *, received: Callable[[int], None] = lambda _: N
     if not (target / inside).is_dir():
         raise StorageError(f"{url}: the checkpoint has no folder {inside}")
     return target / inside
+
+
+def stored_size(url: str) -> int:
+    """Return the bytes of what the manifest at a URL names; 0 where there is none."""
+    folder = open_folder(_split(url)[0])
+    try:
+        files = parse_manifest(folder.read(MANIFEST), folder.url)["files"]
+    except NotStoredError:
+        return 0
+    return sum(entry["size"] for entry in files.values())
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -36,7 +36,7 @@ CLOCK = ".claf2-clock"
 """The object by which the clock of a store is read."""
 
 SETTLE_SECONDS = 2.0
-"""How long a claim must stand before it counts, where a store overwrites silently, or where it replaces one that has ended."""
+"""How long a claim must stand before it counts, where a store overwrites silently, or an ended claim is replaced."""
 
 _answers: dict[str, bool] = {}
 

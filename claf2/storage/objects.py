@@ -22,6 +22,7 @@ from claf2.errors import RunError, first_line
 from claf2.storage.credentials import s3_settings, secrets
 
 __all__ = [
+    "ConflictError",
     "NotStoredError",
     "RemoteFolder",
     "StorageError",
@@ -60,6 +61,10 @@ class StorageError(RunError):
 
 class NotStoredError(StorageError):
     """There is no such object."""
+
+
+class ConflictError(StorageError):
+    """Something else is stored in the place, so that trying again does not help."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def _open(url: str, settings: tuple[tuple[str, str], ...]) -> Any:
     scheme = urlsplit(url).scheme
     if scheme == "file":
         return from_url(url)
-    config = dict(settings)
+    config: Any = dict(settings)
     is_plain = scheme == "http" or config.get("endpoint", "").startswith("http://")
     options: Any = {**CLIENT_OPTIONS, **({"allow_http": True} if is_plain else {})}
     retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(minutes=2)}
