@@ -183,7 +183,8 @@ def claim(folder: RemoteFolder, path: str, owner: str, seconds: float) -> bool:
     folder.write(place, content)
     if holder is None:
         time.sleep(SETTLE_SECONDS)  # another one may have found the same
-        return _holder(folder, place) == owner
+        content = folder.read(place)
+        return bool(json.loads(content)["owner"] == owner)
     return True
 
 
