@@ -184,7 +184,7 @@ def _train(
         with evaluation:
             return run.evaluate_sets(model, prepared.valid)
 
-    with training, interruptible() as interrupted, closing(CallbackList(callbacks)) as callback:
+    with interruptible() as interrupted, closing(CallbackList(callbacks)) as callback, training:
         context = prepared.training_context(
             optimizer=optimizer,
             state=state,

@@ -172,7 +172,6 @@ def fit(context: TrainingContext) -> None:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
-            # Before `last/` says that the step is done: after a kill it is taken and kept again.
             kept = _keep_step(context) if is_kept else None
             if is_due:
                 _evaluate_and_save(context)
@@ -193,7 +192,8 @@ def fit(context: TrainingContext) -> None:
 
 
 def _keep_step(context: TrainingContext) -> Path | None:
-    """Keep the weights after a step, and return their folder."""
+    """Keep the weights after a step, before `last/` says that the step is done: after a kill it is taken and kept
+    again. Returns their folder."""
     assert context.plan.kept_steps is not None
     return context.checkpointer.save_step(context.state.step, context.plan.kept_steps)
 

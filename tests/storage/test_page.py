@@ -24,8 +24,9 @@ def test_commands(
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
     with urllib.request.urlopen(urllib.request.Request(f"{moto.endpoint}/bucket", method="PUT")):
         pass
-    blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    commands = [line for block in blocks for line in block.splitlines() if line.startswith("claf2 ")]
+    blocks = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith("claf2 ")]
     assert {shlex.split(command)[1] for command in commands} == {"train", "ls", "push", "pull"}
     for command in commands:
         with pytest.raises(SystemExit) as caught:
