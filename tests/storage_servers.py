@@ -107,11 +107,12 @@ class Proxy:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        self._open: list[socket.socket] = []
+        self._serving: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
-        self._open: list[socket.socket] = []
 
     def close(self) -> None:
         """Stop, and end all connections."""
@@ -123,6 +124,12 @@ class Proxy:
             for connection in self._open:
                 _end(connection)
 
+    def wait(self) -> None:
+        """Wait until all connections have ended, those of clients that were killed included: what they have sent may
+        still be on its way."""
+        while self._serving:
+            self._serving.pop().join()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -131,7 +138,9 @@ class Proxy:
                 return
             with self._lock:
                 self._open.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            serving = threading.Thread(target=self._serve, args=(client,), daemon=True)
+            self._serving.append(serving)
+            serving.start()
 
     def _serve(self, client: socket.socket) -> None:
         if self.answer is not None or self.is_silent:

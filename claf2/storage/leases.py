@@ -112,7 +112,10 @@ def lease(url: str, seconds: float = 300.0) -> Iterator[None]:
     def renew() -> None:
         while not ended.wait(seconds / 3):
             try:
+                folder.head("manifest.json")
                 folder.write(path, content)
+            except NotStoredError:
+                return  # deleted without a look at leases, e.g. by the run itself
             except StorageError as error:
                 logger.warning("the lease of a checkpoint could not be renewed: %s", error)
 

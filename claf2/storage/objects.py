@@ -126,7 +126,7 @@ def _open(url: str, settings: tuple[tuple[str, str], ...]) -> Any:
         raise StorageError(f"{url}: obstore is not installed; pip install 'claf2[store]'") from error
     scheme = urlsplit(url).scheme
     if scheme == "file":
-        return from_url(url)
+        return from_url(url, automatic_cleanup=True)  # of folders that become empty
     config: Any = dict(settings)
     is_plain = scheme == "http" or config.get("endpoint", "").startswith("http://")
     options: Any = {**CLIENT_OPTIONS, **({"allow_http": True} if is_plain else {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -98,6 +99,7 @@ def test_nobody_sees_part_of_an_upload_that_was_killed(
 
             status = upload(url, kill_after)
             proxy.after = None
+            proxy.wait()
             killed += status != 0
             stored = list_checkpoints(url)
             for checkpoint in stored:  # what is seen is complete: pull compares all digests
@@ -142,3 +144,33 @@ def _check_memory(size: int, server: S3Server, tmp_path: Path, monkeypatch: pyte
     assert open_folder(url).head("large").size == size
     open_folder(url).delete(["large"])
     assert int(done.stdout) < 128 << 10, "KiB"
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+@pytest.mark.slow
+def test_two_processes_upload_once_and_resume_what_one_has_uploaded(
+    moto: S3Server, keys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+    url = f"s3://{BUCKET}/processes"
+    phases = json.dumps([{"until": 8, "batch_size": 16, "max_seq_length": 64}])
+    train = [
+        "-m", "claf2", "train", "--base_config", "scratch/pretrain", "--sample", "--trainer.pretrain.phases", phases,
+        "--keep_step_count", "4", "--eval_and_save_step_count", "4", "--device", "cpu",
+    ]  # fmt: skip
+    store = ["--runtime.callbacks.store", json.dumps({"url": url, "resumable": True})]
+    subprocess.run([sys.executable, *train, *store, "--log_dir", str(tmp_path / "one")], check=True)
+    step = list_checkpoints(url)[0].url
+    pulled = [sys.executable, "-m", "claf2", "pull", step, "--run", str(tmp_path / "two")]
+    subprocess.run(pulled, check=True)
+    other = ["--runtime.callbacks.store", json.dumps({"url": f"{url}/two"})]
+    words = ["-m", "claf2", "train", "--base_config", str(tmp_path / "two/config.json"), "--resume", *other]
+    subprocess.run([*TORCHRUN, *words, "--log_dir", str(tmp_path / "two")], check=True)
+    assert [checkpoint.step for checkpoint in list_checkpoints(f"{url}/two")] == [4, 8]
+    (changed,) = (entry["changed"] for entry in json.loads((tmp_path / "two/run.json").read_text())["resumed"])
+    assert any("world_size" in str(change) or "process" in str(change) for change in changed), changed
+    losses = [json.loads((tmp_path / run / "metrics.json").read_text())["best"]["valid/loss"] for run in ("one", "two")]
+    # The masks are the same; only dropout is drawn by each process.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
