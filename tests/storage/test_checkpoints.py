@@ -15,7 +15,7 @@ from claf2.errors import RunError
 from claf2.storage import leases
 from claf2.storage.checkpoints import list_checkpoints, pull, push
 from claf2.storage.leases import claim, creates_exclusively, known_exclusive, lease, live_leases, release
-from claf2.storage.objects import ConflictError, NotStoredError, StorageError, open_folder
+from claf2.storage.objects import ConflictError, NotStoredError, StorageError, open_folder, redact
 from claf2.storage.retention import Retention, delete_superseded
 
 
@@ -234,3 +234,9 @@ def test_keys_come_from_the_usual_files(rclone: S3Server, tmp_path: Path, monkey
     folder = open_folder(f"s3://{BUCKET}/from-files")
     folder.write("x", b"1")
     assert folder.read("x") == b"1"
+
+
+def test_messages_hold_no_keys(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2024&sig=abcdef")
+    text = f"PUT https://host/a?X-Amz-Signature=0123 with {SECRET} and sv=2024&sig=abcdef failed"
+    assert redact(text) == "PUT https://host/a?*** with *** and *** failed"
