@@ -23,10 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 KEY = "benchmark-key,benchmark-secret"
-ARCHITECTURE = {
-    "model_type": "bert", "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "intermediate_size": 1024, "max_position_embeddings": 128,
-}  # fmt: skip
 
 
 def main() -> None:
@@ -35,6 +31,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--keep", type=int, default=30, help="steps between two checkpoints")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--resumable", action="store_true")
     parser.add_argument("--down", action="store_true")
     options = parser.parse_args()
@@ -50,7 +48,10 @@ def main() -> None:
                 used = "http://127.0.0.1:1" if options.down else endpoint
                 seconds[stores] = _train(folder / f"run{pair}{stores}", options, words, used)
             ratios.append(seconds[True] / seconds[False])
-            print(f"pair {pair}: {seconds[True]:.2f} s with uploads, {seconds[False]:.2f} s without: {ratios[-1]:.3f}")
+            print(
+                f"pair {pair}: {seconds[True]:.2f} s with uploads, {seconds[False]:.2f} s without: {ratios[-1]:.3f}",
+                flush=True,
+            )
     print(f"median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
 
 
@@ -64,10 +65,15 @@ def _train(run: Path, options: argparse.Namespace, words: list[str], endpoint: s
         "AWS_ACCESS_KEY_ID": access,
         "AWS_SECRET_ACCESS_KEY": secret,
     }
+    architecture = {
+        "model_type": "bert", "hidden_size": options.width, "num_hidden_layers": options.layers,
+        "num_attention_heads": options.width // 64, "intermediate_size": 4 * options.width,
+        "max_position_embeddings": 128,
+    }  # fmt: skip
     phases = [{"until": options.steps, "batch_size": 16, "max_seq_length": 64}]
     command = [
         sys.executable, "-m", "claf2", "train", "--base_config", "scratch/pretrain", "--sample", "--device", "cpu",
-        "--architecture", json.dumps(ARCHITECTURE), "--trainer.pretrain.phases", json.dumps(phases),
+        "--architecture", json.dumps(architecture), "--trainer.pretrain.phases", json.dumps(phases),
         "--keep_step_count", str(options.keep), "--eval_and_save_step_count", str(options.keep),
         "--log_dir", str(run), *words,
     ]  # fmt: skip
