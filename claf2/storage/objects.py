@@ -213,7 +213,7 @@ class RemoteFolder:
             entry = obstore.head(self._opened(), path)
         return StoredObject(entry["path"], entry["size"], entry["last_modified"], entry["e_tag"])
 
-    def digest(self, path: str) -> str | None:
+    def known_sha256(self, path: str) -> str | None:
         """Return the SHA-256 of an object; ``None`` where the store does not know it. A file on this machine is read.
 
         Raises:
