@@ -2,8 +2,9 @@
 
 Pre-trains a small encoder on generated text, in pairs of runs: one uploads every checkpoint that it keeps to
 ``rclone serve s3`` on this machine, the other one does not. The order changes from pair to pair, each run is a process
-of its own, and the seconds are those that the run itself records for its steps. Printed are the ratio of each pair and
-their median. ``--resumable`` uploads what the run is resumed from as well, ``--down`` uses a server that is not there.
+of its own, and the seconds are those that the run itself records for its steps. Printed are the ratios of each pair, of
+these seconds and of the processor time of the whole process, which depends less on what else the machine does, and their
+medians. ``--resumable`` uploads what the run is resumed from as well, ``--down`` uses a server that is not there.
 
 The server shares the machine with the training, so that its own work counts as a cost too.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -37,26 +39,30 @@ def main() -> None:
     parser.add_argument("--down", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _server(Path(name)) as endpoint:
-        folder, ratios = Path(name), []
+        folder, ratios, loads = Path(name), [], []
         for pair in range(options.pairs):
-            seconds = {}
+            measured = {}
             for stores in (True, False) if pair % 2 else (False, True):
                 words = ["--runtime.callbacks.store", "null"]
                 if stores:
                     block = {"url": f"s3://bucket/pair{pair}", "resumable": options.resumable, "flush_seconds": 60}
                     words[-1] = json.dumps(block | ({"flush_seconds": 0} if options.down else {}))
                 used = "http://127.0.0.1:1" if options.down else endpoint
-                seconds[stores] = _train(folder / f"run{pair}{stores}", options, words, used)
-            ratios.append(seconds[True] / seconds[False])
+                measured[stores] = _train(folder / f"run{pair}{stores}", options, words, used)
+            (with_uploads, load), (without, plain_load) = measured[True], measured[False]
+            ratios.append(with_uploads / without)
+            loads.append(load / plain_load)
             print(
-                f"pair {pair}: {seconds[True]:.2f} s with uploads, {seconds[False]:.2f} s without: {ratios[-1]:.3f}",
+                f"pair {pair}: {with_uploads:.2f} s with uploads, {without:.2f} s without: {ratios[-1]:.3f}; "
+                f"{load:.2f} s of processor, {plain_load:.2f} s without: {loads[-1]:.3f}",
                 flush=True,
             )
-    print(f"median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+    for kind, values in (("seconds", ratios), ("processor", loads)):
+        print(f"{kind}: median {statistics.median(values):.3f}, from {min(values):.3f} to {max(values):.3f}")
 
 
-def _train(run: Path, options: argparse.Namespace, words: list[str], endpoint: str) -> float:
-    """Train, and return the seconds that the steps took."""
+def _train(run: Path, options: argparse.Namespace, words: list[str], endpoint: str) -> tuple[float, float]:
+    """Train, and return the seconds that the steps took, and the processor time of the process."""
     access, _, secret = KEY.partition(",")
     environment = {
         "OMP_NUM_THREADS": "1",
@@ -77,10 +83,13 @@ def _train(run: Path, options: argparse.Namespace, words: list[str], endpoint: s
         "--keep_step_count", str(options.keep), "--eval_and_save_step_count", str(options.keep),
         "--log_dir", str(run), *words,
     ]  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return float(json.loads((run / "run.json").read_text())["train_seconds"])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    load = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return float(json.loads((run / "run.json").read_text())["train_seconds"]), load
 
 
 @contextmanager
