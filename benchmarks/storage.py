@@ -1,10 +1,10 @@
 """Measures what uploads cost a training: ``python benchmarks/storage.py``.
 
 Pre-trains a small encoder on generated text, in pairs of runs: one uploads every checkpoint that it keeps to
-``rclone serve s3`` on this machine, the other one does not. The order changes from pair to pair, each run is a process
-of its own, and the seconds are those that the run itself records for its steps. Printed are the ratios of each pair, of
-these seconds and of the processor time of the whole process, which depends less on what else the machine does, and their
-medians. ``--resumable`` uploads what the run is resumed from as well, ``--down`` uses a server that is not there.
+``rclone serve s3`` on this machine, the other one does not. The order changes from pair to pair, and each run is a
+process of its own. Printed are two ratios of each pair and their medians: of the seconds that the run itself records
+for its steps, and of the processor time of the whole process, which depends less on what else the machine does.
+``--resumable`` uploads what the run is resumed from as well, ``--down`` uses a server that is not there.
 
 The server shares the machine with the training, so that its own work counts as a cost too.
 """
