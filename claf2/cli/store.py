@@ -81,7 +81,7 @@ def _push_archive(folder: Path, target: str, task: str | None) -> None:
 
 
 def _push_steps(folder: Path, target: str) -> None:
-    from claf2.storage.checkpoints import push
+    from claf2.storage.checkpoints import push_checkpoint
     from claf2.storage.objects import open_folder
     from claf2.storage.uploader import Outbox, send_held
     from claf2.training.kept_steps import list_steps, step_dir
@@ -96,7 +96,7 @@ def _push_steps(folder: Path, target: str) -> None:
             send_held(waiting, open_folder(target), sent=sent)
             shutil.rmtree(waiting, ignore_errors=True)
         for step in steps:
-            click.echo(push(step, target, sent=sent))
+            click.echo(push_checkpoint(step, target, sent=sent))
 
 
 @click.command("pull", epilog="""\b
@@ -114,7 +114,7 @@ def pull_command(url: str, target: Path | None, run_dir: Path | None) -> None:
     With --run, the folder of the run is restored as it was after that step, if its store block is resumable. It is
     continued with claf2 train --base_config FOLDER/config.json --log_dir FOLDER --resume, on any number of processes.
     """
-    from claf2.storage.checkpoints import pull, stored_size
+    from claf2.storage.checkpoints import pull_checkpoint, stored_size
     from claf2.storage.resume import RESUME, restore_run
 
     if target is not None and run_dir is not None:
@@ -129,7 +129,7 @@ def pull_command(url: str, target: Path | None, run_dir: Path | None) -> None:
     if target is not None and target.exists():
         raise RunError(f"{target}: exists already; give another folder")
     with _progress("downloading", stored_size(url)) as received:
-        folder = pull(url, default_cache_dir(), received=received)
+        folder = pull_checkpoint(url, default_cache_dir(), received=received)
     if target is not None:
         folder = Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns("sha256.json")))
     click.echo(folder)

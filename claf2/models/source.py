@@ -63,12 +63,12 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
 def _stored(name: str, cache: Path) -> Path:
     """Return the folder of a checkpoint, or of an archive, in a store."""
     from claf2.storage.archive import pull_archive
-    from claf2.storage.checkpoints import pull
+    from claf2.storage.checkpoints import pull_checkpoint
 
     if name.endswith(ARCHIVES):
         archive = pull_archive(name, cache)
         return _unpacked(archive, archive.name, name, cache)
-    folder = pull(name, cache)
+    folder = pull_checkpoint(name, cache)
     if not (folder / "config.json").is_file():
         inside = sorted(config.parent.name for config in folder.glob("*/config.json"))
         hint = f"; there is one in {', '.join(inside[:5])}" if inside else ""

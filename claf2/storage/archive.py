@@ -80,7 +80,7 @@ def pull_archive(url: str, cache: Path) -> Path:
     """
     parent, _, name = url.rpartition("/")
     remote, folder = open_folder(parent), cache / "downloads"
-    known = remote.digest(name)
+    known = remote.known_sha256(name)
     if known is not None and (folder / known).is_file() and sha256(folder / known) == known:
         return folder / known
     named_after_url = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.part"

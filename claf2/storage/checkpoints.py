@@ -40,8 +40,8 @@ __all__ = [
     "lease",
     "list_checkpoints",
     "parse_manifest",
-    "pull",
-    "push",
+    "pull_checkpoint",
+    "push_checkpoint",
     "stored_size",
     "upload_folder",
 ]
@@ -59,7 +59,7 @@ FILES_AT_ONCE = 4
 CLAIM_SECONDS = 120.0
 """How long the claim of a writer that is killed keeps others from writing something else in its place."""
 
-ATTEMPTS = 3
+DOWNLOAD_ATTEMPTS = 3
 """How often a download that breaks off is begun again."""
 
 
@@ -147,7 +147,9 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     return dict(manifest)
 
 
-def push(folder: Path, url: str, *, sent: Callable[[int], None] = lambda _: None, verify: bool = True) -> str:
+def push_checkpoint(
+    folder: Path, url: str, *, sent: Callable[[int], None] = lambda _: None, verify: bool = True
+) -> str:
     """Upload a kept checkpoint, and return its URL. What is there already is not sent again.
 
     Args:
@@ -201,7 +203,7 @@ def upload_folder(
 
         def upload(name: str) -> None:
             entry, target = files[name], f"{path}/{name}"
-            if there.get(name) == entry["size"] and remote.digest(target) == entry["sha256"]:
+            if there.get(name) == entry["size"] and remote.known_sha256(target) == entry["sha256"]:
                 sent(entry["size"])
             else:
                 remote.upload(target, folder / name, entry["sha256"], sent)
@@ -256,7 +258,7 @@ def _for_all(function: Callable[[str], None], names: list[str]) -> None:
             future.result()
 
 
-def pull(url: str, cache: Path, *, received: Callable[[int], None] = lambda _: None) -> Path:
+def pull_checkpoint(url: str, cache: Path, *, received: Callable[[int], None] = lambda _: None) -> Path:
     """Return the folder of a checkpoint that is stored at a URL. It is downloaded unless it is in the cache.
 
     Args:
@@ -326,7 +328,7 @@ def download_files(
     def download(name: str) -> None:
         path, entry = target / name, files[name]
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(DOWNLOAD_ATTEMPTS):
             try:
                 digest = remote.download(name, path, received)
                 break
@@ -334,7 +336,7 @@ def download_files(
                 where = join_url(remote.url, name)
                 raise StorageError(f"{where}: missing, but the manifest names it; push the checkpoint again") from error
             except StorageError:
-                if attempt == ATTEMPTS - 1:
+                if attempt == DOWNLOAD_ATTEMPTS - 1:
                     raise
         if digest != entry["sha256"]:
             raise StorageError(

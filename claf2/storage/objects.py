@@ -45,8 +45,9 @@ MAX_PARTS = 9_000
 PARTS_AT_ONCE = 4
 """Parts in flight; memory is this times ``PART_BYTES``."""
 
-CLIENT_OPTIONS = {"timeout": "12h", "read_timeout": "60s", "connect_timeout": "10s"}
-"""No request as a whole is limited, since a file may be large; a server that says nothing for a minute is."""
+CLIENT_OPTIONS = {"timeout": "12h", "read_timeout": "300s", "connect_timeout": "10s"}
+"""No request as a whole is limited, since a file may be large, but a server that says nothing for long is. It may need
+minutes to put the parts of a large file together."""
 
 RETRIES = 4
 """How often the library repeats a request that fails for a reason that may pass."""
@@ -212,7 +213,7 @@ class RemoteFolder:
             entry = obstore.head(self._opened(), path)
         return StoredObject(entry["path"], entry["size"], entry["last_modified"], entry["e_tag"])
 
-    def digest(self, path: str) -> str | None:
+    def known_sha256(self, path: str) -> str | None:
         """Return the SHA-256 of an object; ``None`` where the store does not know it. A file on this machine is read.
 
         Raises:

@@ -13,7 +13,7 @@ from storage_servers import BUCKET, SECRET, Proxy, S3Server
 
 from claf2.errors import RunError
 from claf2.storage import leases
-from claf2.storage.checkpoints import list_checkpoints, pull, push
+from claf2.storage.checkpoints import list_checkpoints, pull_checkpoint, push_checkpoint
 from claf2.storage.leases import claim, creates_exclusively, known_exclusive, lease, live_leases, release
 from claf2.storage.objects import ConflictError, NotStoredError, StorageError, open_folder, redact
 from claf2.storage.retention import Retention, delete_superseded
@@ -29,22 +29,22 @@ def test_what_is_pushed_is_listed_and_pulled(url: str, make_step: Callable[..., 
     assert list_checkpoints(url) == []
     large = make_step(200, **{"config.json": b"{}", "model.bin": os.urandom(9 << 20)})  # in two parts
     for folder in (large, make_step(100)):
-        push(folder, url)
+        push_checkpoint(folder, url)
     first, second = list_checkpoints(url)
     assert (first.step, second.step) == (100, 200)
     assert second.url == f"{url}/step-000000200"
     assert second.manifest == json.loads((large / "manifest.json").read_text())
-    assert files_of(pull(second.url, tmp_path / "cache")) == files_of(large)
-    assert pull(f"{first.url}/나", tmp_path / "cache").name == "나"
+    assert files_of(pull_checkpoint(second.url, tmp_path / "cache")) == files_of(large)
+    assert pull_checkpoint(f"{first.url}/나", tmp_path / "cache").name == "나"
 
 
 def test_the_manifest_comes_last_and_is_not_replaced(url: str, make_step: Callable[..., Path]) -> None:
     step = make_step()
-    push(step, url)
-    push(step, url)
+    push_checkpoint(step, url)
+    push_checkpoint(step, url)
     other = make_step(folder="other", **{"config.json": b'{"a": 2}'})
     with pytest.raises(ConflictError, match="holds another checkpoint of this step; use another URL"):
-        push(other, url)
+        push_checkpoint(other, url)
     assert [checkpoint.manifest for checkpoint in list_checkpoints(url)] == [
         json.loads((step / "manifest.json").read_text())
     ]
@@ -55,18 +55,18 @@ def test_part_of_an_upload_is_not_seen(url: str, make_step: Callable[..., Path],
     folder.upload("step-000000100/model.bin", step / "model.bin", "0" * 64)
     assert list_checkpoints(url) == []
     with pytest.raises(StorageError, match=r"step-000000100: no complete checkpoint there; list them with claf2 ls"):
-        pull(f"{url}/step-000000100", tmp_path / "cache")
+        pull_checkpoint(f"{url}/step-000000100", tmp_path / "cache")
 
 
 def test_a_damaged_object_is_named_and_refused(url: str, make_step: Callable[..., Path], tmp_path: Path) -> None:
-    push(make_step(), url)
+    push_checkpoint(make_step(), url)
     open_folder(url).write("step-000000100/model.bin", b"tampered")
     for _ in range(2):
         with pytest.raises(StorageError, match=r"step-000000100/model\.bin: damaged: its bytes are not those"):
-            pull(f"{url}/step-000000100", tmp_path / "cache")
+            pull_checkpoint(f"{url}/step-000000100", tmp_path / "cache")
     open_folder(url).delete(["step-000000100/model.bin"])
     with pytest.raises(StorageError, match=r"model\.bin: missing, but the manifest names it"):
-        pull(f"{url}/step-000000100", tmp_path / "cache")
+        pull_checkpoint(f"{url}/step-000000100", tmp_path / "cache")
     assert not any((tmp_path / "cache/models").glob("*"))
 
 
@@ -78,17 +78,17 @@ def test_a_manifest_cannot_name_files_elsewhere(name: str, tmp_path: Path) -> No
     (tmp_path / "step-000000001").mkdir()
     (tmp_path / "step-000000001/manifest.json").write_text(json.dumps({"step": 1, "files": {name: entry}}))
     with pytest.raises(StorageError, match="is not a file of the checkpoint"):
-        pull(str(tmp_path / "step-000000001"), tmp_path / "cache")
+        pull_checkpoint(str(tmp_path / "step-000000001"), tmp_path / "cache")
     assert list_checkpoints(str(tmp_path)) == []
 
 
 def test_what_is_not_a_kept_checkpoint_is_not_pushed(make_step: Callable[..., Path], tmp_path: Path) -> None:
     step = make_step()
     with pytest.raises(RunError, match="not a kept checkpoint; name a folder such as RUN/steps/step-000100000"):
-        push(step.parent, str(tmp_path / "store"))
+        push_checkpoint(step.parent, str(tmp_path / "store"))
     (step / "model.bin").write_bytes(b"short")
     with pytest.raises(RunError, match=r"model\.bin: missing or changed"):
-        push(step, str(tmp_path / "store"))
+        push_checkpoint(step, str(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 
 
@@ -102,11 +102,11 @@ def test_only_what_is_missing_is_sent_again(
     folder.upload("step-000000100/a.bin", step / "a.bin", entries["a.bin"]["sha256"])
     folder.upload("step-000000100/b.bin", step / "a.bin", entries["a.bin"]["sha256"])  # of the same size, but another
     before = proxy.sent
-    push(step, url)
+    push_checkpoint(step, url)
     assert 1 << 20 < proxy.sent - before < (1 << 20) + 50_000
-    assert files_of(pull(f"{url}/step-000000100", tmp_path / "cache")) == files_of(step)
+    assert files_of(pull_checkpoint(f"{url}/step-000000100", tmp_path / "cache")) == files_of(step)
     before = proxy.sent
-    push(step, url)
+    push_checkpoint(step, url)
     assert proxy.sent - before < 5_000
 
 
@@ -145,7 +145,7 @@ def test_one_of_two_writers_has_the_claim(url: str) -> None:
 
 def test_retention_keeps_the_latest_the_best_and_multiples(url: str, make_step: Callable[..., Path]) -> None:
     for step in (10, 20, 30, 40, 50):
-        push(make_step(step), url)
+        push_checkpoint(make_step(step), url)
     deleted = delete_superseded(open_folder(url), Retention(last=1, every=40), lambda steps: 20)
     assert deleted == [10, 30]
     assert [checkpoint.step for checkpoint in list_checkpoints(url)] == [20, 40, 50]
@@ -155,7 +155,7 @@ def test_retention_keeps_the_latest_the_best_and_multiples(url: str, make_step: 
 
 def test_a_checkpoint_with_a_lease_is_not_deleted(url: str, make_step: Callable[..., Path]) -> None:
     for step in (10, 20):
-        push(make_step(step), url)
+        push_checkpoint(make_step(step), url)
     folder = open_folder(url)
     with lease(f"{url}/step-000000010"), lease(f"{url}/step-000000010"):
         assert live_leases(folder, "step-000000010") == 2
@@ -175,7 +175,7 @@ def test_a_lease_during_a_deletion_brings_the_checkpoint_back(
     url: str, make_step: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (10, 20):
-        push(make_step(step), url)
+        push_checkpoint(make_step(step), url)
     folder, answers = open_folder(url), iter([0, 1])
     monkeypatch.setattr("claf2.storage.retention.live_leases", lambda folder, path: next(answers))
     assert delete_superseded(folder, Retention(last=1)) == []
@@ -187,12 +187,12 @@ def test_errors_say_what_to_do(
 ) -> None:
     step = make_step()
     with pytest.raises(StorageError, match="the bucket does not exist; create it first"):
-        push(step, "s3://claf2-no-such-bucket/run")
+        push_checkpoint(step, "s3://claf2-no-such-bucket/run")
     with pytest.raises(NotStoredError, match="nothing: no such object"):
         open_folder(s3_url).read("nothing")
     if server.name == "rclone":
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-key")
-        for call in (lambda: push(step, s3_url), lambda: list_checkpoints(s3_url)):
+        for call in (lambda: push_checkpoint(step, s3_url), lambda: list_checkpoints(s3_url)):
             with pytest.raises(
                 StorageError, match=r"the server refuses \(403 Forbidden SignatureDoesNotMatch\); check"
             ):

@@ -19,7 +19,7 @@ import claf2
 from claf2.cli.main import main
 from claf2.data.samples import generate
 from claf2.errors import ConfigError, Interrupted
-from claf2.storage.checkpoints import list_checkpoints, push
+from claf2.storage.checkpoints import list_checkpoints, push_checkpoint
 from claf2.storage.uploader import Outbox, Uploader
 from claf2.task import tasks
 
@@ -189,7 +189,7 @@ def test_the_queue_is_bounded(
 def test_another_checkpoint_of_the_step_is_reported_and_not_tried_again(
     url: str, make_step: Callable[..., Path], log: pytest.LogCaptureFixture
 ) -> None:
-    push(make_step(), url)
+    push_checkpoint(make_step(), url)
     uploader = Uploader(url)
     uploader.add(make_step(folder="other", **{"config.json": b"other"}))
     assert uploader.close(30) == []
@@ -240,7 +240,7 @@ def test_a_public_archive_and_a_checkpoint_are_models(
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
     model = model_folder()
     step = make_step(7, **{path.name: path.read_bytes() for path in model.iterdir()})
-    push(step, public_url)
+    push_checkpoint(step, public_url)
     assert run_main(f"claf2 push {model} {public_url}/model.tar.gz") == 0
     (archive,) = capsys.readouterr().out.split()
     assert archive == f"{moto.endpoint}/{BUCKET}/public/model.tar.gz"
@@ -260,6 +260,6 @@ def test_what_is_not_public_is_said_to_be_refused(
     from claf2.models.source import resolve_model
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
-    push(make_step(7), f"s3://{BUCKET}/private")
+    push_checkpoint(make_step(7), f"s3://{BUCKET}/private")
     with pytest.raises(claf2.Claf2Error, match="the server refuses"):
         resolve_model(f"{moto.endpoint}/{BUCKET}/private/step-000000007", cache=tmp_path)
