@@ -36,7 +36,11 @@ ELSEWHERE = {
 }
 """Commands that need a model from the hub, or make an environment: who runs them instead."""
 
-TESTED_ALONE = {"corpus.md": "corpus/test_commands.py", "vocabulary.md": "vocabulary/test_vocabulary_commands.py"}
+TESTED_ALONE = {
+    "corpus.md": "corpus/test_commands.py",
+    "storage.md": "storage/test_page.py",
+    "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
+}
 """Pages whose commands another test runs, because they need files or more checks."""
 
 

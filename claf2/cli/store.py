@@ -45,9 +45,9 @@ def push_command(
 ) -> None:  # fmt: skip
     """Upload the kept checkpoints of a run to a store, or its best one to the Hugging Face hub.
 
-    A store is named by a URL (s3://, gs://, az://, file://) or a folder. Checkpoints that are there already are not sent
-    again. With a URL that ends in .tar.gz, the best checkpoint, or the one named, is stored as one archive. For the hub,
-    log in with hf auth login first, or set HF_TOKEN.
+    A store is named by a URL (s3://, gs://, az://, file://) or a folder. Checkpoints that are there already are not
+    sent again. With a URL that ends in .tar.gz, the best checkpoint, or the one named, is stored as one archive. For
+    the hub, log in with hf auth login first, or set HF_TOKEN.
     """
     if target.startswith(HUB):
         from claf2.runs.hub import push

@@ -112,7 +112,10 @@ def lease(url: str, seconds: float = 300.0) -> Iterator[None]:
     def renew() -> None:
         while not ended.wait(seconds / 3):
             try:
+                folder.head("manifest.json")
                 folder.write(path, content)
+            except NotStoredError:
+                return  # deleted without a look at leases, e.g. by the run itself
             except StorageError as error:
                 logger.warning("the lease of a checkpoint could not be renewed: %s", error)
 
@@ -183,7 +186,8 @@ def claim(folder: RemoteFolder, path: str, owner: str, seconds: float) -> bool:
     folder.write(place, content)
     if holder is None:
         time.sleep(SETTLE_SECONDS)  # another one may have found the same
-        return _holder(folder, place) == owner
+        content = folder.read(place)
+        return bool(json.loads(content)["owner"] == owner)
     return True
 
 

@@ -45,8 +45,9 @@ MAX_PARTS = 9_000
 PARTS_AT_ONCE = 4
 """Parts in flight; memory is this times ``PART_BYTES``."""
 
-CLIENT_OPTIONS = {"timeout": "12h", "read_timeout": "60s", "connect_timeout": "10s"}
-"""No request as a whole is limited, since a file may be large; a server that says nothing for a minute is."""
+CLIENT_OPTIONS = {"timeout": "12h", "read_timeout": "300s", "connect_timeout": "10s"}
+"""No request as a whole is limited, since a file may be large, but a server that says nothing for long is. It may need
+minutes to put the parts of a large file together."""
 
 RETRIES = 4
 """How often the library repeats a request that fails for a reason that may pass."""
@@ -126,7 +127,7 @@ def _open(url: str, settings: tuple[tuple[str, str], ...]) -> Any:
         raise StorageError(f"{url}: obstore is not installed; pip install 'claf2[store]'") from error
     scheme = urlsplit(url).scheme
     if scheme == "file":
-        return from_url(url)
+        return from_url(url, automatic_cleanup=True)  # of folders that become empty
     config: Any = dict(settings)
     is_plain = scheme == "http" or config.get("endpoint", "").startswith("http://")
     options: Any = {**CLIENT_OPTIONS, **({"allow_http": True} if is_plain else {})}

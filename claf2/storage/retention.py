@@ -85,15 +85,5 @@ def delete_checkpoint(folder: RemoteFolder, name: str) -> bool:
     entries = folder.list(name)
     # The manifest of the state for a resume goes before its files as well.
     folder.delete(sorted((entry.path for entry in entries), key=lambda path: not path.endswith(f"/{MANIFEST}")))
-    if folder.local_path is not None:
-        _remove_empty(folder, name)
     logger.info("%s/%s: deleted, since later checkpoints are kept", folder.url, name)
     return True
-
-
-def _remove_empty(folder: RemoteFolder, name: str) -> None:
-    assert folder.local_path is not None
-    root = folder.local_path / name
-    for path in sorted((root, *root.rglob("*")), key=lambda path: -len(path.parts)):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
