@@ -1,4 +1,4 @@
-"""Two watches of one folder, of which one after the other is killed, while checkpoints appear: each cell is trained once."""
+"""Two watches of one folder, killed one after the other while checkpoints appear: each cell is trained once."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from claf2.runtime.files import write_json
 from claf2.storage.checkpoints import push
 from claf2.task import suites
 
+GLUE = suites.get("glue")
+
 
 class ThisProcess:
     """A backend that calls the function here."""
@@ -54,7 +56,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def start(url: str, out: Path) -> None:
-    plan = WatchPlan(suites.get("glue"), (1,), "bert", ("rte", "mrpc"))
+    plan = WatchPlan(GLUE, (1,), "bert", ("rte", "mrpc"))
     watch_checkpoints(CheckpointLister(url), plan, out, backend=ThisProcess(), poll=0.01, once=True)
 
 
