@@ -28,7 +28,8 @@ logger = logging.getLogger("claf2")
 class CurveReport:
     """Analyzes the curve when cells have ended, writes ``curve.json`` and ``curve.md``, and tells each verdict once.
 
-    What was told is in the folder ``verdicts``, so that neither a watch that is started again nor a second one repeats it.
+    What was told is in the folder ``verdicts``, so that neither a watch that is started again nor a second one repeats
+    it.
 
     Args:
         out: the folder of the bench.

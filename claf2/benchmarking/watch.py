@@ -40,7 +40,7 @@ class CheckpointLister:
         target: the folder of a run, its ``steps/``, another folder of checkpoints, or the URL of a store.
 
     Raises:
-        RunError: if there is no such folder.
+        RunError: if there is no such folder, or the URL cannot be listed.
     """
 
     def __init__(self, target: str) -> None:
@@ -48,6 +48,8 @@ class CheckpointLister:
         self.is_store = "://" in target
         self._last: list[BenchModel] = []
         self._unreachable = False
+        if target.startswith(("http://", "https://")):
+            raise RunError(f"{target}: http servers list no files; watch the store itself, or a folder")
         if not self.is_store and not Path(target).is_dir():
             raise RunError(f"{target}: no such folder; start the pre-training first, or correct the name")
         path = Path(target.rstrip("/") if self.is_store else os.path.abspath(target))
@@ -163,7 +165,10 @@ def watch_checkpoints(
     plan.check(out)
     queue = CellQueue(out, plan.cells, cpus=plan.cpus, keep=plan.keep, retries=plan.retries, busy_pause=poll)
     jobs = _jobs(lister, queue, poll=poll, until_step=until_step, once=once, on_ended=on_ended)
-    with closing(backend.map(run_cell, jobs, pause=poll)) as outcomes:  # type: ignore[type-var]
+    function = run_cell
+    if lister.is_store:
+        from claf2.benchmarking.shared_cells import run_shared_cell as function
+    with closing(backend.map(function, jobs, pause=poll)) as outcomes:  # type: ignore[type-var]
         for job, outcome in outcomes:
             queued = queue.record(job, outcome)
             cell, ending = queued.cell, ""

@@ -1,5 +1,4 @@
-"""The watch: which cells are trained when, and what becomes of them. Training is replaced by writing its files, except in
-test_watch_runs.py."""
+"""The watch: which cells are trained when, and what becomes of them. Training is replaced by writing its files."""
 
 from __future__ import annotations
 
