@@ -51,8 +51,6 @@ setup(
         "corpus": ["datasketch>=1.6"],
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
-        "board": ["fastapi>=0.115", "sqlalchemy>=2.0.30", "uvicorn>=0.30"],
-        "postgres": ["psycopg[binary]>=3.1"],
         "hub": ["huggingface_hub>=1.5"],
         "store": ["obstore>=0.12"],
         "notify": ["apprise>=1.9"],
