@@ -147,8 +147,8 @@ class Records:
             replace: replace another record of the cell.
 
         Returns:
-            The outcome, once it is on the disk; its exception is a ``CellConflictError`` if the board holds another record
-            of the cell that was not a failure.
+            The outcome, once it is on the disk; its exception is a ``CellConflictError`` if the board holds another
+            record of the cell that was not a failure.
         """
         packed = _PackedRecord.from_record(record)
         return self._submit(lambda connection, number: _put(connection, number, packed, submitter, replace=replace))

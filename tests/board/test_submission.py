@@ -95,7 +95,9 @@ def test_submit_is_repeatable_and_rebuild_gives_the_same(run_command: Callable[.
             expected = dump_board(client.get)
         assert run_command("rebuild", url, "--database", "copy.sqlite").stdout == "3 cells: 3 created\n"
     assert run_command("rebuild", "bench", "--database", "new.sqlite").stdout == "3 cells: 3 created\n"
-    for name in ("copy.sqlite", "new.sqlite"):
+    stored = (tmp_path / "bench").as_uri()
+    assert run_command("rebuild", stored, "--database", "store.sqlite").stdout == "3 cells: 3 created\n"
+    for name in ("copy.sqlite", "new.sqlite", "store.sqlite"):
         with TestClient(create_app(name)) as copy:
             assert dump_board(lambda path, copy=copy: copy.get(path).json()) == expected
 
