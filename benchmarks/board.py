@@ -157,7 +157,7 @@ def write_through_kills(database: str, clients: int, count: int, kills: int) -> 
     port, answered, lock = server.port, set(), threading.Lock()
 
     def write(share: Sequence[tuple[str, bytes]]) -> None:
-        with BoardClient(server.url, token, attempts=100, pause=0.05) as client:
+        with BoardClient(server.url, token, attempts=1000, pause=0.05, longest_pause=0.5) as client:
             for digest, body in share:
                 client.put(CellRecord.model_validate_json(body))
                 with lock:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from claf2.metrics import Metric, Prediction, register_metric
     from claf2.models import Wrapper, register_wrapper
     from claf2.readers import Example, Reader, TextExample, register_reader
+    from claf2.runs.hub import push
     from claf2.runs.inference import Predictor
-    from claf2.storage.hub import push
     from claf2.task import Published, Suite, Task, register_suite, register_task
     from claf2.tokenizers import (
         SubwordTokenizer,
@@ -140,7 +140,7 @@ _NAMES = {
     "claf2.models": "Wrapper register_wrapper",
     "claf2.readers": "Example Reader TextExample register_reader",
     "claf2.runs.inference": "Predictor",
-    "claf2.storage.hub": "push",
+    "claf2.runs.hub": "push",
     "claf2.task": "Published Suite Task register_suite register_task",
     "claf2.tokenizers":
         "SubwordTokenizer Tokenizer WordTokenizer register_subword_tokenizer register_word_tokenizer",

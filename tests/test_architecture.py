@@ -16,6 +16,7 @@ ROOT = Path(claf2.__file__).parent
 
 WINGS = (
     ("runtime", "errors", "registry"),
+    ("storage",),
     ("task", "readers", "tokenizers", "heads", "metrics"),
     ("data",),
     ("corpus",),
@@ -24,7 +25,7 @@ WINGS = (
     ("training",),
     ("config",),
     ("runs",),
-    ("benchmarking", "storage", "vocabulary"),
+    ("benchmarking", "vocabulary"),
     ("board",),
     ("api",),
     ("cli",),

@@ -39,6 +39,7 @@ ELSEWHERE = {
 TESTED_ALONE = {
     "board.md": "board/test_submission.py",
     "corpus.md": "corpus/test_commands.py",
+    "storage.md": "storage/test_page.py",
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""

@@ -23,7 +23,7 @@ from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
 from claf2.board.checks import check_scores
 from claf2.board.pages.routes import add_pages
 from claf2.board.pages.source import RecordSource
-from claf2.board.records import ConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
+from claf2.board.records import CellConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
 from claf2.board.summaries import Summaries, row_id
 from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
@@ -114,7 +114,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
 
 
 STATUSES: Mapping[type[Claf2Error], int] = {
-    ConflictError: 409,
+    CellConflictError: 409,
     DatabaseError: 503,
     NotFoundError: 404,
     RegistryError: 404,

@@ -19,6 +19,7 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     TypeAdapter,
+    with_config,
 )
 from typing_extensions import TypedDict  # that of Python 3.11 cannot have a configuration of Pydantic
 
@@ -101,11 +102,10 @@ class StoredForm:
         return digest(self.fields)
 
 
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class PredictionRecord(TypedDict):
     """The prediction for one example: the fields of ``claf2.metrics.Prediction``. It is a dictionary, since a cell has
     thousands of them."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
 
     id: ExampleId
     gold: JsonValue

@@ -24,7 +24,7 @@ from claf2.board.tables import cells, compress, counters, decompress, open_datab
 from claf2.errors import RunError, first_line
 from claf2.metrics import Prediction
 
-__all__ = ["ConflictError", "DatabaseError", "NotFoundError", "Records", "StoredCell", "WriteOutcome"]
+__all__ = ["CellConflictError", "DatabaseError", "NotFoundError", "Records", "StoredCell", "WriteOutcome"]
 
 MAX_COMMIT = 64
 """The most records of one commit."""
@@ -32,7 +32,7 @@ MAX_COMMIT = 64
 WriteState: TypeAlias = Literal["created", "unchanged", "replaced", "kept", "removed"]
 
 
-class ConflictError(RunError):
+class CellConflictError(RunError):
     """The board holds another record of the cell."""
 
 
@@ -147,8 +147,8 @@ class Records:
             replace: replace another record of the cell.
 
         Returns:
-            The outcome, once it is on the disk; its exception is a ``ConflictError`` if the board holds another record
-            of the cell that was not a failure.
+            The outcome, once it is on the disk; its exception is a ``CellConflictError`` if the board holds another
+            record of the cell that was not a failure.
         """
         packed = _PackedRecord.from_record(record)
         return self._submit(lambda connection, number: _put(connection, number, packed, submitter, replace=replace))
@@ -267,7 +267,7 @@ def _write_batch(connection: Connection, batch: Sequence[_Write]) -> list[WriteO
     for write in batch:
         try:
             outcome = write.change(connection, number)
-        except (ConflictError, NotFoundError) as error:  # raised before anything is written
+        except (CellConflictError, NotFoundError) as error:  # raised before anything is written
             results.append(error)
         else:
             results.append(outcome)
@@ -311,7 +311,7 @@ def _put(
     if finished and not packed.record.scores:  # a later attempt failed, which says nothing about these scores
         return WriteOutcome(finished[0].digest, "kept", number)
     if finished and not replace:
-        raise ConflictError(_describe_conflict(finished[0].digest, packed))
+        raise CellConflictError(_describe_conflict(finished[0].digest, packed))
     for other in others:
         _remove(connection, other.digest)
     cell = packed.record.cell

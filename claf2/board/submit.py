@@ -77,17 +77,21 @@ class BoardClient:
         token: a token, for writing or where reading needs one as well.
         attempts: how often a request is sent, if the board does not answer or says that it cannot now.
         pause: the first pause before a request is sent again, in seconds; each pause is about twice the one before.
+        longest_pause: the longest pause, in seconds.
 
     Raises:
         RunError: if the URL is not one of HTTP.
     """
 
-    def __init__(self, url: str, token: str | None = None, *, attempts: int = MAX_ATTEMPTS, pause: float = 1.0) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, attempts: int = MAX_ATTEMPTS, pause: float = 1.0,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:  # fmt: skip
         self._parts = _parse_url(url)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if token and not (token.isascii() and token.isprintable()):
             raise RunError("the token holds characters that no token has: check CLAF2_BOARD_TOKEN")
-        self._attempts, self._pause = attempts, pause
+        self._attempts, self._pause, self._longest_pause = attempts, pause, longest_pause
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
 
@@ -129,7 +133,7 @@ class BoardClient:
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> Any:
         for attempt in range(1, self._attempts + 1):
-            wait = min(LONGEST_PAUSE, self._pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+            wait = min(self._longest_pause, self._pause * 2 ** min(attempt - 1, 30)) * random.uniform(0.5, 1.0)
             try:
                 status, answer, retry_after = self._send(method, path, body)
             except (OSError, http.client.HTTPException) as error:
@@ -240,9 +244,12 @@ def submit_cells(
     stored = client.get("/api/contents")
     waiting = [result for result in results if result.scores or result.failure]
     submission = Submission(len(waiting))
+    ended = threading.Event()
 
     def submit(result: CellResult) -> tuple[str, str]:
         """Return what became of a cell, and why it was refused."""
+        if ended.is_set():
+            return "", "not sent"
         for _, record in read_records([result]):
             if isinstance(record, str):
                 return "", record
@@ -252,6 +259,7 @@ def submit_cells(
                 return client.put(record, replace=replace), ""
             except BoardError as error:
                 if error.status in (401, 403):
+                    ended.set()
                     raise
                 return "", f"{result.folder}: {error}"
         raise AssertionError("a cell that waits is finished or has failed")
@@ -267,6 +275,7 @@ def submit_cells(
                     submission.states[state] = submission.states.get(state, 0) + 1
                 on_progress(submission)
         except BaseException:
+            ended.set()
             pool.shutdown(cancel_futures=True)
             raise
     submission.refused.sort()

@@ -119,7 +119,7 @@ Example:
 @database_option
 @token_option
 def board_rebuild(sources: tuple[str, ...], database: str, token: str | None) -> int:
-    """Store the cells of folders, or of other boards, in a database.
+    """Store the cells of folders, of object stores (s3://…), or of other boards, in a database.
 
     The result is the same as if they had been submitted. What the database has besides is kept.
     """

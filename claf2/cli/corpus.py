@@ -95,7 +95,7 @@ def corpus_show(
     With --base_config, fields of the BaseConfig can be set as for train.
     """
     from claf2.corpus.preview import preview_rows
-    from claf2.corpus.statistics import corpus_statistics
+    from claf2.corpus.statistics import corpus_statistics, frequency_baseline
     from claf2.corpus.stream import CorpusStream
     from claf2.vocabulary.progress import show_progress
 
@@ -110,6 +110,12 @@ def corpus_show(
     with show_progress("reading shards", total, "shards") as progress:
         statistics = corpus_statistics(corpus, lengths, shards=limit, on_open=progress.update)
     click.echo(format_statistics(corpus, statistics, phases))
+    if corpus.section.valid_documents:
+        baseline = frequency_baseline(corpus, phases[0].max_seq_length, shards=limit)
+        click.echo(
+            f"held out   {baseline.tokens:>15,} masked tokens; the frequencies of the tokens alone predict them at "
+            f"{baseline.nats_per_token:.3f} nats each, {baseline.nats_per_byte:.3f} per byte"
+        )
     if count:
         click.echo(f"\nstep {step}: {100 * corpus.masks.rate_at(step):.1f} % of the tokens are predicted")
         for text in preview_rows(corpus, stream, step, count):
@@ -209,7 +215,7 @@ def _plan_of_config(name: str, overrides: list[str], sample: bool, workers: int)
     ((_, splits),) = data.items()
     text = splits["train"]
     assert isinstance(text, CorpusText)  # what a pre-training trains on
-    return CorpusPlan(text.open(run.tokenizer, workers), trainer.steps_of_phases(), experiment.seed)
+    return CorpusPlan(text.open(run.tokenizer, workers), trainer.all_phases(), experiment.seed)
 
 
 def open_corpus(

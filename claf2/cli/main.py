@@ -21,6 +21,7 @@ from claf2.cli.corpus import corpus_group
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
+from claf2.cli.store import ls_command, pull_command, push_command
 from claf2.cli.vocab import vocab_group
 from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.runtime.process import stop_signals_interrupt
@@ -241,31 +242,6 @@ def predict_command(folder: Path, file: Path | None, task: str | None, fields: t
             click.echo(to_json_line(prediction))
 
 
-@claf2.command("push", epilog="""\b
-Examples:
-  claf2 push logs/klue/korquad hub:my-name/korquad-bert --license cc-by-sa-4.0
-  claf2 push logs/run hub:my-name/rte-bert --task rte --public
-""")  # fmt: skip
-@click.argument("folder", metavar="RUN", type=PATH)
-@click.argument("target", metavar="hub:ORG/NAME")
-@click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
-@click.option("--license", "licence", metavar="ID", help="The licence of the weights, as the hub names it.")
-@click.option("--public", is_flag=True, help="Make a newly created repository public; by default it is private.")
-@click.option("--revision", metavar="BRANCH", help="The branch to push to.  [default: the main branch]")
-@click.option("--message", metavar="TEXT", help="The commit message.")
-def push_command(
-    folder: Path, target: str, task: str | None, licence: str | None, public: bool, revision: str | None,
-    message: str | None,
-) -> None:  # fmt: skip
-    """Upload the best checkpoint of a finished run, with its model card, to the Hugging Face hub.
-
-    Log in with hf auth login first, or set HF_TOKEN.
-    """
-    from claf2.storage.hub import push
-
-    click.echo(push(folder, target, task=task, licence=licence, private=not public, revision=revision, message=message))
-
-
 def _request(fields: tuple[str, ...]) -> dict[str, str]:
     from claf2.config.source import parse_overrides
 
@@ -274,7 +250,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
-    corpus_group, board_group,
+    corpus_group, push_command, pull_command, ls_command, board_group,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

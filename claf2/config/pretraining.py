@@ -77,7 +77,7 @@ def check_pretraining(
 
 def _check_steps(section: TrainerSection, trainer: PretrainTrainer, origins: Mapping[str, str]) -> None:
     """Check that the phases follow one another, and end with the run."""
-    trainer.steps_of_phases()
+    trainer.all_phases()
     last, steps = trainer.num_steps(), section.num_steps
     if steps is not None and last != steps:
         relation = "after" if last > steps else "before"

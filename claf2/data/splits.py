@@ -55,14 +55,14 @@ class SplitData:
         for example in self.examples():
             yield from example.texts()
 
-    def sha256(self) -> str:
+    def data_digest(self) -> str:
         """Return the digest of the file's bytes."""
         self.task.check_file(self.path)
         return sha256(self.path)
 
     def identity(self) -> str:
         """Return what distinguishes these examples from any others: the file's digest, the task's, and the cut."""
-        return f"{self.sha256()}:{self.task.identity()}:{self.side}:{self.fraction}"
+        return f"{self.data_digest()}:{self.task.identity()}:{self.side}:{self.fraction}"
 
 
 def locate_split(

@@ -17,6 +17,8 @@ from typing import IO
 
 from claf2.errors import ModelError, RunError, nearest
 from claf2.runtime.files import apply_umask, create_dir_atomic, read_json, sha256, write_json
+from claf2.storage.checkpoints import is_checkpoint_url
+from claf2.storage.objects import is_storage_url
 
 __all__ = ["resolve_model", "weights_digest"]
 
@@ -31,12 +33,15 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
     """Return the folder of a model, or the name itself where only the hub can know it.
 
     Args:
-        name: a folder, an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`), an http(s) URL of one, or a hub id.
+        name: a folder, an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`), an http(s) URL of one, the URL of a checkpoint
+            in a store, such as `s3://bucket/run/step-000100000`, or a hub id.
         cache: where archives are unpacked, under the SHA-256 of their bytes, so that equal names cannot collide.
 
     Raises:
         ModelError: when there is no model at ``name``.
     """
+    if is_storage_url(name) and (is_checkpoint_url(name) or not name.startswith(("http://", "https://"))):
+        return _stored(name, cache)
     if name.startswith(("http://", "https://")):
         archive = _downloaded(name, cache)
         return _unpacked(archive, archive.name, name, cache)
@@ -53,6 +58,22 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
         siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ModelError(f"model {name}: no such file or folder; {nearest(path.name, siblings)}")
     return name
+
+
+def _stored(name: str, cache: Path) -> Path:
+    """Return the folder of a checkpoint, or of an archive, in a store."""
+    from claf2.storage.archive import pull_archive
+    from claf2.storage.checkpoints import pull
+
+    if name.endswith(ARCHIVES):
+        archive = pull_archive(name, cache)
+        return _unpacked(archive, archive.name, name, cache)
+    folder = pull(name, cache)
+    if not (folder / "config.json").is_file():
+        inside = sorted(config.parent.name for config in folder.glob("*/config.json"))
+        hint = f"; there is one in {', '.join(inside[:5])}" if inside else ""
+        raise ModelError(f"model {name}: the checkpoint has no config.json{hint}")
+    return folder
 
 
 def weights_digest(source: Path | str) -> str:

@@ -14,7 +14,6 @@ from claf2.errors import RunError, nearest
 from claf2.runs.estimate import StepCosts, count_tokens, estimate_memory, measure_steps
 from claf2.runs.prepare import PreparedRun, build_corpus_stream
 from claf2.training.state import State
-from claf2.training.trainers.pretrain import PretrainTrainer
 
 __all__ = ["Hardware", "flops_per_token", "pretraining_costs"]
 
@@ -118,9 +117,8 @@ def pretraining_costs(
         hardware: what it would run on.
     """
     trainer, model = prepared.run.experiment.trainer, prepared.model.heads[0]
-    assert isinstance(trainer, PretrainTrainer)
     phases, measured, start = [], [], 0
-    for phase in trainer.steps_of_phases():
+    for phase in trainer.all_phases():
         fill, predicted_share = _sample(prepared, phase)
         left = max(0, phase.until - max(start, state.step))
         tokens = left * phase.batch_size * phase.max_seq_length * fill

@@ -75,9 +75,9 @@ class CorpusText:
         from claf2.corpus.sources import source_files
 
         fields = [[source.text_field, len(source_files(source, self.data_dir))] for source in self.section.sources]
-        return digest([self.sha256(), fields, self.task.identity()])
+        return digest([self.data_digest(), fields, self.task.identity()])
 
-    def sha256(self) -> str:
+    def data_digest(self) -> str:
         """Return the digest of all files, in the order of their names.
 
         Text of more than ``READ_WHOLE`` bytes is not read in full, which would take minutes at each start: its files
@@ -125,6 +125,10 @@ class HeldOutRows:
     def texts(self) -> Iterator[str]:
         """Stream nothing: rows are token ids."""
         return iter(())
+
+    def data_digest(self) -> str:
+        """Return the digest of the files and of how the rows are made from them."""
+        return self.identity()
 
     def identity(self) -> str:
         """Return what distinguishes the rows from any others: the text, and how it is divided and held out. Masks of

@@ -33,7 +33,6 @@ from claf2.training.callbacks import Callback
 from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingContext
 from claf2.training.objectives import Objective
 from claf2.training.state import State
-from claf2.training.trainers.pretrain import PretrainTrainer
 
 if TYPE_CHECKING:
     from claf2.corpus.stream import CorpusStream
@@ -214,16 +213,15 @@ def build_corpus_stream(
 
     ((task, text),) = texts.items()
     trainer, runtime = run.experiment.trainer, run.experiment.runtime
-    assert isinstance(trainer, PretrainTrainer)
     world_size = distributed.world_size()
-    for phase in trainer.steps_of_phases():
+    for phase in trainer.all_phases():
         if phase.batch_size % world_size:
             problem = f"a batch of {phase.batch_size} rows cannot be divided among {world_size} processes"
             raise ConfigError("trainer.pretrain.phases", problem, hint="change the batch size or the processes")
     return CorpusStream(
         task,
         text.open(run.tokenizer, runtime.workers),
-        phases or trainer.steps_of_phases(),
+        phases or trainer.all_phases(),
         seed=run.experiment.seed,
         rank=distributed.rank(),
         world_size=world_size,

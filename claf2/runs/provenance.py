@@ -22,7 +22,6 @@ from claf2.models import SCRATCH
 from claf2.models.encoder import stored_label_order
 from claf2.models.source import weights_digest
 from claf2.registry import ENTRY_POINTS
-from claf2.runs.corpus_splits import AnySplit, HeldOutRows
 from claf2.runs.locate import TaskSplits
 from claf2.runs.resolve import Run, split_name
 from claf2.runtime import distributed
@@ -98,7 +97,7 @@ def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
         "recipe": experiment.recipe_digest(),
         "experiment": experiment.digest(),
         "data": {
-            split_name(data, task, split): _data_digest(split_data)
+            split_name(data, task, split): split_data.data_digest()
             for task, splits in data.items()
             for split, split_data in splits.items()
         },
@@ -115,11 +114,6 @@ def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
         **_environment(device),
         "config": experiment.values,
     }
-
-
-def _data_digest(data: AnySplit) -> str:
-    """Return the digest of a split's files; of rows that are held out of a corpus, also of how they are made."""
-    return data.identity() if isinstance(data, HeldOutRows) else data.sha256()
 
 
 def _versions() -> dict[str, str]:

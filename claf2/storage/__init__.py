@@ -1,1 +1,1 @@
-"""Where finished runs and models are kept, besides the folder in which they were made."""
+"""Checkpoints in object stores, at URLs, and in folders elsewhere."""

@@ -8,13 +8,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from claf2.tokenizers import BareEncoding, Encoding, FlatEncoding, Tokenizer
-from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers import BareEncoding, Encoding, FlatEncoding
 from claf2.tokenizers.pieces import count_bytes
-from claf2.tokenizers.template import InputTemplate, build_inputs
+from claf2.tokenizers.template import InputTemplate
+from claf2.tokenizers.wrapped import WrappedTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizer
@@ -31,12 +30,11 @@ REACH = 64
 beyond recognition could match a much later occurrence, and so misplace all pieces after it."""
 
 
-class AlignedTokenizer(Tokenizer):
+class AlignedTokenizer(WrappedTokenizer):
     """A `transformers` tokenizer without a `tokenizers` backend, e.g. the Japanese ones with MeCab."""
 
     def __init__(self, wrapped: PreTrainedTokenizer) -> None:
-        self._wrapped = wrapped
-        self._markers = Markers()
+        super().__init__(wrapped)
         token = self._to_ids(wrapped.tokenize("1") or [str(wrapped.unk_token)])[0]
         self._template = InputTemplate.from_probes(self._probe([token], None), self._probe([token], [token]))
 
@@ -54,21 +52,9 @@ class AlignedTokenizer(Tokenizer):
         return Encoding(ids, types, [(0, 0)] * len(ids), sequence)
 
     @property
-    def pad_id(self) -> int:
-        return int(self._wrapped.pad_token_id or 0)
-
-    @property
     def unknown_id(self) -> int | None:
         token: Any = self._wrapped.unk_token_id
         return None if token is None else int(token)
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self._wrapped)
-
-    @property
-    def entries(self) -> dict[str, int]:
-        return dict(self._wrapped.get_vocab())
 
     @property
     def digest(self) -> str:
@@ -77,29 +63,15 @@ class AlignedTokenizer(Tokenizer):
         state = [type(self._wrapped).__name__, sorted(self._wrapped.get_vocab().items()), sorted(settings.items())]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
-    def encode(
-        self,
-        first: Sequence[str],
-        second: Sequence[str] | None = None,
-        *,
-        max_length: int,
-        max_first: int | None = None,
-        step: int | None = None,
-        keep: Literal["start", "end"] = "start",
-        offsets: bool = True,
-    ) -> list[list[Encoding]]:
-        heads = [self._encode_bare(text, offsets) for text in first]
-        tails = None if second is None else [self._encode_bare(text, offsets) for text in second]
-        return build_inputs(
-            self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
-        )
-
-    def _encode_bare(self, text: str, offsets: bool) -> BareEncoding:
-        pieces = self._wrapped.tokenize(text)
-        ids = self._to_ids(pieces)
+    def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
+        pieces = [self._wrapped.tokenize(text) for text in texts]
         if not (offsets or self._markers.closing):
-            return BareEncoding(ids, [])
-        return self._markers.rejoin_words(BareEncoding(ids, align(text, pieces, str(self._wrapped.unk_token))))
+            return [BareEncoding(self._to_ids(parts), []) for parts in pieces]
+        unknown = str(self._wrapped.unk_token)
+        return [
+            self._markers.rejoin_words(BareEncoding(self._to_ids(parts), align(text, parts, unknown)))
+            for text, parts in zip(texts, pieces, strict=True)
+        ]
 
     def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
         import numpy as np
@@ -127,45 +99,14 @@ class AlignedTokenizer(Tokenizer):
         pieces = [piece for piece in self._wrapped.get_vocab() if len(piece) > 1]
         return sum(piece.startswith(BEGINNINGS) for piece in pieces) > sum(piece.startswith("##") for piece in pieces)
 
-    @property
-    def template(self) -> InputTemplate:
-        return self._template
-
-    @property
-    def mask_id(self) -> int | None:
-        token: Any = self._wrapped.mask_token_id
-        return None if token is None else int(token)
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        return frozenset(map(int, self._wrapped.all_special_ids))
-
     def tokens_of(self, ids: Sequence[int]) -> list[str]:
         return [str(token) for token in self._wrapped.convert_ids_to_tokens(list(map(int, ids)))]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._wrapped.tokenize(text))
 
-    @property
-    def separator(self) -> str:
-        return str(self._wrapped.sep_token)
-
-    @property
-    def separator_id(self) -> int:
-        return int(self._wrapped.sep_token_id or 0)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return decode_ids(self._wrapped, ids)
-
     def byte_lengths(self, ids: Sequence[int]) -> list[int]:
         return count_bytes(self._wrapped, ids)
-
-    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
-        added, self._markers = add_marker_tokens(self._wrapped, pairs)
-        return added
-
-    def save(self, folder: Path) -> None:
-        self._wrapped.save_pretrained(folder)
 
 
 def align(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from claf2.errors import Claf2Error
 from claf2.tokenizers import (
@@ -19,15 +19,14 @@ from claf2.tokenizers import (
     Encoding,
     FlatEncoding,
     SubwordTokenizer,
-    Tokenizer,
     WordTokenizer,
     subword_tokenizers,
     word_tokenizers,
 )
-from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
 from claf2.tokenizers.pieces import count_bytes
-from claf2.tokenizers.template import InputTemplate, build_inputs
+from claf2.tokenizers.template import InputTemplate
 from claf2.tokenizers.word import Whitespace
+from claf2.tokenizers.wrapped import WrappedTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding as BackendEncoding
@@ -40,7 +39,7 @@ SPEC = "claf2_tokenizer.json"
 """The file that describes a pre-tokenization in Python, which `tokenizer.json` cannot hold."""
 
 
-class FastTokenizer(Tokenizer):
+class FastTokenizer(WrappedTokenizer):
     """A `transformers` tokenizer with a backend in Rust, which gives the character offsets.
 
     Args:
@@ -50,7 +49,7 @@ class FastTokenizer(Tokenizer):
     """
 
     def __init__(self, wrapped: PreTrainedTokenizerFast, pretokenization: PreTokenization | None = None) -> None:
-        self._wrapped = wrapped
+        super().__init__(wrapped)
         self._pretokenization = pretokenization
         self._backend: Backend = wrapped.backend_tokenizer
         if pretokenization is not None:
@@ -61,45 +60,15 @@ class FastTokenizer(Tokenizer):
         self._template = InputTemplate.from_probes(
             _to_encoding(self._backend.encode("a")), _to_encoding(self._backend.encode("a", "a"))
         )
-        self._markers = Markers()
-
-    @property
-    def pad_id(self) -> int:
-        return int(self._wrapped.pad_token_id or 0)
 
     @property
     def unknown_id(self) -> int | None:
         return self._backend.token_to_id(str(self._wrapped.unk_token))
 
     @property
-    def vocab_size(self) -> int:
-        return len(self._wrapped)
-
-    @property
-    def entries(self) -> dict[str, int]:
-        return dict(self._wrapped.get_vocab())
-
-    @property
     def digest(self) -> str:
         state = _serialize(self._backend, self._pretokenization)
         return hashlib.sha256(state.encode()).hexdigest()
-
-    def encode(
-        self,
-        first: Sequence[str],
-        second: Sequence[str] | None = None,
-        *,
-        max_length: int,
-        max_first: int | None = None,
-        step: int | None = None,
-        keep: Literal["start", "end"] = "start",
-        offsets: bool = True,
-    ) -> list[list[Encoding]]:
-        heads = self._encode_bare(first, offsets)
-        tails = None if second is None else self._encode_bare(second, offsets)
-        return build_inputs(
-            self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
-        )
 
     def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
         # Each access to a field of an encoding copies a list out of the backend.
@@ -126,46 +95,18 @@ class FastTokenizer(Tokenizer):
         begins_word[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
         return FlatEncoding(ids, offsets, begins_word, lengths)
 
-    @property
-    def template(self) -> InputTemplate:
-        return self._template
-
-    @property
-    def mask_id(self) -> int | None:
-        token: Any = self._wrapped.mask_token_id
-        return None if token is None else int(token)
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        return frozenset(map(int, self._wrapped.all_special_ids))
-
     def tokens_of(self, ids: Sequence[int]) -> list[str]:
         return [self._backend.id_to_token(int(token)) or str(self._wrapped.unk_token) for token in ids]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)
 
-    @property
-    def separator(self) -> str:
-        return str(self._wrapped.sep_token)
-
-    @property
-    def separator_id(self) -> int:
-        return int(self._wrapped.sep_token_id)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return decode_ids(self._wrapped, ids)
-
     def byte_lengths(self, ids: Sequence[int]) -> list[int]:
         return count_bytes(self._wrapped, ids, is_byte_level="ByteLevel" in str(self._backend.decoder))
 
-    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
-        added, self._markers = add_marker_tokens(self._wrapped, pairs)
-        return added
-
     def save(self, folder: Path) -> None:
         if self._pretokenization is None:
-            self._wrapped.save_pretrained(folder)
+            super().save(folder)
             return
         name = word_tokenizers.name_of(type(self._pretokenization.word_tokenizer))
         logger.warning("%s: without claf2, this tokenizer splits words at whitespace only, not by %s", folder, name)

@@ -122,8 +122,9 @@ class CheckpointManager:
         with _translated_errors(last_dir(self._run_dir)):
             replace_dir_atomic(last_dir(self._run_dir), fill)
 
-    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
-        """Keep each task's model in `steps/step-…/`, or in `steps/step-…/<task>/` where there are several."""
+    def save_step(self, step: int, kept_steps: KeptSteps) -> Path:
+        """Keep each task's model in `steps/step-…/`, or in `steps/step-…/<task>/` where there are several, and return
+        the folder."""
         several = len(self._model.names) > 1
 
         def fill(target: Path) -> None:
@@ -138,6 +139,7 @@ class CheckpointManager:
             if distributed.is_main():
                 for superseded in kept_steps.superseded(list_steps(self._run_dir)):
                     remove_step(self._run_dir, superseded)
+        return folder
 
     def resume(self) -> State:
         """Restore weights, optimizer and generators from `last/`, and return the state of the loop. Kept steps that

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,8 +99,8 @@ class Checkpointer(Protocol):
     def save_last(self, state: State) -> None:
         """Save all that a resume needs."""
 
-    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
-        """Keep the weights after a step, and delete kept ones that are superseded."""
+    def save_step(self, step: int, kept_steps: KeptSteps) -> Path | None:
+        """Keep the weights after a step, and delete kept ones that are superseded. Returns the folder."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,12 @@ def fit(context: TrainingContext) -> None:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
-            if plan.kept_steps is not None and is_kept:
-                # Before `last/` says that the step is done: after a kill it is taken and kept again.
-                context.checkpointer.save_step(state.step, plan.kept_steps)
+            kept = _keep_step(context) if is_kept else None
             if is_due:
                 _evaluate_and_save(context)
                 model.train()
+            if kept is not None:
+                context.callback.on_kept(state, kept)
             if state.finished:
                 return
             if interrupted:
@@ -188,6 +189,13 @@ def fit(context: TrainingContext) -> None:
             exhausted = [name for name, entry in state.tasks.items() if entry["unimproved"] >= plan.task_patience]
             # Where every task is exhausted, none is paused: the run itself ends by `patience`.
             state.paused = exhausted if len(exhausted) < len(state.tasks) else []
+
+
+def _keep_step(context: TrainingContext) -> Path | None:
+    """Keep the weights after a step, before `last/` says that the step is done: after a kill it is taken and kept
+    again. Returns their folder."""
+    assert context.plan.kept_steps is not None
+    return context.checkpointer.save_step(context.state.step, context.plan.kept_steps)
 
 
 def _accumulate_gradients(

@@ -13,7 +13,7 @@ from board_cells import change_record, make_record
 from sqlalchemy import func, select
 
 from claf2.board import tables
-from claf2.board.records import ConflictError, NotFoundError, Records
+from claf2.board.records import CellConflictError, NotFoundError, Records
 from claf2.board.tokens import add_token, find_token, list_tokens, remove_token
 from claf2.errors import RunError
 
@@ -50,7 +50,7 @@ def test_another_result_of_a_cell_is_refused_until_it_may_replace(records: Recor
     assert (elsewhere.digest == record.digest, elsewhere.place) == (False, record.place)
     records.put(record).result()
     for conflicting, reason in ((other, "has other scores"), (elsewhere, "has a run with other inputs")):
-        with pytest.raises(ConflictError, match=f"{reason}.*--replace"):
+        with pytest.raises(CellConflictError, match=f"{reason}.*--replace"):
             records.put(conflicting).result()
     assert records.put(elsewhere, replace=True).result().state == "replaced"
     assert list(records.contents()) == [elsewhere.digest]

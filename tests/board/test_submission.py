@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from board_cells import change_record, make_record, write_cell
+from fastapi.testclient import TestClient
 
+from claf2.board.app import create_app
 from claf2.board.rebuild import rebuild
 from claf2.board.records import Records
 from claf2.board.submit import BoardClient, BoardError, Submission, find_cells, submit_cells
@@ -89,39 +91,31 @@ def test_submit_is_repeatable_and_rebuild_gives_the_same(run_command: Callable[.
         wrong = run_command("submit", "bench", "--replace", "--url", url, "--token", "x")
         assert (wrong.returncode, "needs a token" in wrong.stderr) == (2, True)
         assert run_command("submit", "bench", "--replace", *options).stdout == "3 cells: 1 replaced, 2 unchanged\n"
-        expected = dump_board(url)
+        with BoardClient(url) as client:
+            expected = dump_board(client.get)
         assert run_command("rebuild", url, "--database", "copy.sqlite").stdout == "3 cells: 3 created\n"
     assert run_command("rebuild", "bench", "--database", "new.sqlite").stdout == "3 cells: 3 created\n"
-    for name in ("copy.sqlite", "new.sqlite"):
-        with serve_board(tmp_path, "--database", name) as url:
-            assert dump_board(url) == expected
+    stored = (tmp_path / "bench").as_uri()
+    assert run_command("rebuild", stored, "--database", "store.sqlite").stdout == "3 cells: 3 created\n"
+    for name in ("copy.sqlite", "new.sqlite", "store.sqlite"):
+        with TestClient(create_app(name)) as copy:
+            assert dump_board(lambda path, copy=copy: copy.get(path).json()) == expected
 
 
-def dump_board(url: str) -> dict[str, Any]:
+def dump_board(get: Callable[[str], Any]) -> dict[str, Any]:
     """Return everything that a board tells of its cells, and its table."""
-    with BoardClient(url) as client:
-        return _dump(client)
-
-
-def _dump(client: BoardClient) -> dict[str, Any]:
-    cells = client.get("/api/cells")
+    cells = get("/api/cells")
     for cell in cells:
         del cell["change"]  # in which order cells came is no property of them
-    table = client.get("/api/suites/glue/summary")
+    table = get("/api/suites/glue/summary")
     del table["when"]
-    whole = {cell["digest"]: client.get(f"/api/cells/{cell['digest']}") for cell in cells}
+    whole = {cell["digest"]: get(f"/api/cells/{cell['digest']}") for cell in cells}
     predictions = {
-        digest: client.get(f"/api/cells/{digest}/predictions/{split}")
+        digest: get(f"/api/cells/{digest}/predictions/{split}")
         for digest, cell in whole.items()
         for split in cell["predictions"]
     }
-    return {
-        "cells": cells,
-        "table": table,
-        "whole": whole,
-        "predictions": predictions,
-        "sums": client.get("/api/contents"),
-    }
+    return {"cells": cells, "table": table, "whole": whole, "predictions": predictions, "sums": get("/api/contents")}
 
 
 class _Flaky(BaseHTTPRequestHandler):
@@ -178,9 +172,9 @@ def test_a_board_that_is_down_is_tried_again(tmp_path: Path) -> None:
             assert client.put(record) == "created"
         assert len(seen) == 5
     with serve_flaky(503, 503) as (url, seen):
-        with BoardClient(url, "x", attempts=2, pause=0.001) as client:
-            with pytest.raises(RunError, match=r"not now \(503\).*repeat the command"):
-                client.put(record)
+        client = BoardClient(url, "x", attempts=2, pause=0.001)
+        with client, pytest.raises(RunError, match=r"not now \(503\).*repeat the command"):
+            client.put(record)
         assert len(seen) == 2
     with serve_flaky(422) as (url, seen):
         with BoardClient(url, "x", pause=0.001) as client, pytest.raises(BoardError, match=r"not now \(422\)"):
@@ -197,7 +191,7 @@ def test_a_token_that_is_refused_ends_a_submission(tmp_path: Path) -> None:
     with serve_flaky(200, 401, 401, 401, 401) as (url, seen):
         with BoardClient(url, "x", pause=0.001) as client, pytest.raises(BoardError, match="401"):
             submit_cells(find_cells(tmp_path), client, workers=1, on_progress=shown.append)
-        assert len(seen) < 8
+        assert len(seen) == 1
     assert shown == []
 
 

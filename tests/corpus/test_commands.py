@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claf2.cli.main import main
-from claf2.corpus.section import MasksSection
+from claf2.corpus.corpus import Corpus
+from claf2.corpus.section import CorpusSection, MasksSection
+from claf2.corpus.sources import TextSource
 from claf2.task import shipped_dir
 from claf2.tokenizers import Tokenizer
 
@@ -134,3 +138,27 @@ def test_the_commands_of_the_page(
     masks = next(json.loads(block)["masks"] for language, block in blocks if language == "json")
     mixture = MasksSection(**masks).chosen()
     assert [round(mixture.rate_at(step), 3) for step in (0, 99_999, 100_000, 1_000_000)] == [0.3, 0.3, 0.285, 0.15]
+
+
+def test_show_says_what_the_token_frequencies_alone_predict(
+    run: Callable[..., tuple[int, str]], corpus_file: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    held_out = ["--set", "valid_documents=40", "--phase", "64:16:100", "--rows", "0", "--all"]
+    code, output = run("show", *held_out)
+    assert code == 0
+    found = re.search(r"held out +([\d,]+) masked tokens; .* at ([\d.]+) nats each, ([\d.]+) per byte", output)
+    assert found is not None
+    # The same from its definition: every token of the training text is counted, and the masked ones are priced.
+    section = CorpusSection(sources=[TextSource(path=str(corpus_file))], valid_documents=40, shard_bytes=8192)
+    corpus = Corpus(section, tokenizer, cache_dir=tmp_path / "own")
+    counts = Counter(range(tokenizer.vocab_size))
+    for number in range(len(corpus)):
+        counts.update(corpus.shard(number).ids[corpus.held_out_tokens(number) :].tolist())
+    rows = corpus.valid_rows(64).features
+    masked = [label for row in rows for label in row["labels"] if label >= 0]
+    nats = [-math.log(counts[label] / counts.total()) for label in masked]
+    size = sum(tokenizer.byte_lengths(masked))
+    assert int(found[1].replace(",", "")) == len(masked) > 100
+    assert float(found[2]) == pytest.approx(sum(nats) / len(nats), abs=1e-3)
+    assert float(found[3]) == pytest.approx(sum(nats) / size, abs=1e-3)
+    assert "held out" not in run("show", "--rows", "0")[1]

@@ -87,7 +87,7 @@ def check_ids(folder: Path) -> None:
 def test_batches_of_cramming_grow_for_60_percent_of_its_rows() -> None:
     trainer = config.load("pretrain/cramming").trainer
     assert isinstance(trainer, PretrainTrainer)
-    *growing, full = trainer.steps_of_phases()
+    *growing, full = trainer.all_phases()
     ends = [0, *(phase.until for phase in growing)]
     rows = sum((phase.until - start) * phase.batch_size for start, phase in zip(ends, growing, strict=False))
     assert rows / (rows + (full.until - ends[-1]) * full.batch_size) == pytest.approx(0.6, abs=0.002)
@@ -100,7 +100,7 @@ def test_recipes_are_as_long_as_their_sources_say() -> None:
         trainer = config.load(f"pretrain/{name}").trainer
         assert isinstance(trainer, PretrainTrainer)
         start, total = 0, 0
-        for phase in trainer.steps_of_phases():
+        for phase in trainer.all_phases():
             total += (phase.until - start) * phase.batch_size * phase.max_seq_length
             start = phase.until
         return total
@@ -117,7 +117,7 @@ def test_batches_grow_in_equal_increments_of_equal_rows() -> None:
     trainer = PretrainTrainer.model_validate(
         {"phases": [first], "batch_ramp": {"batch_size": 16, "increment": 16, "rows": 960}}
     )
-    steps = [(phase.until, phase.batch_size) for phase in trainer.steps_of_phases()]
+    steps = [(phase.until, phase.batch_size) for phase in trainer.all_phases()]
     assert steps == [(20, 16), (30, 32), (37, 48), (100, 64)]
     with pytest.raises(ConfigError, match=r"batch_ramp\.rows: takes"):
         BatchRamp(batch_size=16, increment=16, rows=9600).phases(trainer.phases[0])

@@ -34,6 +34,10 @@ class Callback:
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         """Called after every evaluation, before anything is saved."""
 
+    def on_kept(self, state: State, folder: Path) -> None:
+        """Called when a checkpoint has been kept: its folder is complete, and the evaluation after the same step, if
+        there is one, is done and saved. Retention may delete the folder at a later step."""
+
     def close(self) -> None:
         """Called when the run ends, for whatever reason."""
 
@@ -49,6 +53,9 @@ class CallbackList(Callback):
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:
         self._call(lambda member: member.on_report(state, report, logs))
+
+    def on_kept(self, state: State, folder: Path) -> None:
+        self._call(lambda member: member.on_kept(state, folder))
 
     def close(self) -> None:
         self._call(lambda member: member.close())

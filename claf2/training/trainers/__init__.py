@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
+    from claf2.corpus.section import Phase
     from claf2.training.kept_steps import KeptSteps
     from claf2.training.loop import TrainingContext
 
@@ -42,6 +43,10 @@ class Trainer(Component, ABC):
     def kept_steps(self) -> KeptSteps | None:
         """Return which steps to keep besides the best one, if any."""
         return None
+
+    def all_phases(self) -> Sequence[Phase]:
+        """Return the phases with batches and rows of one size each; empty unless the run trains on a corpus."""
+        return ()
 
     def follow_ups(self, tasks: Collection[str]) -> list[FollowUpRun]:
         """Return the runs on single tasks that come after ``run``."""

@@ -71,7 +71,7 @@ class PretrainTrainer(Trainer):
     def num_steps(self) -> int:
         return self.phases[-1].until
 
-    def steps_of_phases(self) -> list[Phase]:
+    def all_phases(self) -> list[Phase]:
         """Return all phases, those in which batches grow included.
 
         Raises:

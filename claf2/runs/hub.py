@@ -13,7 +13,7 @@ from claf2.runs.folder import check_readable, is_finished
 from claf2.runs.provenance import read_provenance
 from claf2.training.checkpoint import best_dir
 
-__all__ = ["push"]
+__all__ = ["model_dir", "push"]
 
 logger = logging.getLogger("claf2")
 
@@ -51,7 +51,7 @@ def push(
     repository = target.removeprefix(SCHEME)
     if not target.startswith(SCHEME) or repository.count("/") != 1:
         raise RunError(f"{target}: not a repository of the hub; write hub:ORG/NAME")
-    folder = _model_dir(run_dir, task)
+    folder = model_dir(run_dir, task)
     card = ModelCard.load(folder / "README.md")
     if licence is not None:
         card.data.license = licence
@@ -88,8 +88,16 @@ def _translated_errors(target: str, card: Path) -> Iterator[None]:
         raise RunError(f"{target}: the hub cannot be reached: {error}; push again later") from error
 
 
-def _model_dir(run_dir: Path, task: str | None) -> Path:
-    """Return the folder to upload."""
+def model_dir(run_dir: Path, task: str | None) -> Path:
+    """Return the folder of a finished run's best checkpoint.
+
+    Args:
+        run_dir: the folder of the run.
+        task: one of several tasks.
+
+    Raises:
+        RunError: if the run is not finished or has no such task, or a file of the checkpoint has changed.
+    """
     if not is_finished(run_dir):
         raise RunError(f"{run_dir} holds no finished run: finish it with --resume first")
     several = list(read_provenance(run_dir)["config"].get("tasks", ()))

@@ -1,0 +1,97 @@
+"""What tokenizers of `transformers` have in common, with a backend in Rust or without."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from claf2.tokenizers import BareEncoding, Encoding, Tokenizer
+from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
+from claf2.tokenizers.template import InputTemplate, build_inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["WrappedTokenizer"]
+
+
+class WrappedTokenizer(Tokenizer):
+    """A tokenizer of `transformers`.
+
+    Args:
+        wrapped: the tokenizer.
+    """
+
+    _template: InputTemplate
+    """The special tokens around one or two texts; set by the subclass."""
+
+    def __init__(self, wrapped: PreTrainedTokenizerBase) -> None:
+        self._wrapped = wrapped
+        self._markers = Markers()
+
+    @abstractmethod
+    def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
+        """Encode texts without special tokens; without their offsets unless these are asked for or markers need
+        them."""
+
+    def encode(
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        *,
+        max_length: int,
+        max_first: int | None = None,
+        step: int | None = None,
+        keep: Literal["start", "end"] = "start",
+        offsets: bool = True,
+    ) -> list[list[Encoding]]:
+        heads = self._encode_bare(first, offsets)
+        tails = None if second is None else self._encode_bare(second, offsets)
+        return build_inputs(
+            self._template, heads, tails, max_length=max_length, max_first=max_first, step=step, keep=keep
+        )
+
+    @property
+    def pad_id(self) -> int:
+        return int(self._wrapped.pad_token_id or 0)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._wrapped)
+
+    @property
+    def entries(self) -> dict[str, int]:
+        return dict(self._wrapped.get_vocab())
+
+    @property
+    def template(self) -> InputTemplate:
+        return self._template
+
+    @property
+    def mask_id(self) -> int | None:
+        token: Any = self._wrapped.mask_token_id
+        return None if token is None else int(token)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(map(int, self._wrapped.all_special_ids))
+
+    @property
+    def separator(self) -> str:
+        return str(self._wrapped.sep_token)
+
+    @property
+    def separator_id(self) -> int:
+        return int(self._wrapped.sep_token_id or 0)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return decode_ids(self._wrapped, ids)
+
+    def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
+        added, self._markers = add_marker_tokens(self._wrapped, pairs)
+        return added
+
+    def save(self, folder: Path) -> None:
+        self._wrapped.save_pretrained(folder)
