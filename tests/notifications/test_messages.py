@@ -8,7 +8,7 @@ import pytest
 
 from claf2.notifications.events import Event
 from claf2.notifications.messages import compose_message, format_seconds
-from claf2.notifications.pacing import Answer, Pace
+from claf2.notifications.pacing import DeliveryResult, Pace
 from claf2.notifications.redaction import Redactor
 
 

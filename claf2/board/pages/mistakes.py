@@ -90,7 +90,8 @@ def _error_kinds(row: Prediction) -> Iterator[tuple[str, str]]:
     if isinstance(gold, str):
         pairs: Iterable[tuple[Any, Any]] = [(gold, answer)]
     elif isinstance(gold, dict) and isinstance(answer, dict):
-        pairs = zip(gold.get("relations", ()), answer.get("relations", ()), strict=False)
+        relations = [value if isinstance(value := side.get("relations"), list) else [] for side in (gold, answer)]
+        pairs = zip(*relations, strict=False)
     elif isinstance(gold, list) and isinstance(answer, list):
         pairs = zip(gold, answer, strict=True) if _are_tags(gold, answer) else _set_difference(gold, answer)
     elif isinstance(gold, list) and isinstance(answer, str):
@@ -101,7 +102,8 @@ def _error_kinds(row: Prediction) -> Iterator[tuple[str, str]]:
 
 
 def _are_tags(gold: Sequence[object], answer: Sequence[object]) -> bool:
-    return len(gold) == len(answer) and all(tag == "O" or str(tag)[1:2] == "-" for tag in (*gold, *answer))
+    tags = [*gold, *answer]
+    return len(gold) == len(answer) and all(isinstance(tag, str) and (tag == "O" or tag[1:2] == "-") for tag in tags)
 
 
 def _set_difference(gold: Sequence[object], answer: Sequence[object]) -> Iterator[tuple[str, str]]:
@@ -137,7 +139,8 @@ def _alternatives(row: Prediction, most: int = 3) -> list[tuple[str, float]]:
     probabilities = (row.details or {}).get("probabilities")
     if not isinstance(probabilities, Mapping):
         return []
-    return sorted(probabilities.items(), key=lambda pair: -pair[1])[:most]
+    numbers = {str(label): share for label, share in probabilities.items() if isinstance(share, int | float)}
+    return sorted(numbers.items(), key=lambda pair: -pair[1])[:most]
 
 
 def _format_answers(row: Prediction) -> tuple[str, str]:

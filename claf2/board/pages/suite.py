@@ -275,7 +275,7 @@ def _averages(summary: Summary, indices: Sequence[int]) -> tuple[str, dict[int, 
         label, points = average_points(suites.get(summary.suite), summary.columns, rows)
     except (RegistryError, KeyError):  # the suite of a plug-in that is not loaded here, or of an earlier version
         return AVERAGE.label, {index: {"mean": finite_or_none(summary.rows[index].average)} for index in indices}
-    values = [{"mean": point.mean, "low": point.low, "high": point.high} for point in points]
+    values: list[dict[str, object]] = [{"mean": point.mean, "low": point.low, "high": point.high} for point in points]
     return label, dict(zip(indices, values, strict=True))
 
 

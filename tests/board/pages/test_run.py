@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 from board_cells import write_cell
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from claf2.benchmarking.aggregation import summarize_bench
+from claf2.benchmarking.cells import Cell
+from claf2.board.pages import Site, render_run
 from claf2.board.pages.folder import export_bench
 from claf2.board.pages.mistakes import ErrorKind, confusion_matrix, count_errors, list_mistakes
 from claf2.board.pages.run import RunDetails, make_run_page
@@ -151,3 +155,23 @@ def test_a_damaged_learning_curve_is_left_out(bench: Path) -> None:
         path.write_text('{"step": 10, "valid/accuracy": 50.0}\n{"step": 20, "val')
     text = export_bench(bench, summarize_bench(bench))
     assert text.count('{"label": "valid/accuracy", "loss": false, "points": [{"step": 10, "mean": 50.0}]}') == 3
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.sampled_from(["O", "B-X", "I-X", "<b>", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["relations", "heads"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(JSON, JSON, JSON), max_size=4))
+def test_answers_of_any_kind_have_a_page(rows: list[tuple[Any, Any, Any]]) -> None:
+    """A board shows what was submitted, and the task may be one that is not known here."""
+    cell = Cell("glue", "m", "m", "unknown task", 1, "bert", "x")
+    predictions = [
+        Prediction("x", gold, answer, 0.5, {"probabilities": {"a": more}, "tokens": more})
+        for gold, answer, more in rows
+    ]
+    text = render_run(RunDetails("d" * 64, cell, {"valid/x": 1.0}, {}, [], predictions), None, Site())
+    assert "<b>" not in text
