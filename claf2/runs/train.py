@@ -183,8 +183,8 @@ def _train(
         with evaluation:
             return run.evaluate_sets(model, prepared.valid)
 
-    with CallbackList(callbacks) as callback:
-        with training, interruptible() as interrupted:
+    with interruptible() as interrupted, CallbackList(callbacks) as callback:
+        with training:
             context = prepared.training_context(
                 optimizer=optimizer,
                 state=state,
