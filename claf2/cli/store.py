@@ -81,6 +81,7 @@ def _push_archive(folder: Path, target: str, task: str | None) -> None:
 
 
 def _push_steps(folder: Path, target: str) -> None:
+    from claf2.runtime.files import lock_dir
     from claf2.storage.checkpoints import push_checkpoint
     from claf2.storage.objects import open_folder
     from claf2.storage.uploader import Outbox, send_held
@@ -92,9 +93,11 @@ def _push_steps(folder: Path, target: str) -> None:
         steps = [folder]  # a kept step itself, or what is then said to be none
     size = sum(path.stat().st_size for step in (*steps, *held) for path in step.rglob("*") if path.is_file())
     with _progress("uploading", size) as sent:
-        for waiting in held:  # what a run could not send before it ended
-            send_held(waiting, open_folder(target), sent=sent)
-            shutil.rmtree(waiting, ignore_errors=True)
+        if held:  # what the run could not send before it ended; while it goes on, it does so itself
+            with lock_dir(folder):
+                for waiting in held:
+                    send_held(waiting, open_folder(target), sent=sent)
+                    shutil.rmtree(waiting, ignore_errors=True)
         for step in steps:
             click.echo(push_checkpoint(step, target, sent=sent))
 
