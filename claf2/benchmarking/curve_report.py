@@ -130,7 +130,7 @@ def _load_runs(done: Sequence[QueuedCell]) -> dict[str, ScoredRuns]:
     return runs
 
 
-def format_step(step: int) -> str:
+def short_step(step: int) -> str:
     """Return the number of a step as it is said: ``300k``."""
     return f"{step // 1000}k" if step and step % 1000 == 0 else str(step)
 
@@ -138,18 +138,18 @@ def format_step(step: int) -> str:
 def format_verdict(curve: Curve, step: int) -> str:
     """Return what is known about a checkpoint as one sentence."""
     point = next(point for point in curve.points if point.step == step)
-    parts = [f"step {format_step(step)}: average {_format_score(point.average)}"]
+    parts = [f"step {short_step(step)}: average {_format_score(point.average)}"]
     previous, best = (_find(verdicts, step) for verdicts in (curve.previous, curve.best))
     if previous:
-        parts.append(f"{_format_change(previous.average)} since {format_step(previous.reference)}")
+        parts.append(f"{_format_change(previous.average)} since {short_step(previous.reference)}")
         parts += _format_tasks(previous.tasks)
     if best and previous and best.reference != previous.reference:
-        parts.append(f"against the best, {format_step(best.reference)}: {_format_change(best.average)}")
+        parts.append(f"against the best, {short_step(best.reference)}: {_format_change(best.average)}")
     if best and best.average and best.average.verdict == "worse":
-        parts.append(f"a real drop since {format_step(best.reference)}")
+        parts.append(f"a real drop since {short_step(best.reference)}")
     if curve.plateau_since is not None and step == curve.points[-1].step:
         parts.append(
-            f"plateau since {format_step(curve.plateau_since)} (gain below {curve.tolerance:g}): more steps may not pay"
+            f"plateau since {short_step(curve.plateau_since)} (gain below {curve.tolerance:g}): more steps may not pay"
         )
     return "; ".join(parts)
 
@@ -193,7 +193,7 @@ def format_curve(curve: Curve) -> str:
                 _format_score(point.average) if point.average else "",
                 *(_format_score(point.tasks[task]) if task in point.tasks else "" for task in curve.tasks),
                 _format_change(previous.average) if previous else "",
-                f"{format_step(best.reference)}: {_format_change(best.average)}" if best else "",
+                f"{short_step(best.reference)}: {_format_change(best.average)}" if best else "",
             ]
         )
     parts = [f"# {curve.model} on {curve.suite}", "\n".join("| " + " | ".join(line) + " |" for line in lines)]
