@@ -1,4 +1,4 @@
-"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Finished cells are lines of a journal."""
+"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Finished cells are journal lines."""
 
 from __future__ import annotations
 
