@@ -30,11 +30,18 @@ from claf2.benchmarking.statistics import Difference, compare_runs, estimate_sco
 from claf2.errors import Claf2Error
 
 __all__ = [
-    "Change", "CheckpointScores", "CheckpointVerdict", "Curve", "CurveAnalysis", "Score", "alpha_share",
-    "holm_over_steps", "next_step",
+    "Change",
+    "CheckpointScores",
+    "CheckpointVerdict",
+    "CurveAnalysis",
+    "Score",
+    "ScoreCurve",
+    "alpha_share",
+    "holm_over_steps",
+    "next_step",
 ]  # fmt: skip
 
-RESAMPLES = 1000
+CURVE_RESAMPLES = 1000
 """Bootstrap resamples per comparison, as in the table of a bench."""
 
 Runs: TypeAlias = Mapping[str, ScoredRuns]
@@ -129,7 +136,7 @@ class CheckpointVerdict:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScoreCurve:
     """The scores of a model by step, and what is known about its moves."""
 
     suite: str
@@ -178,7 +185,7 @@ class CurveAnalysis:
     error_rate: float = 0.05
     expected: int = 10
     tolerance: float = 1.0
-    resamples: int = RESAMPLES
+    resamples: int = CURVE_RESAMPLES
     _runs: dict[int, Runs] = field(default_factory=dict)
     _variances: dict[tuple[int, str], float] = field(default_factory=dict)
     _differences: dict[tuple[int, int, str], Difference] = field(default_factory=dict)
@@ -214,12 +221,12 @@ class CurveAnalysis:
         self._best.append((step, best, self._compare(best, step, candidates=len(earlier))))
         self.plateau_since = self._find_plateau(step)
 
-    def curve(self, suite: str, model: str, points: Sequence[CheckpointScores]) -> Curve:
+    def curve(self, suite: str, model: str, points: Sequence[CheckpointScores]) -> ScoreCurve:
         """Return the curve with the verdicts so far."""
         best = self._correct(self._best)
         last = best[-1] if best else None
         dropped = last is not None and last.average is not None and last.average.verdict == "worse"
-        return Curve(
+        return ScoreCurve(
             suite, model, list(self.tasks), points, self._correct(self._previous), best, self.plateau_since,
             last.reference if last and dropped else None, self.error_rate, self.expected, self.tolerance,
         )  # fmt: skip

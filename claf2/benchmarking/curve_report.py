@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from claf2.benchmarking.cell_queue import CellQueue, CellState, QueuedCell
-from claf2.benchmarking.curve import Change, CheckpointScores, CheckpointVerdict, Curve, CurveAnalysis, Score
+from claf2.benchmarking.curve import Change, CheckpointScores, CheckpointVerdict, CurveAnalysis, Score, ScoreCurve
 from claf2.benchmarking.runs import ScoredRuns
 from claf2.errors import Claf2Error
 from claf2.evaluation.predictions import predictions_path, read_predictions
@@ -44,7 +44,7 @@ class CurveReport:
     suite: str
     model: str
     analysis: CurveAnalysis
-    on_verdict: Sequence[Callable[[Curve, str], None]] = ()
+    on_verdict: Sequence[Callable[[ScoreCurve, str], None]] = ()
     _points: dict[int, CheckpointScores] = field(default_factory=dict)
     _measured: dict[int, list[str]] = field(default_factory=dict)
     """Step → the folders of the cells whose scores are in its point."""
@@ -69,7 +69,7 @@ class CurveReport:
                 self._write()
                 self._tell(step, queue)
 
-    def curve(self) -> Curve:
+    def curve(self) -> ScoreCurve:
         """Return the curve as it is known."""
         return self.analysis.curve(self.suite, self.model, [self._points[step] for step in sorted(self._points)])
 
@@ -130,26 +130,26 @@ def _load_runs(done: Sequence[QueuedCell]) -> dict[str, ScoredRuns]:
     return runs
 
 
-def format_step(step: int) -> str:
+def short_step(step: int) -> str:
     """Return the number of a step as it is said: ``300k``."""
     return f"{step // 1000}k" if step and step % 1000 == 0 else str(step)
 
 
-def format_verdict(curve: Curve, step: int) -> str:
+def format_verdict(curve: ScoreCurve, step: int) -> str:
     """Return what is known about a checkpoint as one sentence."""
     point = next(point for point in curve.points if point.step == step)
-    parts = [f"step {format_step(step)}: average {_format_score(point.average)}"]
+    parts = [f"step {short_step(step)}: average {_format_score(point.average)}"]
     previous, best = (_find(verdicts, step) for verdicts in (curve.previous, curve.best))
     if previous:
-        parts.append(f"{_format_change(previous.average)} since {format_step(previous.reference)}")
+        parts.append(f"{_format_change(previous.average)} since {short_step(previous.reference)}")
         parts += _format_tasks(previous.tasks)
     if best and previous and best.reference != previous.reference:
-        parts.append(f"against the best, {format_step(best.reference)}: {_format_change(best.average)}")
+        parts.append(f"against the best, {short_step(best.reference)}: {_format_change(best.average)}")
     if best and best.average and best.average.verdict == "worse":
-        parts.append(f"a real drop since {format_step(best.reference)}")
+        parts.append(f"a real drop since {short_step(best.reference)}")
     if curve.plateau_since is not None and step == curve.points[-1].step:
         parts.append(
-            f"plateau since {format_step(curve.plateau_since)} (gain below {curve.tolerance:g}): more steps may not pay"
+            f"plateau since {short_step(curve.plateau_since)} (gain below {curve.tolerance:g}): more steps may not pay"
         )
     return "; ".join(parts)
 
@@ -181,7 +181,7 @@ def _format_tasks(changes: Mapping[str, Change]) -> list[str]:
     return parts + ([f"no evidence in {', '.join(unclear)}"] if unclear else [])
 
 
-def format_curve(curve: Curve) -> str:
+def format_curve(curve: ScoreCurve) -> str:
     """Return a curve as Markdown: scores by step, the verdicts, and what they may be wrong in."""
     header = ["step", "average", *curve.tasks, "since the previous", "since the best"]
     lines = [header, ["---"] * len(header)]
@@ -193,7 +193,7 @@ def format_curve(curve: Curve) -> str:
                 _format_score(point.average) if point.average else "",
                 *(_format_score(point.tasks[task]) if task in point.tasks else "" for task in curve.tasks),
                 _format_change(previous.average) if previous else "",
-                f"{format_step(best.reference)}: {_format_change(best.average)}" if best else "",
+                f"{short_step(best.reference)}: {_format_change(best.average)}" if best else "",
             ]
         )
     parts = [f"# {curve.model} on {curve.suite}", "\n".join("| " + " | ".join(line) + " |" for line in lines)]

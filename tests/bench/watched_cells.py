@@ -1,7 +1,4 @@
-"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``.
-
-A finished cell is a line of OUT/journal.
-"""
+"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Finished cells are journal lines."""
 
 from __future__ import annotations
 
