@@ -233,13 +233,17 @@ class Records:
 
     def _write_batches(self) -> None:
         """Write what waits in the queue until it ends."""
-        for batch in _take_batches(self._queue):
+        for waiting in _take_batches(self._queue):
+            # A request whose client has left is cancelled; one that is begun can no longer be.
+            batch = [write for write in waiting if write.outcome.set_running_or_notify_cancel()]
             results: list[WriteOutcome | BaseException] = []
             try:
                 with self.engine.execution_options(writes=True).begin() as connection:
                     results = _write_batch(connection, batch)
             except SQLAlchemyError as error:  # a full disk, a server that is gone: nothing of the batch is stored
                 results = [DatabaseError(f"the database cannot be written: {first_line(error)}")] * len(batch)
+            except Exception as error:  # noqa: BLE001 without this thread, no request would be answered any more
+                results = [error] * len(batch)
             for write, result in zip(batch, results, strict=True):
                 if isinstance(result, BaseException):
                     write.outcome.set_exception(result)

@@ -53,7 +53,7 @@ def test_no_request_makes_the_board_fail(app: FastAPI, examples: int) -> None:
                       suppress_health_check=list(HealthCheck))  # fmt: skip
             @given(case=operation.as_strategy(generation_mode=mode))
             def send(case: Any) -> None:
-                response = case.call(headers=app.state.authorization)
+                response = case.call(headers=app.state.authorization, timeout=60)
                 statuses[f"{case.method} {response.status_code}"] += 1
                 assert response.status_code < 500, (case.method, case.formatted_path, response.text[:300])
 

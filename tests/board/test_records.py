@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from board_cells import change_record, make_record
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
+from claf2.board import records as records_module
 from claf2.board import tables
 from claf2.board.records import CellConflictError, NotFoundError, Records
 from claf2.board.tokens import add_token, find_token, list_tokens, remove_token
@@ -95,6 +98,34 @@ def test_many_writers_lose_and_double_nothing(records: Records, tmp_path: Path) 
     assert {stored.change for stored in records.cells()} == set(range(1, 41))
     assert [stored.cell.seed for stored in records.cells(since=38)] != []
     assert {stored.cell.seed for stored in records.cells(seed=7)} == {7}
+
+
+def test_a_client_that_leaves_and_a_record_that_fails_do_not_stop_the_writer(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    first, left, failing, last = (make_record(tmp_path, seed=seed) for seed in (1, 2, 3, 4))
+    begun, go = threading.Event(), threading.Event()
+    put = records_module._put
+
+    def put_when_told(connection: Connection, number: int, packed: Any, *arguments: Any, **settings: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        if packed.digest == failing.digest:
+            raise ZeroDivisionError
+        return put(connection, number, packed, *arguments, **settings)
+
+    monkeypatch.setattr(records_module, "_put", put_when_told)
+    running = records.put(first)
+    assert begun.wait(60)
+    assert not running.cancel()
+    cancelled = records.put(left)
+    assert cancelled.cancel()
+    go.set()
+    assert running.result(60).state == "created"
+    with pytest.raises(ZeroDivisionError):
+        records.put(failing).result(60)
+    assert records.put(last).result(60).state == "created"
+    assert set(records.contents()) == {first.digest, last.digest}
 
 
 def test_two_servers_on_one_database_agree(records: Records, database: str, tmp_path: Path) -> None:
