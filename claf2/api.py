@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cell_queue import CellQueue
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.comparison import Comparison
-    from claf2.benchmarking.curve import ScoreCurve
+    from claf2.benchmarking.curve import CheckpointCurve
     from claf2.benchmarking.matrix import Progress
     from claf2.benchmarking.summary import Summary
     from claf2.evaluation.report import Report
@@ -261,7 +261,7 @@ def watch(
     recipe: str | None = None, out: AnyPath | None = None, backend: Backend | None = None, cpus: int | None = None,
     keep: bool = False, retries: int = 1, poll: float = 5.0, until_step: int | None = None, once: bool = False,
     expected: int = 10, tolerance: float = 1.0, on_progress: Callable[[Progress], None] = lambda _: None,
-    on_verdict: Sequence[Callable[[ScoreCurve, str], None]] = (), **settings: Any,
+    on_verdict: Sequence[Callable[[CheckpointCurve, str], None]] = (), **settings: Any,
 ) -> CellQueue:  # fmt: skip
     """Measure the checkpoints of a pre-training on the tasks of a suite as they appear. ``curve.json`` and ``curve.md``
     in the folder of the bench say which moves of the scores are real.

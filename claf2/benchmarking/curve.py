@@ -31,11 +31,11 @@ from claf2.errors import Claf2Error
 
 __all__ = [
     "Change",
+    "CheckpointCurve",
     "CheckpointScores",
     "CheckpointVerdict",
     "CurveAnalysis",
-    "Score",
-    "ScoreCurve",
+    "CurveScore",
     "alpha_share",
     "holm_over_steps",
     "next_step",
@@ -88,7 +88,7 @@ def holm_over_steps(p_values: Sequence[float], expected: int, tasks: int = 1) ->
 
 
 @dataclass(frozen=True)
-class Score:
+class CurveScore:
     """A mean score over seeds, with its 95 % interval where there is one."""
 
     value: float
@@ -102,9 +102,9 @@ class CheckpointScores:
     """What is measured of a checkpoint so far."""
 
     step: int
-    average: Score | None
+    average: CurveScore | None
     """Over the tasks; ``None`` if one is missing."""
-    tasks: Mapping[str, Score]
+    tasks: Mapping[str, CurveScore]
     complete: bool = False
     """All its cells have ended."""
 
@@ -136,7 +136,7 @@ class CheckpointVerdict:
 
 
 @dataclass(frozen=True)
-class ScoreCurve:
+class CheckpointCurve:
     """The scores of a model by step, and what is known about its moves."""
 
     suite: str
@@ -221,12 +221,12 @@ class CurveAnalysis:
         self._best.append((step, best, self._compare(best, step, candidates=len(earlier))))
         self.plateau_since = self._find_plateau(step)
 
-    def curve(self, suite: str, model: str, points: Sequence[CheckpointScores]) -> ScoreCurve:
+    def curve(self, suite: str, model: str, points: Sequence[CheckpointScores]) -> CheckpointCurve:
         """Return the curve with the verdicts so far."""
         best = self._correct(self._best)
         last = best[-1] if best else None
         dropped = last is not None and last.average is not None and last.average.verdict == "worse"
-        return ScoreCurve(
+        return CheckpointCurve(
             suite, model, list(self.tasks), points, self._correct(self._previous), best, self.plateau_since,
             last.reference if last and dropped else None, self.error_rate, self.expected, self.tolerance,
         )  # fmt: skip
@@ -236,18 +236,18 @@ class CurveAnalysis:
         tasks, parts = {}, []
         for task, scored in runs.items():
             estimate = estimate_score(scored, resamples=self.resamples)
-            tasks[task] = Score(estimate.value, estimate.low, estimate.high, len(scored))
+            tasks[task] = CurveScore(estimate.value, estimate.low, estimate.high, len(scored))
             own = float(scored.scores.var(ddof=1)) / len(scored) if len(scored) > 1 else 0.0
             example_part = max(estimate.se**2 - own, 0.0)
             parts.append(
                 _Parts(estimate.value, (own, max(len(scored) - 1.0, 1.0)), (example_part, estimate.examples - 1.0))
             )
-        average: Score | None = None
+        average: CurveScore | None = None
         if all(task in runs for task in self.averaged):
             chosen = [part for task, part in zip(runs, parts, strict=True) if task in self.averaged]
             value = fmean(part.value for part in chosen)
             half = half_width(_terms(chosen), 0.025)
-            average = Score(value, value - half, value + half, min(len(runs[task]) for task in self.averaged))
+            average = CurveScore(value, value - half, value + half, min(len(runs[task]) for task in self.averaged))
         return CheckpointScores(step, average, tasks, complete)
 
     def _mean(self, step: int) -> float | None:

@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from claf2.benchmarking.cell_queue import CellQueue, CellState, QueuedCell
-from claf2.benchmarking.curve import Change, CheckpointScores, CheckpointVerdict, CurveAnalysis, Score, ScoreCurve
+from claf2.benchmarking.curve import (
+    Change,
+    CheckpointCurve,
+    CheckpointScores,
+    CheckpointVerdict,
+    CurveAnalysis,
+    CurveScore,
+)
 from claf2.benchmarking.runs import ScoredRuns
 from claf2.errors import Claf2Error
 from claf2.evaluation.predictions import predictions_path, read_predictions
@@ -44,7 +51,7 @@ class CurveReport:
     suite: str
     model: str
     analysis: CurveAnalysis
-    on_verdict: Sequence[Callable[[ScoreCurve, str], None]] = ()
+    on_verdict: Sequence[Callable[[CheckpointCurve, str], None]] = ()
     _points: dict[int, CheckpointScores] = field(default_factory=dict)
     _measured: dict[int, list[str]] = field(default_factory=dict)
     """Step → the folders of the cells whose scores are in its point."""
@@ -69,7 +76,7 @@ class CurveReport:
                 self._write()
                 self._tell(step, queue)
 
-    def curve(self) -> ScoreCurve:
+    def curve(self) -> CheckpointCurve:
         """Return the curve as it is known."""
         return self.analysis.curve(self.suite, self.model, [self._points[step] for step in sorted(self._points)])
 
@@ -135,7 +142,7 @@ def short_step(step: int) -> str:
     return f"{step // 1000}k" if step and step % 1000 == 0 else str(step)
 
 
-def format_verdict(curve: ScoreCurve, step: int) -> str:
+def format_verdict(curve: CheckpointCurve, step: int) -> str:
     """Return what is known about a checkpoint as one sentence."""
     point = next(point for point in curve.points if point.step == step)
     parts = [f"step {short_step(step)}: average {_format_score(point.average)}"]
@@ -158,7 +165,7 @@ def _find(verdicts: Sequence[CheckpointVerdict], step: int) -> CheckpointVerdict
     return next((verdict for verdict in verdicts if verdict.step == step), None)
 
 
-def _format_score(score: Score | None) -> str:
+def _format_score(score: CurveScore | None) -> str:
     if score is None:
         return "unknown"
     return f"{score.value:.1f}" + ("" if score.high is None else f" ± {score.high - score.value:.1f}")
@@ -181,7 +188,7 @@ def _format_tasks(changes: Mapping[str, Change]) -> list[str]:
     return parts + ([f"no evidence in {', '.join(unclear)}"] if unclear else [])
 
 
-def format_curve(curve: ScoreCurve) -> str:
+def format_curve(curve: CheckpointCurve) -> str:
     """Return a curve as Markdown: scores by step, the verdicts, and what they may be wrong in."""
     header = ["step", "average", *curve.tasks, "since the previous", "since the best"]
     lines = [header, ["---"] * len(header)]

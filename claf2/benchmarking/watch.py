@@ -56,7 +56,7 @@ class CheckpointLister:
         self.model = path.parent.name if path.name == "steps" else path.name
         """The name of the model."""
 
-    def list(self) -> Sequence[BenchModel]:
+    def checkpoints(self) -> Sequence[BenchModel]:
         """Return the checkpoints that there are now, by step. If the store cannot be reached, they are those of the
         last call."""
         try:
@@ -191,7 +191,9 @@ def _jobs(
     first: set[int | None] | None = None
     while True:
         if not listed or time.monotonic() - listed >= poll:
-            checkpoints = [model for model in lister.list() if until_step is None or (model.step or 0) <= until_step]
+            checkpoints = [
+                model for model in lister.checkpoints() if until_step is None or (model.step or 0) <= until_step
+            ]
             listed = time.monotonic()
             if once:
                 first = {model.step for model in checkpoints} if first is None else first

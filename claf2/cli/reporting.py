@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from claf2.benchmarking.curve import Curve
+    from claf2.benchmarking.curve import CheckpointCurve
     from claf2.benchmarking.matrix import Progress
     from claf2.board.feed import BoardFeed
     from claf2.notifications.notifier import Notifier
@@ -50,7 +50,7 @@ class Reporter:
         if self._feed is not None:
             self._feed.update()
 
-    def on_verdict(self, curve: Curve, text: str) -> None:
+    def on_verdict(self, curve: CheckpointCurve, text: str) -> None:
         """Print and send what is known about a checkpoint."""
         from claf2.notifications.events import Event
         from claf2.notifications.messages import format_seconds

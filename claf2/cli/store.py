@@ -84,11 +84,11 @@ def _push_steps(folder: Path, target: str) -> None:
     from claf2.runtime.files import lock_dir
     from claf2.storage.checkpoints import push_checkpoint
     from claf2.storage.objects import open_folder
-    from claf2.storage.uploader import Outbox, send_held
+    from claf2.storage.uploader import UploadOutbox, send_held
     from claf2.training.kept_steps import list_steps, step_dir
 
     steps = [step_dir(folder, step) for step in list_steps(folder)]
-    held = Outbox(folder / "steps").waiting() if (folder / "steps").is_dir() else []
+    held = UploadOutbox(folder / "steps").waiting() if (folder / "steps").is_dir() else []
     if not steps and not held:
         steps = [folder]  # a kept step itself, or what is then said to be none
     size = sum(path.stat().st_size for step in (*steps, *held) for path in step.rglob("*") if path.is_file())

@@ -23,7 +23,7 @@ from claf2.storage.objects import ConflictError, RemoteFolder, StorageError, ope
 from claf2.storage.resume import RESUME, write_resume_manifest
 from claf2.storage.retention import Retention, delete_superseded
 
-__all__ = ["Outbox", "Uploader", "send_held"]
+__all__ = ["UploadOutbox", "Uploader", "send_held"]
 
 logger = logging.getLogger("claf2")
 
@@ -34,7 +34,7 @@ PROGRESS_SECONDS = 10.0
 """How often a run that waits for its uploads at the end says how many are left."""
 
 
-class Outbox:
+class UploadOutbox:
     """The checkpoints of a run that wait to be sent, `steps/.step-000100000.upload/`.
 
     Args:

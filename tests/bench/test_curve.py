@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from claf2.benchmarking.curve import CurveAnalysis, ScoreCurve, alpha_share, holm_over_steps, next_step
+from claf2.benchmarking.curve import CheckpointCurve, CurveAnalysis, alpha_share, holm_over_steps, next_step
 from claf2.benchmarking.curve_report import format_curve, format_verdict
 from claf2.benchmarking.runs import ScoredRuns
 from claf2.benchmarking.statistics import half_width, holm_correction, tail_probability
@@ -28,7 +28,7 @@ def runs_of(*shares: float, n: int = 1000, lower_is_better: bool = False, kind: 
     return ScoredRuns(tuple((str(number), 0) for number in range(n)), runs, lower_is_better)
 
 
-def analyze(*points: Sequence[float], **settings: float) -> ScoreCurve:
+def analyze(*points: Sequence[float], **settings: float) -> CheckpointCurve:
     """Return the curve of one task whose runs score as said at steps 1000, 2000, …"""
     analysis = CurveAnalysis(["nsmc"], resamples=100, **settings)  # type: ignore[arg-type]
     scores = []

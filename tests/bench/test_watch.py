@@ -109,12 +109,12 @@ def test_checkpoints_are_what_has_a_manifest(run: Path, inside: str) -> None:
     (run / "steps/.step-000000040.new").mkdir()
     shutil.copytree(run / "steps/step-000000020", run / "steps/notes")
     lister = CheckpointLister(str(run / inside))
-    assert [(model.name, model.step) for model in lister.list()] == [("run", 20), ("run", 100)]
-    assert all(Path(model.weights).is_absolute() for model in lister.list())
+    assert [(model.name, model.step) for model in lister.checkpoints()] == [("run", 20), ("run", 100)]
+    assert all(Path(model.weights).is_absolute() for model in lister.checkpoints())
 
 
 def test_a_run_may_have_no_checkpoint_yet_but_must_exist(run: Path) -> None:
-    assert CheckpointLister(str(run)).list() == []
+    assert CheckpointLister(str(run)).checkpoints() == []
     with pytest.raises(RunError, match="no such folder; start the pre-training first"):
         CheckpointLister(str(run / "nowhere"))
     with pytest.raises(RunError, match="has no checkpoints: folders step-N"):
@@ -126,15 +126,15 @@ def test_a_store_that_cannot_be_listed_is_reported_once(
 ) -> None:
     add_checkpoint(run, 20)
     lister = CheckpointLister(str(run))
-    known = lister.list()
+    known = lister.checkpoints()
 
     def refuse() -> Iterator[Any]:
         raise OSError("no route to host")
 
     with monkeypatch.context() as patch:
         patch.setattr(lister, "_list_folder", refuse)
-        assert lister.list() == lister.list() == known
-    assert lister.list() == known
+        assert lister.checkpoints() == lister.checkpoints() == known
+    assert lister.checkpoints() == known
     assert [record.message.split(":")[-1] for record in caplog.records if record.levelname == "WARNING"] == [
         " no route to host; trying again"
     ]

@@ -20,7 +20,7 @@ from claf2.cli.main import main
 from claf2.data.samples import generate
 from claf2.errors import ConfigError, Interrupted
 from claf2.storage.checkpoints import list_checkpoints, push_checkpoint
-from claf2.storage.uploader import Outbox, Uploader
+from claf2.storage.uploader import Uploader, UploadOutbox
 from claf2.task import tasks
 
 ARCHITECTURE = {
@@ -86,7 +86,7 @@ def test_a_run_uploads_what_it_keeps_and_is_resumed_from_there(
 ) -> None:
     claf2.train(load(url=url, resumable=True))
     assert steps_in(url) == [4, 8, 12]
-    assert Outbox(tmp_path / "run/steps").waiting() == []
+    assert UploadOutbox(tmp_path / "run/steps").waiting() == []
     assert run_main(f"claf2 pull {shlex.quote(url)}/step-000000004 --run {tmp_path}/again") == 0
     claf2.train(load(run="again", url=url, resumable=True), resume=True)
     assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
@@ -115,11 +115,11 @@ def test_trouble_with_the_store_ends_no_run_and_is_reported_once(
     (tmp_path / "run/steps/step-000000004/model.safetensors").unlink()
     proxy.is_silent, proxy.answer = False, None
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    assert len(Outbox(tmp_path / "run/steps").waiting()) == 3
+    assert len(UploadOutbox(tmp_path / "run/steps").waiting()) == 3
     (tmp_path / "run/steps/step-000000004/manifest.json").unlink()
     assert run_main(f"claf2 push {tmp_path}/run {url}") == 0
     assert steps_in(url) == [4, 8, 12]
-    assert Outbox(tmp_path / "run/steps").waiting() == []
+    assert UploadOutbox(tmp_path / "run/steps").waiting() == []
     found = [path for path in tmp_path.rglob("*") if path.is_file() and (SECRET in (text := read(path)) or KEY in text)]
     assert found == []
     assert KEY not in log.text
@@ -140,7 +140,7 @@ def test_a_resumed_run_sends_what_it_has_not_sent(
     with pytest.raises(Interrupted):
         train_until(load(url=url, flush_seconds=0), 9, monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
-    assert [path.name for path in Outbox(tmp_path / "run/steps").waiting()] == [
+    assert [path.name for path in UploadOutbox(tmp_path / "run/steps").waiting()] == [
         ".step-000000004.upload", ".step-000000008.upload",
     ]  # fmt: skip
     claf2.train(load(url=url, keep_last=2), resume=True)
@@ -175,7 +175,7 @@ def test_the_queue_is_bounded(
     monkeypatch.setattr("claf2.storage.objects.RETRIES", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     uploader = Uploader("s3://bucket/run", max_waiting=2)
-    outbox = Outbox(make_step(1).parent)
+    outbox = UploadOutbox(make_step(1).parent)
     for step in range(1, 6):
         uploader.add(outbox.add(make_step(step), {}))
     left = uploader.close(0)

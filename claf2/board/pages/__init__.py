@@ -213,9 +213,8 @@ def _render_site(view: View, title: str, site: Site, scripts: Sequence[str]) -> 
 def _render(
     views: Sequence[View], title: str, site: Site | None, scripts: Sequence[str], **more: str | Callable[[str], str]
 ) -> str:
-    return _environment().get_template("page.html").render(
-        views=views, title=title, site=site, scripts=scripts, version=claf2.__version__, **more
-    )  # fmt: skip
+    template = _environment().get_template("page.html")
+    return str(template.render(views=views, title=title, site=site, scripts=scripts, version=claf2.__version__, **more))
 
 
 @cache

@@ -60,10 +60,10 @@ class StoreUploader(Callback):
 
     def __init__(self, run: RunInfo, spec: Store) -> None:
         from claf2.storage.retention import Retention
-        from claf2.storage.uploader import Outbox, Uploader
+        from claf2.storage.uploader import Uploader, UploadOutbox
 
         self._run, self._spec = run, spec
-        self._outbox = Outbox(run.folder / "steps")
+        self._outbox = UploadOutbox(run.folder / "steps")
         retention = Retention(spec.keep_last, spec.keep_every)
         self._uploader: Uploader = Uploader(spec.url, retention, self._best_step)
         self._has_begun = False
