@@ -15,7 +15,7 @@ import pytest
 
 import claf2
 from claf2.errors import ConfigError, Interrupted
-from claf2.training.callbacks import callbacks
+from claf2.training.callbacks import Callback, CallbackList, callbacks
 
 STEPS = 6
 
@@ -206,3 +206,18 @@ def test_weights_and_biases_records_a_run_offline(tmp_path: Path, load: Callable
     assert [entry["step"] for entry in history if "train/batch_loss" in entry] == [2, 4, 6]
     recorded = [{name: entry[name] for name in ("step", "valid/loss")} for entry in history if "valid/loss" in entry]
     assert recorded == [{name: line[name] for name in ("step", "valid/loss")} for line in scores_of(tmp_path / "run")]
+
+
+def test_the_last_callback_is_closed_first() -> None:
+    closed = []
+
+    class Closes(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    with CallbackList([Closes("notify"), Closes("store")]):
+        pass
+    assert closed == ["store", "notify"]

@@ -91,12 +91,16 @@ class Uploader:
         retention: which checkpoints stay there.
         best: returns the best one of some steps, if it is known.
         max_waiting: how many checkpoints may wait; the oldest ones are left out, with a warning.
+        on_uploaded: called with a sentence when a checkpoint has arrived.
+        on_failure: called with a sentence when uploads begin to fail.
     """
 
     url: str
     retention: Retention = field(default_factory=Retention)
     best: Callable[[Sequence[int]], int | None] = lambda _: None
     max_waiting: int = 8
+    on_uploaded: Callable[[str], None] = lambda _: None
+    on_failure: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self._queue: deque[Path] = deque()
@@ -150,6 +154,7 @@ class Uploader:
                 if not self._is_failing:
                     logger.warning("%s; the run continues, and the upload is tried again", problem)
                     self._is_failing = True
+                    self.on_failure(f"{_name(waiting)} cannot be uploaded: {problem}; the run continues")
                 pause = min(MAX_WAIT, 2.0**attempt) * random.uniform(0.5, 1.0)
                 attempt += 1
                 with self._changed:
@@ -176,6 +181,7 @@ class Uploader:
                 waiting, folder, name, sent=self._check_cancelled, verify=False
             )
             logger.info("%s is in %s (%.1f s)", name, self.url, time.monotonic() - started)
+            self.on_uploaded(f"{name} is in {self.url}")
             self._is_failing = False
             _remove(waiting)
             delete_superseded(folder, self.retention, self.best)

@@ -71,6 +71,8 @@ class CallbackList(Callback):
         self._call(lambda member: member.on_failure(error))
 
     def close(self) -> None:
+        # The last one first, so that what it announces at its end still reaches those before it.
+        self._members.reverse()
         self._call(lambda member: member.close())
 
     def __enter__(self) -> CallbackList:

@@ -59,13 +59,18 @@ class StoreUploader(Callback):
     """Uploads the kept checkpoints of one run."""
 
     def __init__(self, run: RunInfo, spec: Store) -> None:
+        from claf2.notifications.events import Event
         from claf2.storage.retention import Retention
         from claf2.storage.uploader import Uploader, UploadOutbox
 
         self._run, self._spec = run, spec
         self._outbox = UploadOutbox(run.folder / "steps")
         retention = Retention(spec.keep_last, spec.keep_every)
-        self._uploader: Uploader = Uploader(spec.url, retention, self._best_step)
+        self._uploader: Uploader = Uploader(
+            spec.url, retention, self._best_step,
+            on_uploaded=lambda text: run.announce(Event("uploaded", text)),
+            on_failure=lambda text: run.announce(Event("failed", text)),
+        )  # fmt: skip
         self._has_begun = False
 
     def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
