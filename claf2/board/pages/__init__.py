@@ -26,6 +26,8 @@ from claf2.board.pages.run import RunDetails, make_run_page
 from claf2.board.pages.suite import RowRuns, make_suite_page, suite_facts
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from claf2.benchmarking.comparison import Comparison
 
 __all__ = [
@@ -218,7 +220,7 @@ def _render(
 
 
 @cache
-def _environment():  # type: ignore[no-untyped-def]
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # `finalize` sees every value before it is escaped, so it covers all names, whatever the templates do with them.
