@@ -28,6 +28,8 @@ MAX_ATTEMPTS = 8
 LONGEST_PAUSE = 60.0
 """The longest pause before a request is sent again, in seconds."""
 TIMEOUT = 60.0
+IDLE_SECONDS = 2.0
+"""After how long without a request a connection is opened anew, since servers close those that are idle."""
 RETRIED = (429, 500, 502, 503, 504)
 """The statuses of answers that another attempt may change."""
 
@@ -165,6 +167,9 @@ class BoardClient:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
             connection = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT)
             self._connections.append(connection)
+        elif time.monotonic() - self._local.used > IDLE_SECONDS:
+            connection.close()  # `http.client` opens it again
+        self._local.used = time.monotonic()
         return connection
 
     def _disconnect(self) -> None:

@@ -19,7 +19,9 @@ import pytest
 from board_cells import change_record, make_record, write_cell
 from fastapi.testclient import TestClient
 
+from claf2.board import feed, submit
 from claf2.board.app import create_app
+from claf2.board.feed import BoardFeed
 from claf2.board.rebuild import rebuild
 from claf2.board.records import Records
 from claf2.board.submit import BoardClient, BoardError, Submission, find_cells, submit_cells
@@ -273,3 +275,65 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
                 token = done.stdout.strip()
         for context in contexts:
             context.__exit__(None, None, None)
+
+
+def test_a_connection_that_the_board_has_closed_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "IDLE_SECONDS", 0.0)
+    closed = threading.Event()
+
+    class ClosesIdle(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 0.05
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def finish(self) -> None:
+            super().finish()
+            closed.set()
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), ClosesIdle) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with BoardClient(f"http://127.0.0.1:{server.server_port}", attempts=1) as client:
+            assert client.get("/api/cells") == []
+            assert closed.wait(30)
+            assert client.get("/api/cells") == []
+        server.shutdown()
+        thread.join()
+
+
+def test_a_feed_submits_cells_as_they_end_and_the_rest_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "bench"
+    sent: list[list[str]] = []
+    arrived, is_down = threading.Event(), True
+
+    def submit_(results: list[Any], client: object, **_: object) -> Submission:
+        if is_down:
+            arrived.set()
+            raise RunError("the board does not answer")
+        sent.append([result.folder.name for result in results])
+        arrived.set()
+        return Submission(len(results))
+
+    monkeypatch.setattr(feed, "submit_cells", submit_)
+    first = write_cell(out)
+    board = BoardFeed(out, BoardClient("http://127.0.0.1:1"))
+    board.update()
+    assert arrived.wait(30)
+    is_down = False
+    arrived.clear()
+    board.update()
+    assert arrived.wait(30)
+    second = write_cell(out, seed=2)
+    assert board.close() == []
+    assert sent == [[first.name], [second.name]]
+    assert caplog.text.count("submitted later") == 1

@@ -15,7 +15,7 @@ from claf2.benchmarking.matrix import CellJob, CellOutcome
 from claf2.benchmarking.watch import CheckpointLister, WatchPlan, watch_checkpoints
 from claf2.errors import RunError
 from claf2.runtime.files import write_json
-from claf2.storage.checkpoints import push
+from claf2.storage.checkpoints import push_checkpoint
 from claf2.task import suites
 
 GLUE = suites.get("glue")
@@ -64,7 +64,7 @@ def test_two_machines_train_each_cell_once(
     s3_url: str, make_step: Callable[..., Path], trained: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     for step in (10, 20, 30):
-        push(make_step(step), s3_url)
+        push_checkpoint(make_step(step), s3_url)
     machines = [threading.Thread(target=start, args=(s3_url, tmp_path / name)) for name in ("a", "b")]
     for machine in machines:
         machine.start()
