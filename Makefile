@@ -8,6 +8,7 @@
 # make lint         ruff, mypy, codespell
 # make docs         build the documentation site into site/; a broken link is an error
 # make pictures     draw the pictures of the documentation again
+# make factory      the whole line on generated text: vocabulary, pre-training, S3 server, watch, board, messages
 # make gate         train a MiniLM on two generated tasks, and compare its scores with the project's baseline
 # make bench        a quick comparison of the speed with transformers.Trainer, on generated rows; it checks nothing
 # make dist         build what a release publishes into dist/
@@ -20,10 +21,13 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep
 
 export CLAF2_ENCODER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claf2-encoders/multilingual-e5-small
 
-.PHONY: demo test test-slow test-lowest coverage browser encoder gate lint docs pictures bench dist check format clean
+.PHONY: demo factory test test-slow test-lowest coverage browser encoder gate lint docs pictures bench dist check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite
+
+factory: $(VENV)/.tested-with
+	$(BIN)/python scripts/factory.py --out logs/factory $(if $(KILL),--kill)
 
 test: $(VENV)/.tested-with
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -36,7 +36,7 @@ KEEP = 30
 STEPS = list(range(KEEP, PHASES[-1]["until"] + 1, KEEP))
 BUCKET = "larva"
 FINETUNING = ["--num_steps", "12", "--eval_and_save_step_count", "12", "--batch_size", "16", "--max_seq_length", "64"]
-DEADLINE = 480.0
+DEADLINE = 840.0
 """Seconds that the whole line may take."""
 
 

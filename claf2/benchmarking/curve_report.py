@@ -23,10 +23,13 @@ from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.runtime.files import write_json, write_text
 from claf2.task import tasks
 
-__all__ = ["CURVE_FILE", "CurveReport", "format_curve", "format_verdict"]
+__all__ = ["CURVE_FILE", "CurveReport", "format_curve", "format_verdict", "read_verdicts"]
 
 CURVE_FILE = "curve.json"
 """The file in the folder of a bench with the curve of the watched model."""
+
+VERDICTS = "verdicts"
+"""The folder in it with what was told about each checkpoint."""
 
 logger = logging.getLogger("claf2")
 
@@ -103,7 +106,7 @@ class CurveReport:
         curve = self.curve()
         text = format_verdict(curve, step)
         try:
-            path = self.out / "verdicts" / f"{step:09d}.txt"
+            path = self.out / VERDICTS / f"{step:09d}.txt"
             path.parent.mkdir(exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
                 file.write(f"{text}\n")
@@ -135,6 +138,11 @@ def _load_runs(done: Sequence[QueuedCell]) -> dict[str, ScoredRuns]:
         except (Claf2Error, OSError) as error:
             logger.warning("%s of step %s is left out of the curve: %s", task, done[0].cell.step, error)
     return runs
+
+
+def read_verdicts(out: Path) -> list[str]:
+    """Return the sentences that a watch has told about the checkpoints in the folder of its bench, by step."""
+    return [path.read_text(encoding="utf-8").strip() for path in sorted((out / VERDICTS).glob("*.txt"))]
 
 
 def short_step(step: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from claf2.benchmarking.aggregation import group_by_row
 from claf2.benchmarking.cells import CellResult, list_cells
+from claf2.benchmarking.curve_report import read_verdicts
 from claf2.benchmarking.summary import Summary
 from claf2.board.pages import export_page
 from claf2.board.pages.run import RunDetails
@@ -37,7 +38,8 @@ def export_bench(folder: Path, summary: Summary) -> str:
         )
         for row in rows
     ]
-    return export_page(summary, row_runs, (_read_run(result) for row in rows for result in row if result.scores))
+    runs = (_read_run(result) for row in rows for result in row if result.scores)
+    return export_page(summary, row_runs, runs, read_verdicts(folder))
 
 
 def _read_run(result: CellResult) -> RunDetails:
