@@ -17,8 +17,6 @@ from typing import IO
 
 from claf2.errors import ModelError, RunError, nearest
 from claf2.runtime.files import apply_umask, create_dir_atomic, read_json, sha256, write_json
-from claf2.storage.checkpoints import is_checkpoint_url
-from claf2.storage.objects import is_storage_url
 
 __all__ = ["resolve_model", "weights_digest"]
 
@@ -40,8 +38,8 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
     Raises:
         ModelError: when there is no model at ``name``.
     """
-    if is_storage_url(name) and (is_checkpoint_url(name) or not name.startswith(("http://", "https://"))):
-        return _stored(name, cache)
+    if "://" in name and (folder := _stored(name, cache)) is not None:
+        return folder
     if name.startswith(("http://", "https://")):
         archive = _downloaded(name, cache)
         return _unpacked(archive, archive.name, name, cache)
@@ -60,11 +58,15 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
     return name
 
 
-def _stored(name: str, cache: Path) -> Path:
-    """Return the folder of a checkpoint, or of an archive, in a store."""
+def _stored(name: str, cache: Path) -> Path | None:
+    """Return the folder of a checkpoint, or of an archive, in a store; ``None`` if the name is not that of one."""
     from claf2.storage.archive import pull_archive
-    from claf2.storage.checkpoints import pull_checkpoint
+    from claf2.storage.checkpoints import is_checkpoint_url, pull_checkpoint
+    from claf2.storage.objects import is_storage_url
 
+    is_archive = name.startswith(("http://", "https://")) and not is_checkpoint_url(name)
+    if is_archive or not is_storage_url(name):
+        return None
     if name.endswith(ARCHIVES):
         archive = pull_archive(name, cache)
         return _unpacked(archive, archive.name, name, cache)

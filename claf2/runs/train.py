@@ -41,7 +41,6 @@ from claf2.runtime.device import kernel_settings, peak_memory_mib
 from claf2.runtime.files import read_json, write_json, write_text
 from claf2.runtime.process import Stopwatch, interruptible
 from claf2.runtime.seed import derive_seed
-from claf2.storage.objects import is_storage_url
 from claf2.training.callbacks import Callback, CallbackList, RunInfo
 from claf2.training.callbacks.console import ConsoleLogger, ProgressBar, progress_display
 from claf2.training.callbacks.jsonl import JsonlLogger
@@ -365,7 +364,7 @@ def _check_repeat_target(experiment: Experiment, old: Path, provenance: Mapping[
     if any(task_config.data.source == "sample" for task_config in experiment.tasks.values()):
         raise RunError(f"{old} was trained on a generated sample and cannot be repeated: train again with --sample")
     name = experiment.model.pretrained_model_name
-    is_local = provenance["weights"] != name and not is_storage_url(name)
+    is_local = provenance["weights"] != name and "://" not in name
     if is_local and not Path(name).expanduser().exists():
         raise ModelError(f"model {name}: no such file or folder; restore it, because the run to repeat used it")
 
