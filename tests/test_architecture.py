@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import claf2
 
 ROOT = Path(claf2.__file__).parent
@@ -235,3 +237,16 @@ def test_nothing_is_a_junk_room() -> None:
     paths = list(ROOT.rglob("*.py"))
     assert [path.name for path in paths if any(word in path.stem for word in banned)] == []
     assert [name for path in paths for name in too_big(path)] == []
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_imports_nothing_of_the_rest_of_the_factory(tmp_path: Path) -> None:
+    others = ("claf2.storage.", "claf2.notifications.", "claf2.board.", "claf2.vocabulary.", "claf2.benchmarking.")
+    libraries = ("obstore", "apprise", "fastapi", "sqlalchemy", "datasketch")
+    code = (
+        "import sys, claf2\n"
+        f"claf2.train(claf2.load('scratch/nsmc', sample=True, num_steps=20, log_dir={str(tmp_path / 'run')!r}))\n"
+        f"print([name for name in sys.modules if name.startswith({others!r}) or name in {libraries!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
