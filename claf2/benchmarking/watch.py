@@ -50,11 +50,17 @@ class CheckpointLister:
         self._unreachable = False
         if target.startswith(("http://", "https://")):
             raise RunError(f"{target}: http servers list no files; watch the store itself, or a folder")
-        if not self.is_store and not Path(target).is_dir():
+        if self.is_store:
+            from claf2.storage.objects import open_folder
+
+            open_folder(target)  # a mistake in the URL would not pass by waiting
+        elif not Path(target).is_dir():
             raise RunError(f"{target}: no such folder; start the pre-training first, or correct the name")
         path = Path(target.rstrip("/") if self.is_store else os.path.abspath(target))
         self.model = path.parent.name if path.name == "steps" else path.name
         """The name of the model."""
+        self.problem = ""
+        """Why the last listing has failed, if it has."""
 
     def checkpoints(self) -> Sequence[BenchModel]:
         """Return the checkpoints that there are now, by step. If the store cannot be reached, they are those of the
@@ -62,13 +68,14 @@ class CheckpointLister:
         try:
             found = self._list_store() if self.is_store else list(self._list_folder())
         except (Claf2Error, OSError) as error:
+            self.problem = str(error)
             if not self._unreachable:
                 logger.warning("%s cannot be listed: %s; trying again", self.target, error)
             self._unreachable = True
             return self._last
         if self._unreachable:
             logger.info("%s can be listed again", self.target)
-        self._unreachable = False
+        self._unreachable, self.problem = False, ""
         self._last = sorted(found, key=lambda model: model.step or 0)
         return self._last
 
@@ -162,6 +169,11 @@ def watch_checkpoints(
         Claf2Error: if a cell cannot be configured; nothing is trained then.
         Interrupted: after Ctrl-C; the runs in progress have saved their state.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "give another folder with --out"
+        raise RunError(f"{out}: cannot be the folder of a bench: {error.strerror}; {hint}") from error
     plan.check(out)
     queue = CellQueue(out, plan.cells, cpus=plan.cpus, keep=plan.keep, retries=plan.retries, busy_pause=poll)
     jobs = _jobs(lister, queue, poll=poll, until_step=until_step, once=once, on_ended=on_ended)
@@ -199,6 +211,8 @@ def _jobs(
                 first = {model.step for model in checkpoints} if first is None else first
                 checkpoints = [model for model in checkpoints if model.step in first]
                 if not first:
+                    if lister.problem:
+                        raise RunError(lister.problem)
                     raise RunError(f"{lister.target} has no checkpoints: folders step-N with a {MANIFEST}")
             new, gone = queue.update(checkpoints)
             if new:

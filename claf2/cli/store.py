@@ -87,6 +87,8 @@ def _push_steps(folder: Path, target: str) -> None:
     from claf2.storage.uploader import UploadOutbox, send_held
     from claf2.training.kept_steps import list_steps, step_dir
 
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; name a run, or one of its kept checkpoints")
     steps = [step_dir(folder, step) for step in list_steps(folder)]
     held = UploadOutbox(folder / "steps").waiting() if (folder / "steps").is_dir() else []
     if not steps and not held:
@@ -153,6 +155,9 @@ def ls_command(url: str, as_json: bool) -> None:
     from claf2.storage.resume import RESUME
 
     checkpoints, folder = list_checkpoints(url), open_folder(url)
+    local = folder.local_path
+    if local is not None and not local.is_dir():
+        raise RunError(f"{url}: no such folder; correct the name")
     resumable = {entry.path.split("/")[0] for entry in folder.list() if entry.path.endswith(f"/{RESUME}/manifest.json")}
     rows = [_row(checkpoint, resumable) for checkpoint in checkpoints]
     exclusive = known_exclusive(folder)

@@ -275,9 +275,9 @@ def pull_checkpoint(url: str, cache: Path, *, received: Callable[[int], None] = 
     try:
         content = folder.read(MANIFEST)
     except NotStoredError as error:
-        raise StorageError(
-            f"{root}: no complete checkpoint there; list them with claf2 ls {root.rpartition('/')[0]}"
-        ) from error
+        parent, _, last = root.rpartition("/")
+        run = parent if STEP_NAME.fullmatch(last) and parent else root
+        raise StorageError(f"{root}: no complete checkpoint there; list them with claf2 ls {run}") from error
     files: dict[str, Any] = parse_manifest(content, join_url(root, MANIFEST))["files"]
     target = cache / "models" / hashlib.sha256(content).hexdigest()
 

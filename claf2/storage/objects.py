@@ -105,6 +105,8 @@ def open_folder(url: str) -> RemoteFolder:
     Raises:
         StorageError: if it is no URL of a kind that is known, or has keys in it.
     """
+    if url in {f"{scheme}:" for scheme in SCHEMES}:  # without the slashes at its end
+        url = f"{url}//"
     if not is_storage_url(url):
         if re.match(r"\w+://", url):
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
@@ -115,7 +117,28 @@ def open_folder(url: str) -> RemoteFolder:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         raise StorageError(f"{shown}: the URL of a store must not contain keys; set them in the environment")
     settings = tuple(sorted(s3_settings().items())) if parts.scheme == "s3" else ()
+    _check_address(url, dict(settings).get("endpoint"))
     return RemoteFolder(url.rstrip("/"), settings)
+
+
+def _check_address(url: str, endpoint: str | None) -> None:
+    """Refuse what names no place, and the address of a server with which the library would panic.
+
+    Raises:
+        StorageError: saying what is expected.
+    """
+    parts = urlsplit(url)
+    if not (parts.path if parts.scheme == "file" else parts.netloc):
+        expected = "file:///FOLDER" if parts.scheme == "file" else f"{parts.scheme}://NAME/run"
+        raise StorageError(f"{url}: names no place; write {expected}")
+    if endpoint is not None:
+        try:
+            server = urlsplit(endpoint)
+            is_address = server.scheme in ("http", "https") and server.hostname and server.port != 0
+        except ValueError:  # a port that is not a number
+            is_address = False
+        if not is_address or not endpoint.isascii() or " " in endpoint:
+            raise StorageError(f"{url}: AWS_ENDPOINT_URL is not the address of a server; write http://HOST:PORT")
 
 
 @lru_cache(maxsize=64)
@@ -166,7 +189,10 @@ class RemoteFolder:
         if local is not None and not local.is_dir():
             if not writes:
                 raise NotStoredError(f"{local}: no such folder")
-            local.mkdir(parents=True, exist_ok=True)
+            try:
+                local.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise StorageError(f"{local}: is not a folder; give another one") from error
         return _open(self.url if local is None else local.as_uri(), self._settings)
 
     def list(self, prefix: str = "") -> list[StoredObject]:

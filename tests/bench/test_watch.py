@@ -121,6 +121,35 @@ def test_a_run_may_have_no_checkpoint_yet_but_must_exist(run: Path) -> None:
         start(run, Line(train), once=True)
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("ftp://host/run", "unknown kind of URL"),
+        ("s3://key:secret@bucket/run", r"^s3://bucket/run: the URL of a store must not contain keys"),
+    ],
+    ids=["scheme", "keys"],
+)
+def test_a_wrong_url_is_not_waited_for(url: str, problem: str) -> None:
+    with pytest.raises(RunError, match=problem):
+        CheckpointLister(url)
+
+
+def test_once_says_why_nothing_could_be_listed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: CheckpointLister) -> None:
+        raise RunError("the server refuses")
+
+    monkeypatch.setattr(CheckpointLister, "_list_folder", fail)
+    with pytest.raises(RunError, match="the server refuses"):
+        start(run, Line(train), once=True)
+
+
+def test_a_file_is_no_folder_of_a_bench(run: Path) -> None:
+    (run.parent / "out").write_text("")
+    add_checkpoint(run, 1)
+    with pytest.raises(RunError, match="out: cannot be the folder of a bench: File exists; give another"):
+        start(run, Line(train), once=True)
+
+
 def test_a_store_that_cannot_be_listed_is_reported_once(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

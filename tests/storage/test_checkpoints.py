@@ -210,8 +210,11 @@ def test_errors_say_what_to_do(
         ("s3://key:secret@bucket/run", "s3://bucket/run: the URL of a store must not contain keys"),
         ("https://host/run?X-Amz-Signature=abc", "https://host/run: the URL of a store must not contain keys"),
         ("ftp://host/run", "ftp://host/run: unknown kind of URL; use s3://"),
+        ("s3://", "s3://: names no place; write s3://NAME/run"),
+        ("s3:", "s3://: names no place; write s3://NAME/run"),
+        ("file://", "file://: names no place; write file:///FOLDER"),
     ],
-    ids=["user", "query", "scheme"],
+    ids=["user", "query", "scheme", "bucket", "slashes", "folder"],
 )
 def test_urls_that_are_refused(url: str, problem: str) -> None:
     with pytest.raises(StorageError) as caught:
@@ -240,3 +243,36 @@ def test_messages_hold_no_keys(keys: None, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2024&sig=abcdef")
     text = f"PUT https://host/a?X-Amz-Signature=0123 with {SECRET} and sv=2024&sig=abcdef failed"
     assert redact(text) == "PUT https://host/a?*** with *** and *** failed"
+
+
+@pytest.mark.parametrize("endpoint", ["localhost", "http://", "http://a b", "http://host:99999"])
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str, keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(StorageError, match="AWS_ENDPOINT_URL is not the address of a server"):
+        open_folder("s3://bucket/run").list()
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(make_step: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in ("file", "file/inside"):
+        with pytest.raises(StorageError, match=f"{target}: is not a folder; give another one"):
+            push_checkpoint(make_step(4), str(tmp_path / target))
+
+
+def test_what_names_no_checkpoint_names_the_command_that_lists_them(tmp_path: Path) -> None:
+    for name, listed in (("run", "run"), ("run/step-000000004", "run")):
+        with pytest.raises(StorageError, match=f"no complete checkpoint there; list them with claf2 ls {listed}$"):
+            pull_checkpoint(name, tmp_path)
+
+
+@pytest.mark.parametrize("command", [["ls", "nowhere"], ["push", "nowhere", "store"]], ids=["ls", "push"])
+def test_a_folder_that_is_none_is_a_mistake(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from claf2.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
