@@ -91,7 +91,7 @@ def _is_loopback(host: str) -> bool:
 @board_group.command("submit", epilog="""\b
 Examples:
   claf2 board token add my-laptop
-  CLAF2_BOARD_TOKEN=… claf2 board submit logs/bench/klue --url http://127.0.0.1:8000
+  claf2 board submit logs/bench/klue --url http://127.0.0.1:8000
 """)  # fmt: skip
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @click.option("--url", required=True, envvar="CLAF2_BOARD_URL", show_envvar=True, help="The address of the board.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 import claf2
 from claf2.cli.main import main
@@ -31,7 +32,7 @@ STEPS = 6
 class Announcer(claf2.CallbackSpec):
     """Announces an upload at each kept step, and interrupts the run at a step."""
 
-    interrupt_at: int | None = None
+    interrupt_at: int | None = Field(None, ge=1, le=100)
 
     def build(self, run: claf2.RunInfo) -> claf2.Callback:
         spec = self

@@ -143,7 +143,7 @@ def test_a_resumed_run_sends_what_it_has_not_sent(
     assert [path.name for path in UploadOutbox(tmp_path / "run/steps").waiting()] == [
         ".step-000000004.upload", ".step-000000008.upload",
     ]  # fmt: skip
-    claf2.train(load(url=url, keep_last=2), resume=True)
+    claf2.train(load(url=url, retain_last=2), resume=True)
     assert steps_in(url) == [8, 12]
     claf2.train(load(run="plain"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "plain")

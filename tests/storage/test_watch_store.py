@@ -78,7 +78,7 @@ def test_two_machines_train_each_cell_once(
     trained.clear()
     start(s3_url, tmp_path / "new")  # a machine that comes later trains nothing
     assert trained == []
-    assert [model.step for model in CheckpointLister(s3_url).list()] == [10, 20, 30]
+    assert [model.step for model in CheckpointLister(s3_url).checkpoints()] == [10, 20, 30]
 
 
 def test_an_http_server_cannot_be_watched() -> None:

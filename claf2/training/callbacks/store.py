@@ -33,9 +33,9 @@ class Store(CallbackSpec):
     """Where the checkpoints are stored: `s3://bucket/run`, `gs://`, `az://`, or a folder; one for each run."""
     resumable: bool = False
     """Whether what a run is resumed from is uploaded as well, which takes about three times the room."""
-    keep_last: int | None = Field(None, ge=1, le=LARGEST)
+    retain_last: int | None = Field(None, ge=1, le=LARGEST)
     """How many checkpoints stay in the store, the latest ones; `null`: all. The best one always stays."""
-    keep_every: int | None = Field(None, ge=1, le=LARGEST)
+    retain_every: int | None = Field(None, ge=1, le=LARGEST)
     """Those after a multiple of so many steps stay for good."""
     flush_seconds: float = Field(300.0, ge=0, le=LARGEST)
     """How long the end of the run waits for uploads."""
@@ -65,7 +65,7 @@ class StoreUploader(Callback):
 
         self._run, self._spec = run, spec
         self._outbox = UploadOutbox(run.folder / "steps")
-        retention = Retention(spec.keep_last, spec.keep_every)
+        retention = Retention(spec.retain_last, spec.retain_every)
         self._uploader: Uploader = Uploader(
             spec.url, retention, self._best_step,
             on_uploaded=lambda text: run.announce(Event("uploaded", text)),
@@ -103,7 +103,9 @@ class StoreUploader(Callback):
         waiting = self._outbox.waiting()
         steps = [kept for kept in list_steps(self._run.folder) if kept < step]
         # What retention has deleted in the store is not sent again.
-        superseded = Retention(self._spec.keep_last, self._spec.keep_every).superseded(steps, self._best_step(steps))
+        superseded = Retention(self._spec.retain_last, self._spec.retain_every).superseded(
+            steps, self._best_step(steps)
+        )
         kept = [step_dir(self._run.folder, step) for step in steps if step not in superseded]
         held = {path.name for path in waiting}
         for path in (*waiting, *(folder for folder in kept if f".{folder.name}.upload" not in held)):
