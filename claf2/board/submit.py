@@ -80,6 +80,7 @@ class BoardClient:
         attempts: how often a request is sent, if the board does not answer or says that it cannot now.
         pause: the first pause before a request is sent again, in seconds; each pause is about twice the one before.
         longest_pause: the longest pause, in seconds.
+        timeout: how long an answer is waited for, in seconds.
 
     Raises:
         RunError: if the URL is not one of HTTP.
@@ -87,13 +88,14 @@ class BoardClient:
 
     def __init__(
         self, url: str, token: str | None = None, *, attempts: int = MAX_ATTEMPTS, pause: float = 1.0,
-        longest_pause: float = LONGEST_PAUSE,
+        longest_pause: float = LONGEST_PAUSE, timeout: float = TIMEOUT,
     ) -> None:  # fmt: skip
         self._parts = _parse_url(url)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if token and not (token.isascii() and token.isprintable()):
             raise RunError("the token holds characters that no token has: check CLAF2_BOARD_TOKEN")
         self._attempts, self._pause, self._longest_pause = attempts, pause, longest_pause
+        self._timeout = timeout
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
 
@@ -165,7 +167,9 @@ class BoardClient:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            connection = self._local.connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT)
+            connection = self._local.connection = kind(
+                self._parts.hostname or "", self._parts.port, timeout=self._timeout
+            )
             self._connections.append(connection)
         elif time.monotonic() - self._local.used > IDLE_SECONDS:
             connection.close()  # `http.client` opens it again

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from claf2.benchmarking.curve import CheckpointCurve
     from claf2.benchmarking.matrix import Progress
     from claf2.board.feed import BoardFeed
+    from claf2.board.submit import BoardClient
     from claf2.notifications.notifier import Notifier
 
 __all__ = ["Reporter", "report_progress", "reporting_options"]
@@ -96,6 +97,11 @@ def report_progress(out: Path, subject: str, board: str | None, notify: bool) ->
     """
     feed: BoardFeed | None = None
     notifier: Notifier | None = None
+    client: BoardClient | None = None
+    if board is not None:  # first, since it refuses an address that is none
+        from claf2.board.submit import BoardClient
+
+        client = BoardClient(board, os.environ.get("CLAF2_BOARD_TOKEN"), attempts=3, timeout=20)
     if notify:
         from claf2.notifications.notifier import open_notifier
         from claf2.notifications.receivers import check_receivers
@@ -103,11 +109,10 @@ def report_progress(out: Path, subject: str, board: str | None, notify: bool) ->
         check_receivers()
         # Without an outbox in the folder, because several watches may share it.
         notifier = open_notifier(None, subject)
-    if board is not None:
+    if client is not None:
         from claf2.board.feed import BoardFeed
-        from claf2.board.submit import BoardClient
 
-        feed = BoardFeed(out, BoardClient(board, os.environ.get("CLAF2_BOARD_TOKEN"), attempts=3))
+        feed = BoardFeed(out, client)
     reporter = Reporter(feed, notifier)
     try:
         yield reporter

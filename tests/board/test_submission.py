@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -327,7 +328,6 @@ def test_a_feed_submits_cells_as_they_end_and_the_rest_at_the_end(
     monkeypatch.setattr(feed, "submit_cells", submit_)
     first = write_cell(out)
     board = BoardFeed(out, BoardClient("http://127.0.0.1:1"))
-    board.update()
     assert arrived.wait(30)
     is_down = False
     arrived.clear()
@@ -337,3 +337,59 @@ def test_a_feed_submits_cells_as_they_end_and_the_rest_at_the_end(
     assert board.close() == []
     assert sent == [[first.name], [second.name]]
     assert caplog.text.count("submitted later") == 1
+
+
+def test_a_feed_tries_again_although_no_other_cell_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+    arrived = threading.Event()
+
+    def submit_(results: list[Any], client: object, **_: object) -> Submission:
+        attempts.append(len(results))
+        if len(attempts) == 1:
+            raise RunError("the board does not answer")
+        arrived.set()
+        return Submission(len(results))
+
+    monkeypatch.setattr(feed, "submit_cells", submit_)
+    monkeypatch.setattr(feed, "RETRY_SECONDS", 0.01)
+    write_cell(tmp_path)
+    board = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1"))
+    assert arrived.wait(30)
+    assert board.close() == []
+
+
+def test_a_damaged_or_refused_cell_keeps_no_other_from_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, refused, good = (write_cell(tmp_path, seed=seed) for seed in (1, 2, 3))
+    (damaged / "metrics.json").write_text("{")
+    sent: list[list[str]] = []
+
+    def submit_(results: list[Any], client: object, **_: object) -> Submission:
+        sent.append([result.folder.name for result in results])
+        return Submission(len(results), refused=[f"{refused}: the board holds another record (409)"])
+
+    monkeypatch.setattr(feed, "submit_cells", submit_)
+    reasons = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1")).close()
+    assert sent == [[refused.name, good.name]]
+    assert [str(folder) in reason for folder, reason in zip((damaged, refused), reasons, strict=True)] == [True, True]
+    assert caplog.text.count("not on the board") == 2
+
+
+def test_a_cell_that_is_trained_again_while_it_is_sent_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_cell(tmp_path)
+    sent: list[str] = []
+
+    def submit_(results: list[Any], client: object, **_: object) -> Submission:
+        sent.extend(result.folder.name for result in results)
+        os.utime(folder / "metrics.json", ns=(len(sent), min(len(sent), 2)))
+        return Submission(len(results))
+
+    monkeypatch.setattr(feed, "submit_cells", submit_)
+    board = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1"))
+    board.close()
+    board.close()
+    board.close()
+    assert len(sent) == 3
