@@ -134,8 +134,11 @@ def run_line(out: Path, *, kill: bool = False) -> None:
         Failed: if something is missing, doubled, or late.
     """
     started = time.monotonic()
+    if out.exists() and any(out.iterdir()) and not (out / "log" / "line.started").is_file():
+        raise Failed(f"{out} holds something else, and would be deleted: give another folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     (out / "log").mkdir(parents=True)
+    (out / "log" / "line.started").touch()
     claf2 = [sys.executable, "-m", "claf2"]
     environment = {
         **os.environ,
@@ -225,6 +228,9 @@ def follow(services: dict[str, Service], *, kill: bool, deadline: float) -> None
         for service in (training, watch):
             if service.exit_code() not in (None, 0):
                 raise Failed(f"{service.name} has failed:\n{service.tail()}")
+        for service in (store, board):
+            if service.exit_code() is not None:
+                raise Failed(f"{service.name} has ended:\n{service.tail()}")
         done, total = len(finished_cells(bench)), len(STEPS) * len(TASKS) * len(SEEDS)
         if done != shown:
             say(f"{done} of {total} cells")

@@ -214,6 +214,8 @@ def find_cells(folder: Path) -> list[CellResult]:
     Raises:
         RunError: if there are none, or one is damaged.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; name that of a bench")
     paths = [folder / CELL_FILE] if (folder / CELL_FILE).is_file() else sorted(folder.rglob(CELL_FILE))
     if not paths:
         raise RunError(f"{folder} contains no cell of a bench; create one with claf2 bench run")

@@ -146,13 +146,15 @@ def board_export(suite: str, output: Path, database: str, plugins: tuple[str, ..
 
     for plugin in plugins:
         load_plugin(plugin)
-    with _open_records(database) as records:
+    with _open_records(database, must_exist=True) as records:
         write_text(output, export_suite(records, suite))
     click.echo(str(output))
 
 
 @contextmanager
-def _open_records(database: str) -> Iterator[Records]:
+def _open_records(database: str, *, must_exist: bool = False) -> Iterator[Records]:
+    if must_exist and "://" not in database and not Path(database).is_file():
+        raise RunError(f"{database}: no such database; name that of a board with --database")
     with _needs_extra():
         from claf2.board.records import Records
 
@@ -217,7 +219,7 @@ def token_list(database: str) -> None:
     with _needs_extra():
         from claf2.board.tokens import list_tokens
 
-    with _open_records(database) as records:
+    with _open_records(database, must_exist=True) as records:
         for owner in list_tokens(records.engine):
             click.echo(f"{owner.name}\t{'reads and writes' if owner.writes else 'reads'}")
 
@@ -233,5 +235,5 @@ def token_remove(name: str, database: str) -> None:
     with _needs_extra():
         from claf2.board.tokens import remove_token
 
-    with _open_records(database) as records:
+    with _open_records(database, must_exist=True) as records:
         remove_token(records.engine, name)

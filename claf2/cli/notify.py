@@ -28,6 +28,10 @@ def notify_command(text: str | None, folder: Path | None, seconds: float) -> Non
 
     if (text is None) == (folder is None):
         raise RunError("claf2 notify needs a TEXT or --run: give one of them")
+    if text is not None and not text.strip():
+        raise RunError("TEXT is empty: write what is to be sent")
+    if folder is not None and not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; name that of a run")
     check_receivers()
     if folder is None:
         notifier = open_notifier(None, "claf2")

@@ -217,7 +217,7 @@ def test_what_is_no_cell_or_no_board_is_named(run_command: Callable[..., Done], 
     for words, message in (
         (["serve", "--database", "x://y"], "not a database URL"),
         (["serve", "--host", "256.0.0.1"], "cannot listen at"),
-        (["submit", "nowhere", "--url", "http://127.0.0.1:1"], "contains no cell"),
+        (["submit", "nowhere", "--url", "http://127.0.0.1:1"], "nowhere: no such folder"),
         (["token", "remove", "nobody"], "there is no token"),
     ):  # fmt: skip
         done = run_command(*words)
@@ -393,3 +393,12 @@ def test_a_cell_that_is_trained_again_while_it_is_sent_is_sent_again(
     board.close()
     board.close()
     assert len(sent) == 3
+
+
+@pytest.mark.parametrize("words", [["token", "list"], ["token", "remove", "a"], ["export", "glue"]], ids=" ".join)
+def test_a_database_with_a_wrong_name_is_not_created(
+    words: list[str], run_command: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = run_command(*words, "--database", "typo.sqlite")
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "typo.sqlite: no such database" in done.stderr

@@ -247,3 +247,22 @@ def test_the_commands_of_the_page_run(receiver: HttpReceiver, tmp_path: Path) ->
     assert receiver.texts[0] == "claf2 can reach me"
     assert receiver.texts[-1] == verdict
     assert verdict in page
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([" "], "TEXT is empty"),
+        (["--run", "nowhere"], "nowhere: no such folder"),
+        (["hi"], "error: CLAF2_NOTIFY_URLS: "),
+    ],
+    ids=["text", "run", "urls"],
+)
+def test_mistakes_are_named(
+    words: list[str], problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CLAF2_NOTIFY_URLS", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        main(["notify", *words])
+    assert caught.value.code == 2
+    assert problem in capsys.readouterr().err
