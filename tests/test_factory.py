@@ -26,3 +26,13 @@ def test_the_line_survives_the_death_of_each_process(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("started it again") == 4
     assert "store: steps 30, 60, 90, 120; board: 24 cells" in done.stdout
+
+
+def test_a_folder_of_something_else_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "holds something else" in done.stderr
+    assert (tmp_path / "precious").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ def serve(app: FastAPI, host: str, port: int, on_start: Callable[[str], None] = 
         try:
             listener.bind((host, port))
         except OSError as error:
-            hint = "stop what uses the port, or choose another one with --port"
+            is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            hint = "stop what uses the port, or choose another one with --port" if is_port else "correct --host"
             raise RunError(f"cannot listen at {host}, port {port}: {error.strerror}; {hint}") from error
         listener.listen(BACKLOG)
         shown = f"[{host}]" if family == socket.AF_INET6 else host

@@ -196,6 +196,8 @@ def _targets(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
     """Return where each file is written. Files of one name get a number."""
     if folder is None:
         return [None] * len(paths)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is not a folder; give another one with --remove")
     names: dict[str, int] = {}
     targets: list[Path | None] = []
     for path in paths:

@@ -18,6 +18,7 @@ from claf2.cli.main import main
 from claf2.corpus.leakage import Benchmark, find_leakage, find_reports, report_leakage
 from claf2.corpus.ngrams import NgramIndex, split_characters, split_words
 from claf2.corpus.sources import TextSource
+from claf2.errors import RunError
 from claf2.readers import TextExample
 from claf2.task import tasks
 
@@ -274,3 +275,11 @@ def test_real_paragraphs_leak_and_other_texts_do_not(tmp_path: Path, capsys: pyt
     report = json.loads(output[: output.rindex("\n}") + 2])
     assert report["corpus"]["documents"] > 1000
     assert all(entry["leaked"] <= 0.001 * entry["rows"] for entry in report["splits"])
+
+
+def test_a_file_is_no_folder_for_the_corpus(tmp_path: Path) -> None:
+    from claf2.corpus.leakage import _targets
+
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file: is not a folder; give another one with --remove"):
+        _targets([tmp_path / "text.txt"], tmp_path / "file")
