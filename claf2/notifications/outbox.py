@@ -121,7 +121,8 @@ class Outbox:
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path else []
         except OSError:
             lines = []
-        for line in lines:
+        damaged = 0
+        for index, line in enumerate(lines):
             try:
                 entry = json.loads(line)
                 if "event" in entry:
@@ -136,7 +137,9 @@ class Outbox:
                 elif "open" in entry:
                     self.was_killed = bool(entry["open"])
             except (ValueError, TypeError, KeyError, RecursionError):
-                continue
+                damaged += index < len(lines) - 1
+        if damaged:
+            logger.warning("%s: %d lines are damaged and left out", self._path, damaged)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         """Write a line, which survives the death of the process; no one waits for the disk."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from claf2.notifications.events import Event
 from claf2.notifications.outbox import Outbox
 
@@ -53,3 +55,15 @@ def test_a_folder_that_cannot_be_written_costs_the_file_alone(tmp_path: Path) ->
     outbox.add(Event("failed", "one"))
     assert texts(outbox, 0) == ["one"]
     outbox.close()
+
+
+def test_damaged_lines_are_counted_except_one_that_a_kill_has_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "notifications.jsonl"
+    path.write_text('{"open": fal')
+    Outbox(path, 1)
+    assert caplog.text == ""
+    path.write_text('\x00\n{"event": 1}\n{"open": false}\n')
+    Outbox(path, 1)
+    assert "notifications.jsonl: 2 lines are damaged and left out" in caplog.text
