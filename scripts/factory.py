@@ -249,10 +249,9 @@ def show_results(out: Path, services: dict[str, Service], receiver: Receiver, se
         Failed: if something is.
     """
     board = services["watch"].command[services["watch"].command.index("--board") + 1]
-    cells = read_json(f"{board}/api/cells")
-    cells = cells if isinstance(cells, list) else cells["cells"]
+    entries = read_json(f"{board}/api/cells")
     expected = {(step, task, seed) for step in STEPS for task in TASKS for seed in SEEDS}
-    found = [(cell["step"], cell["task"], cell["seed"]) for cell in cells]
+    found = [(entry["cell"]["step"], entry["cell"]["task"], entry["cell"]["seed"]) for entry in entries]
     if sorted(found) != sorted(expected):
         raise Failed(f"the board has {len(found)} cells, of which {len(set(found))} differ, instead of {len(expected)}")
     environment = services["training"].environment
@@ -260,7 +259,7 @@ def show_results(out: Path, services: dict[str, Service], receiver: Receiver, se
         [sys.executable, "-m", "claf2", "ls", f"s3://{BUCKET}/tiny", "--json"],
         env=environment, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    stored = sorted({int(entry["step"]) for entry in read_entries(listed)})
+    stored = sorted({int(entry["step"]) for entry in json.loads(listed)["checkpoints"]})
     if stored != STEPS:
         raise Failed(f"the store has the steps {stored} instead of {STEPS}")
     for word in ("finished", "step"):
@@ -270,12 +269,6 @@ def show_results(out: Path, services: dict[str, Service], receiver: Receiver, se
     say(f"store: steps {', '.join(map(str, stored))}; board: {len(found)} cells; {len(receiver.messages)} messages")
     say((out / "bench" / "curve.md").read_text(encoding="utf-8"))
     say(f"{seconds:.0f} s; tables, curve and logs are in {out}")
-
-
-def read_entries(text: str) -> list[dict[str, Any]]:
-    """Return the checkpoints that ``claf2 ls --json`` prints."""
-    value = json.loads(text)
-    return list(value if isinstance(value, list) else value["checkpoints"])
 
 
 def read_json(url: str) -> Any:
