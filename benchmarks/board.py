@@ -98,12 +98,17 @@ class Server:
     def kill(self) -> None:
         """End the process without giving it a chance to do anything."""
         self.process.kill()
-        self.process.wait()
+        self._close()
 
     def stop(self) -> None:
         """Ask the process to end."""
         self.process.terminate()
+        self._close()
+
+    def _close(self) -> None:
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def add_token(database: str) -> str:

@@ -139,8 +139,8 @@ class Proxy:
             with self._lock:
                 self._open.append(client)
             serving = threading.Thread(target=self._serve, args=(client,), daemon=True)
-            self._serving.append(serving)
             serving.start()
+            self._serving.append(serving)  # only now: another thread may wait for it at once
 
     def _serve(self, client: socket.socket) -> None:
         if self.answer is not None or self.is_silent:

@@ -243,10 +243,8 @@ def test_the_commands_of_the_page_run(receiver: HttpReceiver, tmp_path: Path) ->
         assert done.returncode == 0, f"{command}: {done.stderr}"
     (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
-    verdict = "step 300,000: average 71.3 ± 0.6, +0.9 since 200,000, real; NLI: no evidence; ETA 14 h"
     assert receiver.texts[0] == "claf2 can reach me"
-    assert receiver.texts[-1] == verdict
-    assert verdict in page
+    assert receiver.texts[-1] == "rte is better than last night: 71.3 instead of 68.9"
 
 
 @pytest.mark.parametrize(
