@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 import claf2
 from claf2.errors import ConfigError, Interrupted
@@ -23,8 +24,8 @@ STEPS = 6
 class StepRecorder(claf2.CallbackSpec):
     """Writes what it observes into a file beside the folder of the run."""
 
-    interrupt_at: int | None = None
-    fail_at: int | None = None
+    interrupt_at: int | None = Field(None, ge=1, le=100)
+    fail_at: int | None = Field(None, ge=1, le=100)
 
     def build(self, run: claf2.RunInfo) -> claf2.Callback:
         path, spec = run.folder.with_suffix(".observed"), self

@@ -49,7 +49,7 @@ def check_receivers() -> None:
     if importlib.util.find_spec("apprise") is None:
         raise ConfigError("", "apprise is not installed", hint="pip install 'claf2[notify]'")
     if not read_urls():
-        raise ConfigError(URLS_VARIABLE, f"there is no one to notify: {URLS_VARIABLE} is not set", hint=URLS_HINT)
+        raise ConfigError(URLS_VARIABLE, "is not set, so there is no one to notify", hint=URLS_HINT)
 
 
 class Receiver:

@@ -164,7 +164,9 @@ def test_a_missing_receiver_or_library_is_named_before_any_work(
     words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("CLAF2_NOTIFY_URLS", raising=False)
-    with pytest.raises(ConfigError, match=r"callbacks.notify: there is no one to notify: CLAF2_NOTIFY_URLS is not set"):
+    with pytest.raises(
+        ConfigError, match=r"callbacks.notify.CLAF2_NOTIFY_URLS: is not set, so there is no one to notify"
+    ):
         claf2.train(load(words))
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ConfigError, match=r"callbacks.notify: apprise is not installed; pip install 'claf2\[notify\]'"):
