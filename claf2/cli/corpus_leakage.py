@@ -63,6 +63,9 @@ def leakage_command(
         benchmark = leakage.read_benchmark(tasks, folder, own_files, progress.update)
     with show_progress("reading the corpus", sum(path.stat().st_size for path in files), "B") as progress:
         counts = leakage.find_leakage(benchmark, parsed, remove_to=remove_to, on_read=progress.update)
+    if not counts.documents:
+        # Nothing was looked at: a report would say that the corpus is clean.
+        raise ConfigError("SOURCE", "holds no documents", hint="check the files and their text_field")
     report = leakage.report_leakage(benchmark, counts, files)
     if remove_to is not None:
         leakage.write_report(remove_to, leakage.report_removal(report, counts.written))

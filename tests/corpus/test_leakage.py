@@ -283,3 +283,14 @@ def test_a_file_is_no_folder_for_the_corpus(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="file: is not a folder; give another one with --remove"):
         _targets([tmp_path / "text.txt"], tmp_path / "file")
+
+
+def test_a_corpus_without_documents_is_not_called_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("id\tdocument\tlabel\n1\t가 나 다 라 마 바 사 아 자 차 카 타 파 하\t1\n")
+    with pytest.raises(SystemExit) as end:
+        main(["corpus", "leakage", str(tmp_path / "empty.txt"), "--task", f"nsmc={rows}", "--record"])
+    assert end.value.code == 2
+    assert "SOURCE: holds no documents" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*leakage.json"))
