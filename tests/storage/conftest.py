@@ -18,7 +18,7 @@ numbers = itertools.count()
 def _skip_without_servers() -> None:
     missing = missing_servers()
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed: pip install -e '.[test_servers]'")
+        pytest.skip(f"{' and '.join(missing)} not installed: pip install -e '.[test-servers]'")
 
 
 @pytest.fixture(scope="session")
