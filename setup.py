@@ -56,6 +56,8 @@ setup(
         "notify": ["apprise>=1.9"],
         "board": ["fastapi>=0.115", "sqlalchemy>=2.0.30", "uvicorn>=0.30"],
         "postgres": ["psycopg[binary]>=3.1"],
+        "onnx": ["onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5"],
+        "serve": ["fastapi>=0.115", "prometheus-client>=0.20", "uvicorn>=0.30"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
