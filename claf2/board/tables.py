@@ -86,6 +86,7 @@ splits = Table(
     Column("split", String(512), primary_key=True),
     Column("sha256", String(64), ForeignKey("predictions.sha256"), nullable=False, index=True),
 )  # fmt: skip
+"""Which predictions belong to which split of a cell."""
 
 predictions = Table(
     "predictions", _metadata,

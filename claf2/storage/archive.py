@@ -19,6 +19,7 @@ from claf2.storage.objects import open_folder
 __all__ = ["ARCHIVE", "public_url", "pull_archive", "push_archive", "write_archive"]
 
 ARCHIVE = ".tar.gz"
+"""The ending of an archive's name."""
 
 
 def write_archive(folder: Path, file: Path) -> None:
