@@ -5,6 +5,7 @@
 # make coverage     run all tests, and report the lines that none of them runs
 # make browser      put a Chromium into .venv, for the tests that open the report; without it they are skipped. Needs npm
 # make encoder      make a multilingual E5 in the user's cache, or in $CLAF2_ENCODER, for tests of Korean and Japanese; without it they are skipped
+# make postgres     install PostgreSQL from Debian's packages, for the tests of the board; without it they are skipped
 # make lint         ruff, mypy, codespell
 # make docs         build the documentation site into site/; a broken link is an error
 # make pictures     draw the pictures of the documentation again
@@ -21,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep
 
 export CLAF2_ENCODER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claf2-encoders/multilingual-e5-small
 
-.PHONY: demo factory test test-slow test-lowest coverage browser encoder gate lint docs pictures bench dist check format clean
+.PHONY: demo factory test test-slow test-lowest coverage browser encoder postgres gate lint docs pictures bench dist check format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py --base_config scratch/korquad --sample --overwrite
@@ -51,6 +52,9 @@ $(LOWEST)/.installed: setup.py constraints-lowest.txt
 	touch $@
 
 browser: $(VENV)/.browser
+
+postgres:
+	scripts/postgres.sh
 
 encoder: $(VENV)/.installed
 	$(BIN)/python scripts/encoder.py "$(CLAF2_ENCODER)"
