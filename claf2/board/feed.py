@@ -34,7 +34,7 @@ class BoardFeed:
         self._refused: dict[Path, str] = {}
         """The cells that the board does not take as they are, each with the reason."""
         self._ended, self._closed = Event(), Event()
-        self._has_warned = False
+        self._has_warned, self._may_write = False, False
         self._problem = ""
         self._ended.set()
         self._thread = Thread(target=self._run, name="claf2-board", daemon=True)
@@ -77,6 +77,9 @@ class BoardFeed:
         return ""
 
     def _submit(self) -> None:
+        if not self._may_write:  # a token that is refused is known before the first cell has ended
+            self._client.check_token()
+            self._may_write = True
         waiting = list(self._changed())
         if not waiting:
             return

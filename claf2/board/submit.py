@@ -121,6 +121,15 @@ class BoardClient:
         """
         return self._request("GET", path)
 
+    def check_token(self) -> None:
+        """Check that the token may write.
+
+        Raises:
+            BoardError: if it may not.
+            RunError: if the board does not answer.
+        """
+        self.get("/api/token")
+
     def put(self, record: CellRecord, *, replace: bool = False) -> str:
         """Submit a record, and return what became of it.
 

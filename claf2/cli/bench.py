@@ -125,7 +125,7 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and len(last) < 19 and int(first) <= int(last)):
-            raise RunError(f"--seeds {text[:40]}: not numbers; write 1,2,3 or 1-3")
+            raise RunError(f"--seeds {text[:40]}: neither numbers nor a range that rises; write 1,2,3 or 1-3")
         if len(seeds) + int(last) - int(first) >= MOST_SEEDS:
             raise RunError(f"--seeds {text[:40]}: more than {MOST_SEEDS} seeds; name fewer")
         seeds += range(int(first), int(last) + 1)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -326,6 +327,7 @@ def test_a_feed_submits_cells_as_they_end_and_the_rest_at_the_end(
         return Submission(len(results))
 
     monkeypatch.setattr(feed, "submit_cells", submit_)
+    monkeypatch.setattr(BoardClient, "check_token", lambda _: None)
     first = write_cell(out)
     board = BoardFeed(out, BoardClient("http://127.0.0.1:1"))
     assert arrived.wait(30)
@@ -337,6 +339,22 @@ def test_a_feed_submits_cells_as_they_end_and_the_rest_at_the_end(
     assert board.close() == []
     assert sent == [[first.name], [second.name]]
     assert caplog.text.count("submitted later") == 1
+
+
+def test_a_feed_says_that_its_token_is_refused_before_a_cell_has_ended(
+    run_command: Callable[..., Done], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_command("token", "add", "me")
+    reader = run_command("token", "add", "reader", "--read-only").stdout.strip()
+    with serve_board(tmp_path) as url:
+        for token, problem in (("x", "needs a token"), (reader, "can only read")):
+            with BoardClient(url, token) as client:
+                board = BoardFeed(tmp_path / "bench", client)
+                until = time.monotonic() + 30
+                while problem not in caplog.text:
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+                assert problem in board.close()[0]
 
 
 def test_a_feed_tries_again_although_no_other_cell_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +369,7 @@ def test_a_feed_tries_again_although_no_other_cell_ends(tmp_path: Path, monkeypa
         return Submission(len(results))
 
     monkeypatch.setattr(feed, "submit_cells", submit_)
+    monkeypatch.setattr(BoardClient, "check_token", lambda _: None)
     monkeypatch.setattr(feed, "RETRY_SECONDS", 0.01)
     write_cell(tmp_path)
     board = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1"))
@@ -370,6 +389,7 @@ def test_a_damaged_or_refused_cell_keeps_no_other_from_the_board(
         return Submission(len(results), refused=[f"{refused}: the board holds another record (409)"])
 
     monkeypatch.setattr(feed, "submit_cells", submit_)
+    monkeypatch.setattr(BoardClient, "check_token", lambda _: None)
     reasons = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1")).close()
     assert sent == [[refused.name, good.name]]
     assert [str(folder) in reason for folder, reason in zip((damaged, refused), reasons, strict=True)] == [True, True]
@@ -388,6 +408,7 @@ def test_a_cell_that_is_trained_again_while_it_is_sent_is_sent_again(
         return Submission(len(results))
 
     monkeypatch.setattr(feed, "submit_cells", submit_)
+    monkeypatch.setattr(BoardClient, "check_token", lambda _: None)
     board = BoardFeed(tmp_path, BoardClient("http://127.0.0.1:1"))
     board.close()
     board.close()
