@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that it imports
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make test")
 
-OPERATIONS = 13
+OPERATIONS = 14
 """The operations of the interface."""
 
 
