@@ -1,0 +1,72 @@
+"""Folders with a finished model: what was trained, and what computes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from claf2 import config
+from claf2.config import Experiment
+from claf2.evaluation.engine import Engine
+from claf2.models.shared_encoder import join_heads
+from claf2.runs.folder import check_openable
+from claf2.runs.resolve import Run, open_run
+
+__all__ = ["LoadedModel", "ModelFolder", "TrainedFolder"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The model of one task, ready to answer."""
+
+    run: Run
+    """Its experiment, which has this task alone, and its tokenizer."""
+    engine: Engine
+
+
+class ModelFolder(ABC):
+    """A folder with a finished model. Opening it reads no weights.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RunError: when the folder holds no such model, or is damaged.
+    """
+
+    path: Path
+    experiment: Experiment
+    """What was trained, all tasks of it."""
+
+    @abstractmethod
+    def load_model(self, task: str) -> LoadedModel:
+        """Load the model of a task.
+
+        Raises:
+            RunError: when a file is missing or has changed.
+        """
+
+    def load_models(self, tasks: Sequence[str]) -> dict[str, LoadedModel]:
+        """Load the models of several tasks; see ``load_model``."""
+        return {task: self.load_model(task) for task in tasks}
+
+
+class TrainedFolder(ModelFolder):
+    """The folder of a run, whose best checkpoint PyTorch computes."""
+
+    def __init__(self, path: Path) -> None:
+        check_openable(path)
+        self.path = path
+        self.experiment = config.load(str(path / "config.json"))
+
+    def load_model(self, task: str) -> LoadedModel:
+        return self.load_models([task])[task]
+
+    def load_models(self, tasks: Sequence[str]) -> dict[str, LoadedModel]:
+        """Load the models of several tasks; as one engine where they have the same encoder."""
+        runs = {task: open_run(self.path, task) for task in tasks}
+        models = {task: run.model().eval() for task, run in runs.items()}
+        joined = join_heads(models) if len(models) > 1 else None
+        return {task: LoadedModel(run, joined or models[task]) for task, run in runs.items()}
