@@ -12,10 +12,11 @@ from claf2.benchmarking.runs import TaskRuns, collapse_reason, load_runs
 from claf2.benchmarking.statistics import Difference, Verdict, classify_difference, compare_runs, holm_correction
 from claf2.config.source import iter_leaves
 from claf2.errors import Claf2Error, RunError
-from claf2.metrics import Prediction
+from claf2.metrics import Metric, Prediction
 
 __all__ = [
-    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_notes",
+    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_flips",
+    "list_notes",
 ]  # fmt: skip
 
 IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer.verbose_step_count")
@@ -24,7 +25,7 @@ IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer
 
 @dataclass(frozen=True)
 class Flip:
-    """An example that one model mostly gets right and the other mostly gets wrong."""
+    """How often the runs of two models have an example right."""
 
     id: str
     gold: object
@@ -33,6 +34,16 @@ class Flip:
     second: float
     predictions: tuple[object, object]
     """What each model predicts with its first seed."""
+
+    @property
+    def is_gained(self) -> bool:
+        """Whether most runs of the second model have it right, and most of the first wrong."""
+        return self.second > 0.5 > self.first
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether most runs of the first model have it right, and most of the second wrong."""
+        return self.first > 0.5 > self.second
 
 
 @dataclass(frozen=True)
@@ -145,9 +156,9 @@ def compare_task_runs(
 def _compare_task(
     task: str, first: TaskRuns, second: TaskRuns, difference: Difference, p: float, margin: float
 ) -> TaskComparison:
-    flips = _list_flips(first, second)
-    gained = [flip for flip in flips if flip.second > 0.5 > flip.first]
-    lost = [flip for flip in flips if flip.first > 0.5 > flip.second]
+    flips = list_flips(first.metric, *([run.predictions for run in runs.seed_runs] for runs in (first, second)))
+    gained = [flip for flip in flips if flip.is_gained]
+    lost = [flip for flip in flips if flip.is_lost]
     collapsed = {
         f"{task}, seed {run.seed} ({run.folder})": reason
         for runs in (first, second)
@@ -186,21 +197,23 @@ def _list_differences(task: str, first: TaskRuns, second: TaskRuns) -> list[str]
     return lines
 
 
-def _list_flips(first: TaskRuns, second: TaskRuns) -> list[Flip]:
-    """Return for each example how often the runs of each model have it right."""
-    is_right = first.metric.is_right
+def list_flips(
+    metric: Metric, first: Sequence[Sequence[Prediction]], second: Sequence[Sequence[Prediction]]
+) -> list[Flip]:
+    """Return for each example how often the runs of each model have it right.
+
+    Args:
+        metric: says which predictions are right.
+        first: the predictions of each run of the first model.
+        second: the same for the second model, on the same examples.
+    """
     return [
         Flip(
-            first_predictions[0].id, first_predictions[0].gold,
-            fmean(map(is_right, first_predictions)), fmean(map(is_right, second_predictions)),
-            (first_predictions[0].prediction, second_predictions[0].prediction),
+            before[0].id, before[0].gold, fmean(map(metric.is_right, before)), fmean(map(metric.is_right, after)),
+            (before[0].prediction, after[0].prediction),
         )
-        for first_predictions, second_predictions in zip(_by_example(first), _by_example(second), strict=True)
+        for before, after in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)
     ]  # fmt: skip
-
-
-def _by_example(runs: TaskRuns) -> list[tuple[Prediction, ...]]:
-    return list(zip(*(run.predictions for run in runs.seed_runs), strict=True))
 
 
 def format_comparison(comparison: Comparison, *, examples: int = 3) -> str:

@@ -28,6 +28,9 @@ SCORE_DROPPED = 3
 them apart."""
 
 
+DEFAULT_TOLERANCE = 1.0
+"""The number of points by which a score may drop, unless the gate is told another."""
+
 MOST_SEEDS = 1000
 """The most seeds of a bench."""
 
@@ -203,13 +206,15 @@ def compare_command(first: Path, second: Path, force: bool, level: float, margin
 Examples:
   claf2 gate logs/bench/klue/model --baseline baseline.json --update --reason "first baseline"
   claf2 gate logs/bench/klue/model --baseline baseline.json --tolerance 1 --junit gate.xml
+  claf2 gate logs/bench/klue/smaller --baseline baseline.json --non-inferior 1
 """)  # fmt: skip
 @click.argument("folder", metavar="RUNS", type=PATH)
 @click.option("--baseline", type=PATH, required=True, help="The baseline file.")
-@click.option("--tolerance", type=NumberRange(0), default=1.0, show_default=True,
-              help="Number of points by which a score may drop.")  # fmt: skip
+@click.option("--tolerance", type=NumberRange(0), help="Number of points by which a score may drop.  [default: 1]")
+@click.option("--non-inferior", type=NumberRange(0), metavar="POINTS",
+              help="Instead of --tolerance: pass only if it is shown that no score dropped by more.")  # fmt: skip
 @click.option("--alpha", type=NumberRange(1e-6, 0.5), default=0.05, show_default=True,
-              help="Probability of a false alarm over all tasks.")  # fmt: skip
+              help="Probability of a false alarm over all tasks; with --non-inferior, of a false pass.")  # fmt: skip
 @click.option("--sequential", is_flag=True, help="Train more seeds until every task is decided.")
 @click.option("--budget", type=click.IntRange(2), default=5, show_default=True,
               help="Largest number of seeds per task, with --sequential.")  # fmt: skip
@@ -220,13 +225,13 @@ Examples:
 @click.option("--markdown", "markdown_file", type=PATH, help="Append the table to a file, e.g. $GITHUB_STEP_SUMMARY.")
 @click.option("--junit", "junit_file", type=PATH, help="Write the result as JUnit XML.")
 @click.option("--json", "json_file", type=PATH, help="Write the result as JSON.")
-def gate_command(folder: Path, baseline: Path, tolerance: float, alpha: float, sequential: bool, budget: int,
-                 waive: tuple[str, ...], update: bool, reason: str, markdown_file: Path | None, junit_file: Path | None,
-                 json_file: Path | None) -> int:  # fmt: skip
+def gate_command(folder: Path, baseline: Path, tolerance: float | None, non_inferior: float | None, alpha: float,
+                 sequential: bool, budget: int, waive: tuple[str, ...], update: bool, reason: str,
+                 markdown_file: Path | None, junit_file: Path | None, json_file: Path | None) -> int:  # fmt: skip
     """Compare the runs in a folder with a baseline.
 
     The exit code is 3 only if a score has dropped by more than the tolerance and chance cannot explain it, or if a task
-    of the baseline was not measured.
+    of the baseline was not measured. With --non-inferior, it is 3 unless every task is shown to have dropped by less.
     """
     from claf2.benchmarking import gate, gate_report
     from claf2.runtime.files import write_json, write_text
@@ -235,9 +240,13 @@ def gate_command(folder: Path, baseline: Path, tolerance: float, alpha: float, s
         tasks = gate.record_baseline(folder, baseline, reason, waive=waive)
         click.echo(f"{baseline}: {', '.join(tasks)}")
         return 0
+    if tolerance is not None and non_inferior is not None:
+        raise click.UsageError("--tolerance cannot be combined with --non-inferior: give one of them")
+    points = non_inferior if non_inferior is not None else DEFAULT_TOLERANCE if tolerance is None else tolerance
     result = gate.run_gate(
-        baseline, folder, tolerance=tolerance, alpha=alpha, budget=budget if sequential else None,
-        train_seed=gate.train_next_seed if sequential else None, waive=waive,
+        baseline, folder, tolerance=points, alpha=alpha,
+        budget=budget if sequential else None, train_seed=gate.train_next_seed if sequential else None, waive=waive,
+        needs_evidence=non_inferior is not None,
     )  # fmt: skip
     table = gate_report.format_gate(result)
     click.echo(table, nl=False)
