@@ -77,6 +77,8 @@ class LatencyReport:
     threads: int
     """How many threads computed a batch."""
     processor: str
+    load: float = 0.0
+    """The load average of the machine in the minute before: how many other threads wanted to compute."""
 
 
 def measure_latency(
@@ -172,7 +174,8 @@ def _summarize(
 def format_latency(report: LatencyReport, layout: TableFormat) -> str:
     """Return the report as a table, with a table of sizes before it."""
     known = [subject for subject in report.subjects if subject.megabytes is not None]
-    parts = [f"{report.processor}, {report.threads} thread{'s' * (report.threads > 1)}; milliseconds of a batch\n"]
+    threads = f"{report.threads} thread{'s' * (report.threads > 1)}"
+    parts = [f"{report.processor}, {threads}; load average before: {report.load:.1f}; milliseconds of a batch\n"]
     if known:
         has_memory = any(subject.memory is not None for subject in known)
         header = ["model", "MB", *(["peak memory, MB"] if has_memory else [])]
@@ -217,7 +220,10 @@ def latency_to_dict(report: LatencyReport) -> dict[str, object]:
         }
         for entry in report.entries
     ]
-    return {"processor": report.processor, "threads": report.threads, "models": subjects, "latencies": entries}
+    return {
+        "processor": report.processor, "threads": report.threads, "load": report.load, "models": subjects,
+        "latencies": entries,
+    }  # fmt: skip
 
 
 def draw_latency(report: LatencyReport) -> str:

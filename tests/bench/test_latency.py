@@ -82,7 +82,7 @@ def test_the_report_in_every_form() -> None:
     shapes = [(1, 128), (8, 128), (1, 512), (8, 512)]
     report = LatencyReport(subjects, measure_latency(subjects, shapes, max_seconds=1e6, clock=machine.clock), 2, "EPYC")
     text, markdown = format_latency(report, "text"), format_latency(report, "markdown")
-    assert text.startswith("EPYC, 2 threads; milliseconds of a batch\n")
+    assert text.startswith("EPYC, 2 threads; load average before: 0.0; milliseconds of a batch\n")
     assert "peak memory, MB" in text
     assert "| export, onnx int8 | 8 | 512 | 4096 | 4096 | 4096 | 4096 | 4096 | 2.0 | 2.00× | 100 |" in markdown
     stored = json.loads(json.dumps(latency_to_dict(report), allow_nan=False))
