@@ -18,6 +18,7 @@ import torch
 
 from claf2.benchmarking.latency import LatencyReport, LatencySubject, measure_latency
 from claf2.data.features import featurize_in_memory
+from claf2.data.splits import SplitData
 from claf2.errors import RunError
 from claf2.export.folder import ANSWERING, GRAPH, is_export
 from claf2.export.opening import open_model_folder
@@ -60,13 +61,15 @@ class TimedModel:
         opened = open_model_folder(folder, threads=threads)
         self.task = _task_name(opened, task)
         self._precision = precision
-        self._loaded: LoadedModel = opened.load_model(self.task)
-        head = self._loaded.run.experiment.only_task.head
+        head = opened.experiment.tasks[self.task].head
+        if head.predicts_tokens:
+            raise RunError(f"{folder}: a pre-training answers no requests; measure a run that was fine-tuned from it")
         if inputs := set(head.inputs) - ANY_TEXT:
             raise RunError(
                 f"{folder}: its head also reads {', '.join(sorted(inputs))}, which random tokens do not have; measure "
                 "another kind of task with the same encoder"
             )
+        self._loaded: LoadedModel = opened.load_model(self.task)
         if is_export(folder):
             self.name = f"{folder.name}, onnx {read_json(folder / ANSWERING)['weights']}"
             self.bytes = _count_bytes(folder.glob(f"{GRAPH}*"))
@@ -109,6 +112,7 @@ class TimedModel:
         """Return how many texts a row has, where it has several, as those of a choice."""
         run = self._loaded.run
         split = locate_splits(run.experiment)[self.task]["valid"]
+        assert isinstance(split, SplitData)  # a pre-training, which has other splits, answers no requests
         examples = [example.unlabelled() for example in islice(split.examples(), 1)]
         featurizer = run.experiment.only_task.featurizer
         features = featurize_in_memory(examples, featurizer, run.tokenizer, run.labels[self.task])

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.summary import Summary
 
-__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds", "split_list", "suite_name"]
+__all__ = [
+    "SCORE_DROPPED", "bench_group", "compare_command", "gate_command", "parse_seeds", "split_list", "suite_name",
+]  # fmt: skip
 
 CELL_FAILED = 2
 """The exit code of a bench in which a cell failed."""
