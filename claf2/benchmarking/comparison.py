@@ -10,6 +10,7 @@ from statistics import fmean
 
 from claf2.benchmarking.runs import TaskRuns, collapse_reason, load_runs
 from claf2.benchmarking.statistics import Difference, Verdict, classify_difference, compare_runs, holm_correction
+from claf2.benchmarking.summary import FULL
 from claf2.config.source import iter_leaves
 from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Metric, Prediction
@@ -75,6 +76,8 @@ class Comparison:
     forced: bool
     """The recipes differ, so that differences of scores cannot be attributed to the models."""
     tasks: Sequence[TaskComparison]
+    variants: tuple[str, str] | None
+    """The names of two variants of one recipe, which differ in config on purpose; ``None``: they are no variants."""
     missing: Sequence[str]
     """The tasks that only one model has runs of, and those that cannot be compared, each with the reason."""
 
@@ -130,7 +133,8 @@ def compare_task_runs(
     for task in shared:
         if first[task].data.get("valid") != second[task].data.get("valid"):
             raise RunError(f"{task}: the models were evaluated on different data; evaluate both on the same files")
-    if other_recipes and not force:
+    variants = _variant_names(first, second)
+    if other_recipes and not force and variants is None:
         listed = "; ".join(config_differences[:4]) or "see config.json of both"
         raise RunError(
             f"{other_recipes[0]}: the models have different recipes, so their scores are not comparable ({listed}); "
@@ -150,7 +154,28 @@ def compare_task_runs(
         _compare_task(task, first[task], second[task], difference, p_values[task], margin)
         for task, difference in differences.items()
     ]
-    return Comparison(names, config_differences, bool(other_recipes), tasks, sorted(missing))
+    forced = bool(other_recipes) and variants is None
+    return Comparison(names, config_differences, forced, tasks, variants, sorted(missing))
+
+
+def _variant_names(first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns]) -> tuple[str, str] | None:
+    """Return the names of the variants, if both are one each of the same weights."""
+
+    def describe(runs_by_task: Mapping[str, TaskRuns]) -> set[tuple[str, object]]:
+        return {
+            (runs.variant, value)
+            for runs in runs_by_task.values()
+            for path, value in iter_leaves(runs.seed_runs[0].config)
+            if path.endswith(".pretrained_model_name")
+        }
+
+    described = describe(first), describe(second)
+    if any(len(each) != 1 for each in described):
+        return None
+    ((first_name, first_weights),), ((second_name, second_weights),) = described
+    if first_weights != second_weights or first_name == second_name:
+        return None
+    return first_name or FULL, second_name or FULL
 
 
 def _compare_task(
@@ -227,6 +252,8 @@ def format_comparison(comparison: Comparison, *, examples: int = 3) -> str:
     parts = [f"# {second} against {first}"]
     if comparison.forced:
         parts.append("**FORCED: the recipes differ, so no difference below can be attributed to the models alone.**")
+    if comparison.variants:
+        parts.append(f"Variants of one recipe: {comparison.variants[0]} and {comparison.variants[1]}.")
     if comparison.differences:
         lines = "\n".join(f"- {line}" for line in comparison.differences)
         parts.append(f"Differences besides seeds and folders:\n\n{lines}")

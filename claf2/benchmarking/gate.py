@@ -18,8 +18,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from claf2 import config
-from claf2.benchmarking.cells import CELL_FILE, list_unfinished, run_name
-from claf2.benchmarking.runs import ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
+from claf2.benchmarking.cells import list_unfinished, run_name
+from claf2.benchmarking.runs import CELL_FILE, ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
 from claf2.benchmarking.statistics import Decision, Difference, compare_runs, interim_test
 from claf2.errors import Claf2Error, RunError, nearest
 from claf2.runs import train as training
@@ -328,6 +328,8 @@ def train_next_seed(run: SeedRun) -> None:
     Raises:
         Claf2Error: if the run fails.
     """
+    if "export" in read_json(run.folder / "run.json"):
+        raise RunError(f"{run.folder}: an export is not trained: measure more seeds with claf2 bench run --variants")
     seed = run.seed + 1
     stored_config = str(run.folder / "config.json")
     experiment = config.load(stored_config, ["--seed_num", str(seed)])

@@ -36,6 +36,7 @@ __all__ = [
     "NonInferiority",
     "NonInferiorityVerdict",
     "classify_noninferiority",
+    "estimate_paired_difference",
     "format_noninferiority",
     "measure_noninferiority",
     "noninferiority_to_dict",
@@ -99,14 +100,13 @@ def measure_noninferiority(
         )
     metric = task.metrics[0]
     first, second = (ScoredRuns.from_predictions(metric, runs, task.labels) for runs in (origin, candidate))
-    check_same_examples(first.examples, second.examples, "the candidate")
     means = []
     for runs, name in ((first, "the origin"), (second, "the candidate")):
         try:
             means.append(float(runs.scores.mean()))
         except Claf2Error as error:
             raise Claf2Error(f"{task.name}, {name}: {error}; train the run again") from error
-    difference = _estimate_difference(first, second, alpha, resamples, seed)
+    difference = estimate_paired_difference(first, second, alpha=alpha, resamples=resamples, seed=seed)
     flips = list_flips(metric, origin, candidate)
     return NonInferiority(
         task=task.name, score=metric.selects, origin=means[0], candidate=means[1], difference=difference,
@@ -138,9 +138,22 @@ def _largest_drop(difference: ScoreEstimate, lower_is_better: bool) -> float:
     return difference.high if lower_is_better else -difference.low
 
 
-def _estimate_difference(
-    first: ScoredRuns, second: ScoredRuns, alpha: float, resamples: int, seed: int
+def estimate_paired_difference(
+    first: ScoredRuns, second: ScoredRuns, *, alpha: float = 0.05, resamples: int = RESAMPLES, seed: int = 0
 ) -> ScoreEstimate:
+    """Return by how many points the second model scores higher than the first, of which it was made run by run.
+
+    Args:
+        first: the runs of the origin.
+        second: the runs of the candidate, in the same order.
+        alpha: the interval's coverage is ``1 - 2 · alpha``.
+        resamples: how many bootstrap resamples of the examples are drawn.
+        seed: of the bootstrap.
+
+    Raises:
+        Claf2Error: if the examples differ.
+    """
+    check_same_examples(first.examples, second.examples, "the candidate")
     pairs = list(zip(first.resamplers, second.resamplers, strict=True))
 
     def mean_difference(counts: Floats) -> Floats:

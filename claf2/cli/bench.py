@@ -46,6 +46,7 @@ def bench_group() -> None:
 Examples:
   claf2 bench run --suite klue --models klue/bert-base klue/roberta-base --seeds 1-5 --data_dir DATA
   claf2 bench run --suite glue --checkpoints 'pretraining/step-*' --tasks rte,mrpc --learning_rate 3e-5
+  claf2 bench run --suite glue --models bert-base-cased --tasks rte,mrpc --variants variants.json --latency
 """)  # fmt: skip
 @click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all.")
 @click.option("--models", multiple=True, metavar="A B …", help="Hub ids, folders, archives or URLs.")
@@ -62,6 +63,11 @@ Examples:
 @click.option("--gpus", type=NumberRange(0), default=0.0, show_default=True,
               help="Local: GPUs of this machine. Ray: GPUs per cell, such as 0.5.")  # fmt: skip
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the best checkpoint of each cell.")
+@click.option("--variants", type=PATH, metavar="FILE",
+              help="JSON: name → changed fields, and the arguments of an export.")  # fmt: skip
+@click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
+              help="By how many points a variant may be worse.")  # fmt: skip
+@click.option("--latency", is_flag=True, help="Measure the latency of the variants at the end.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
               help="How many times a failed cell is trained again.")  # fmt: skip
 @reporting_options
@@ -70,15 +76,18 @@ Examples:
 @overrides_argument
 def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], tasks: str, seeds: str,
               recipe: str | None, out: Path | None, backend: str, workers: int, cpus: int | None, gpus: float,
-              keep: bool, retries: int, board: str | None, notify: bool, plugins: tuple[str, ...], sample: bool,
-              overrides: tuple[str, ...]) -> int:  # fmt: skip
+              keep: bool, variants: Path | None, margin: float, latency: bool, retries: int, board: str | None,
+              notify: bool, plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...]) -> int:  # fmt: skip
     """Train every model on every task with every seed, and print one table.
 
     Finished cells are not trained again, and interrupted ones are resumed. Any field of the BaseConfigs can be set, as
     in claf2 train. The exit code is 2 if a cell failed.
     """
     from claf2 import api
+    from claf2.benchmarking.variants import read_variants
 
+    if latency and not keep:
+        raise click.UsageError("--latency needs the models: leave out --no-keep")
     more_models = list(takewhile(lambda word: not word.startswith("-"), overrides))
     threads = cpus or (max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None)
     results: list[CellResult] = []
@@ -89,7 +98,8 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
         summary = api.bench(
             name, split_list((*models, *more_models)), checkpoints=checkpoints, tasks=split_list([tasks]),
             seeds=seed_list, recipe=recipe, out=out, backend=_make_backend(backend, workers, cpus, gpus),
-            cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample,
+            cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample, margin=margin, latency=latency,
+            variants=None if variants is None else read_variants(variants),
             argv=overrides[len(more_models) :], on_progress=reporter.on_progress, on_result=results.append,
         )  # fmt: skip
     click.echo(_write_tables(out, summary))
@@ -164,7 +174,9 @@ Example:
 """)  # fmt: skip
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("-o", "--output", type=PATH, default="report.html", show_default=True, help="The HTML file.")
-def bench_report(folder: Path, output: Path) -> None:
+@click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
+              help="By how many points a variant may be worse than the recipe itself.")  # fmt: skip
+def bench_report(folder: Path, output: Path, margin: float) -> None:
     """Write the bench in DIR as one HTML file that works offline.
 
     bench.md and bench.json in DIR are rewritten as well.
@@ -173,7 +185,7 @@ def bench_report(folder: Path, output: Path) -> None:
     from claf2.board.pages.folder import export_bench
     from claf2.runtime.files import write_text
 
-    summary = summarize_bench(folder)
+    summary = summarize_bench(folder, margin=margin)
     _write_tables(folder, summary)
     write_text(output, export_bench(folder, summary))
     click.echo(str(output))
