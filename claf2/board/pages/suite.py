@@ -10,27 +10,16 @@ from functools import cached_property
 from statistics import fmean
 from typing import TypeAlias
 
-from claf2.benchmarking.summary import (
-    COST_NAMES,
-    FULL,
-    GRID_NOTE,
-    Column,
-    Row,
-    ScoreCell,
-    Summary,
-    finite_or_none,
-    format_costs,
-    format_delta,
-    format_options,
-)
+from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
 from claf2.board.curves import average_points
 from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, format_step
+from claf2.board.pages.variants import VariantTable, make_variant_table
 from claf2.errors import RegistryError
 from claf2.registry import digest
 from claf2.task import suites
 
 __all__ = [
-    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "VariantRow", "best_indices", "checkpoint_series",
+    "AVERAGE", "MeanTable", "OptionTable", "RowRuns", "SuitePage", "best_indices", "checkpoint_series",
     "compare_options", "make_suite_page", "suite_facts",
 ]  # fmt: skip
 
@@ -102,17 +91,6 @@ class RowRuns:
 
 
 @dataclass(frozen=True)
-class VariantRow:
-    """A variant or the recipe itself: the differences between both, and what it costs, as texts."""
-
-    name: str
-    deltas: tuple[str, ...]
-    """One per column of the summary."""
-    costs: tuple[str, ...]
-    """One per entry of ``COST_NAMES``."""
-
-
-@dataclass(frozen=True)
 class LegendEntry:
     """A sign of the score table and its meaning."""
 
@@ -146,10 +124,8 @@ class SuitePage:
     """Whether rows were trained in different ways, so that each must say how."""
     remarks: tuple[str, ...] = ()
     """Lines below the chart."""
-    variants: tuple[VariantRow, ...] = ()
-    """Empty if there is only the recipe itself."""
-    cost_names: tuple[str, ...] = tuple(COST_NAMES.values())
-    grid_note: str = GRID_NOTE
+    variants: VariantTable | None = None
+    """``None``: there is only the recipe itself."""
 
     @property
     def title(self) -> str:
@@ -187,14 +163,8 @@ def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Seq
         runs=tuple(runs),
         several_variants=len({row.variant() for row in summary.rows}) > 1,
         remarks=tuple(remarks),
-        variants=tuple(map(_variant_row, summary.rows)) if summary.has_variants else (),
+        variants=make_variant_table(summary),
     )
-
-
-def _variant_row(row: Row) -> VariantRow:
-    name = " · ".join(filter(None, (row.model, format_step(row.step), row.variant_name or FULL)))
-    deltas = tuple(format_delta(cell.to_full if cell else None) for cell in row.cells)
-    return VariantRow(name, deltas, tuple(format_costs(row.costs)))
 
 
 def _row_digest(row: Row) -> str:
