@@ -17,13 +17,13 @@ from claf2.runtime.files import read_json, write_json
 
 __all__ = ["time_cells"]
 
-TOKENS = 128
-MAX_SECONDS = 30.0
+TIMED_TOKENS = 128
+SECONDS_PER_MODEL = 30.0
 
 logger = logging.getLogger("claf2")
 
 
-def time_cells(results: Sequence[CellResult], *, tokens: int = TOKENS, passes: int = 100) -> None:
+def time_cells(results: Sequence[CellResult], *, tokens: int = TIMED_TOKENS, passes: int = 100) -> None:
     """Measure how long the variants of each model take for one row, and record it.
 
     One cell of each variant is measured, since seeds and tasks change little: that of the first task and seed.
@@ -44,8 +44,8 @@ def time_cells(results: Sequence[CellResult], *, tokens: int = TOKENS, passes: i
             model.setdefault((cell.variant, cell.overrides, cell.export), result)
     for cells in chosen.values():
         by_name = {str(result.folder): result for result in cells.values()}
-        subjects = [LatencySubject(name, _open(result).prepare) for name, result in by_name.items()]
-        for entry in measure_latency(subjects, [(1, tokens)], passes=passes, max_seconds=MAX_SECONDS):
+        subjects = [LatencySubject(name, _open(result).make_pass) for name, result in by_name.items()]
+        for entry in measure_latency(subjects, [(1, tokens)], passes=passes, max_seconds=SECONDS_PER_MODEL):
             path = by_name[entry.name].folder / "run.json"
             percentiles = {f"p{percentile}": value for percentile, value in entry.percentiles.items()}
             latency = {"rows": 1, "tokens": tokens, "threads": torch.get_num_threads(), "mean": entry.mean}

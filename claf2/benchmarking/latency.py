@@ -36,7 +36,7 @@ class LatencySubject:
     """A model whose passes are timed."""
 
     name: str
-    prepare: Callable[[int, int], Callable[[], object]]
+    make_pass: Callable[[int, int], Callable[[], object]]
     """Returns for a number of rows and of tokens a function that computes such a batch once."""
     megabytes: float | None = None
     """The size of the weights."""
@@ -118,7 +118,7 @@ def measure_latency(
 
 def _prepare(subject: LatencySubject, rows: int, tokens: int) -> Callable[[], object]:
     try:
-        run = subject.prepare(rows, tokens)
+        run = subject.make_pass(rows, tokens)
         run()  # kernels are chosen and memory is taken in the first pass
     except Claf2Error:
         raise

@@ -18,10 +18,10 @@ __all__ = ["prove_export"]
 
 logger = logging.getLogger("claf2")
 
-TOKENS = 128
+TIMED_TOKENS = 128
 """The tokens of the row whose latency is measured, or as many as the longest input of the task has."""
 PASSES = 100
-MAX_SECONDS = 10.0
+PROOF_SECONDS = 10.0
 
 
 def prove_export(run_dir: Path, export: Export, *, margin: float = 1.0, costs: bool = True) -> NonInferiority:
@@ -50,8 +50,8 @@ def prove_export(run_dir: Path, export: Export, *, margin: float = 1.0, costs: b
 def _measure_costs(run_dir: Path, export: Export, longest: int) -> dict[str, object] | None:
     try:
         report: LatencyReport = time_models(
-            [run_dir, export.folder], [(1, min(TOKENS, longest))], task=export.task, passes=PASSES,
-            max_seconds=MAX_SECONDS, memory=True,
+            [run_dir, export.folder], [(1, min(TIMED_TOKENS, longest))], task=export.task, passes=PASSES,
+            max_seconds=PROOF_SECONDS, memory=True,
         )  # fmt: skip
     except Claf2Error as error:  # no reason to lose the export
         logger.warning("the latency was not measured: %s", error)

@@ -9,9 +9,25 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 __all__ = [
-    "COST_NAMES", "FULL", "GRID_NOTE", "Column", "Costs", "Delta", "Failure", "GridChoice", "PublishedRow", "Row",
-    "ScoreCell", "Summary", "VariantDelta", "finite_or_none", "format_costs", "format_delta", "format_options",
-    "format_summary", "read_summary",
+    "COST_NAMES",
+    "FULL",
+    "GRID_NOTE",
+    "Column",
+    "Costs",
+    "Delta",
+    "Failure",
+    "GridChoice",
+    "PublishedRow",
+    "Row",
+    "ScoreCell",
+    "Summary",
+    "VariantDelta",
+    "finite_or_none",
+    "format_costs",
+    "format_options",
+    "format_summary",
+    "format_to_full",
+    "read_summary",
 ]  # fmt: skip
 
 
@@ -284,7 +300,7 @@ def _format_variants(summary: Summary) -> list[str]:
     header = ["variant", *(column.label for column in summary.columns), *COST_NAMES.values()]
     lines = [header, ["---"] * len(header)]
     for row in summary.rows:
-        deltas = [format_delta(cell.to_full if cell else None) for cell in row.cells]
+        deltas = [format_to_full(cell.to_full if cell else None) for cell in row.cells]
         lines.append([f"{row.model}, {row.variant_name or FULL}", *deltas, *format_costs(row.costs)])
     parts = [
         f"Difference to `{FULL}` in points, with its 90 % interval, and whether non-inferiority is shown within "
@@ -306,7 +322,7 @@ def _format_variants(summary: Summary) -> list[str]:
     return parts
 
 
-def format_delta(delta: VariantDelta | None) -> str:
+def format_to_full(delta: VariantDelta | None) -> str:
     """Return the difference between a variant and the recipe itself, with its interval and the verdict."""
     if delta is None:
         return ""

@@ -38,8 +38,8 @@ TimedPrecision: TypeAlias = Literal["fp32", "bf16"]
 ANY_TEXT = frozenset({"token_type_ids"})
 """The inputs of heads, besides ids and mask, that any text has."""
 
-MB = 1e6
-MIB = 1024**2
+BYTES_PER_MB = 1e6
+BYTES_PER_MIB = 1024**2
 
 
 class TimedModel:
@@ -78,7 +78,7 @@ class TimedModel:
             several = len(opened.experiment.tasks) > 1
             self.bytes = _count_bytes(best_dir(folder, self.task if several else None).glob("*.safetensors"))
 
-    def prepare(self, rows: int, tokens: int) -> Callable[[], object]:
+    def make_pass(self, rows: int, tokens: int) -> Callable[[], object]:
         """Return a function that computes a batch of random tokens once, in the way in which the engine answers: an
         engine whose answers depend on the batch computes each row alone."""
         engine = self._loaded.engine
@@ -158,7 +158,7 @@ def time_models(
             for precision in precisions[:1] if is_export(folder) else precisions:
                 model = TimedModel(folder, task=task, precision=precision, threads=count)
                 used = measure_memory(folder, shapes[-1], task, precision, count) if memory else None
-                subjects.append(LatencySubject(model.name, model.prepare, model.bytes / MB, used))
+                subjects.append(LatencySubject(model.name, model.make_pass, model.bytes / BYTES_PER_MB, used))
         entries = measure_latency(subjects, shapes, passes=passes, max_seconds=max_seconds)
     return LatencyReport(subjects, entries, count, _processor_name(), load)
 
@@ -198,8 +198,8 @@ def _memory_of_a_batch(
         import onnxruntime  # noqa: F401 before the first measurement, as the other libraries
     torch.set_num_threads(threads)
     before = peak_memory_mib()["peak_memory_mib"]
-    TimedModel(folder, task=task, precision=precision, threads=threads).prepare(*shape)()
-    return (peak_memory_mib()["peak_memory_mib"] - before) * MIB / MB
+    TimedModel(folder, task=task, precision=precision, threads=threads).make_pass(*shape)()
+    return (peak_memory_mib()["peak_memory_mib"] - before) * BYTES_PER_MIB / BYTES_PER_MB
 
 
 def _processor_name(cpu_info: Path = Path("/proc/cpuinfo")) -> str:

@@ -23,8 +23,8 @@ COLLAPSED = "collapsed"
 """The verdict where a run learned nothing: the scores of such runs say nothing about a variant."""
 
 ALPHA = 0.05
-RESAMPLES = 1000
-SPLITS = 200
+TABLE_RESAMPLES = 1000
+HALVINGS = 200
 """How many times the examples are split in halves, to choose on one and score on the other."""
 
 
@@ -116,9 +116,9 @@ def _compare_pair(pair: _Pair, position: int, column: Column, score: ScoreRows, 
         return None
     try:
         difference = (
-            estimate_paired_difference(first, second, alpha=ALPHA, resamples=RESAMPLES)
+            estimate_paired_difference(first, second, alpha=ALPHA, resamples=TABLE_RESAMPLES)
             if pair.is_paired
-            else compare_runs(first, second, level=1 - 2 * ALPHA, resamples=RESAMPLES)
+            else compare_runs(first, second, level=1 - 2 * ALPHA, resamples=TABLE_RESAMPLES)
         )
     except Claf2Error:  # evaluated on other data, or undefined in many resamples
         return None
@@ -154,7 +154,7 @@ def _choose(model: str, grid: str, column: Column, scored: Mapping[str, ScoredRu
     means = [float(scored[name].scores.mean()) for name in names]
     best = int(np.argmax(sign * np.array(means)))
     n, rng = len(scored[names[0]].examples), np.random.default_rng(0)
-    halves = np.zeros((SPLITS, n))
+    halves = np.zeros((HALVINGS, n))
     for half in halves:
         half[rng.permutation(n)[: n // 2]] = 1.0
     # Either half chooses once.

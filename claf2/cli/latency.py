@@ -13,7 +13,7 @@ from claf2.errors import RunError
 
 __all__ = ["latency_command"]
 
-LARGEST = 1_000_000
+LARGEST_BATCH = 1_000_000
 """The most rows or tokens of a batch."""
 
 
@@ -63,6 +63,6 @@ def latency_command(folders: tuple[Path, ...], rows: str, tokens: str, precision
 
 def _parse_numbers(option: str, text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.isdecimal() and len(part) < 8 and 1 <= int(part) <= LARGEST for part in parts):
+    if not all(part.isdecimal() and len(part) < 8 and 1 <= int(part) <= LARGEST_BATCH for part in parts):
         raise RunError(f"{option} {text[:40]}: expected numbers from 1 with commas, such as 1,4,16")
     return list(dict.fromkeys(map(int, parts)))

@@ -56,17 +56,17 @@ def test_a_run_and_its_export_are_measured_side_by_side(run: Path, export: Path,
 def test_an_engine_computes_what_it_is_said_to(run: Path, export: Path) -> None:
     outputs = {}
     for folder in (run, export):
-        (outputs[folder],) = TimedModel(folder, threads=1).prepare(3, 11)()  # type: ignore[misc]
+        (outputs[folder],) = TimedModel(folder, threads=1).make_pass(3, 11)()  # type: ignore[misc]
         assert outputs[folder].logits.shape == (3, 2)
     assert torch.allclose(outputs[run].logits, outputs[export].logits, atol=1e-5), "the same random tokens"
-    bf16 = TimedModel(run, precision="bf16").prepare(3, 11)()[0].logits  # type: ignore[index]
+    bf16 = TimedModel(run, precision="bf16").make_pass(3, 11)()[0].logits  # type: ignore[index]
     assert not torch.equal(bf16.float(), outputs[run].logits)
 
 
 def test_rows_are_computed_alone_where_the_engine_answers_so(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TimedModel(export, threads=1)
     monkeypatch.setattr(model._loaded.engine, "batching", "single")
-    alone = model.prepare(3, 11)()
+    alone = model.make_pass(3, 11)()
     assert [len(outputs.logits) for outputs in alone] == [1, 1, 1]  # type: ignore[attr-defined]
 
 

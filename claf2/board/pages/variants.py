@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from claf2.benchmarking.summary import COST_NAMES, FULL, GRID_NOTE, Row, Summary, format_costs, format_delta
+from claf2.benchmarking.summary import COST_NAMES, FULL, GRID_NOTE, Row, Summary, format_costs, format_to_full
 from claf2.board.pages.numbers import format_step
 
 __all__ = ["VariantRow", "VariantTable", "make_variant_table"]
@@ -44,5 +44,5 @@ def _make_row(row: Row) -> VariantRow:
     step = "" if row.step is None else format_step(row.step)
     name = " · ".join(filter(None, (row.model, step, row.variant_name or FULL)))
     return VariantRow(
-        name, [format_delta(cell.to_full if cell else None) for cell in row.cells], format_costs(row.costs)
+        name, [format_to_full(cell.to_full if cell else None) for cell in row.cells], format_costs(row.costs)
     )
