@@ -200,7 +200,8 @@ def bench(
     suite: str, models: str | Sequence[str] = (), *, checkpoints: str | Sequence[str] = (),
     tasks: str | Sequence[str] = (), seeds: Sequence[int] = (1, 2, 3), recipe: str | None = None,
     out: AnyPath | None = None, backend: Backend | None = None, cpus: int | None = None, keep: bool = True,
-    retries: int = 1, on_progress: Callable[[Progress], None] = lambda _: None,
+    retries: int = 1, variants: Mapping[str, Any] | None = None, margin: float = 1.0, latency: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     on_result: Callable[[CellResult], None] = lambda _: None, **settings: Any,
 ) -> Summary:  # fmt: skip
     """Train every model on every task of a suite with every seed. Finished cells are not trained again, and interrupted
@@ -218,6 +219,10 @@ def bench(
         cpus: threads per cell; those of this process by default.
         keep: keep the best checkpoint of each cell.
         retries: how often a cell that fails is trained again.
+        variants: name → changed fields, and under ``export`` the arguments of an export. Every model is trained and
+            exported in each of these ways, and first as the recipe says, with which the others are compared.
+        margin: by how many points a variant may be worse to be called non-inferior.
+        latency: measure the latency of the variants at the end.
         on_progress: called whenever a cell has ended.
         on_result: called at the end with the result of each cell, in their order.
         **settings: ``plugins``, ``sample``, ``argv`` and fields of the BaseConfigs, as in ``load``.
@@ -237,15 +242,19 @@ def bench(
     from claf2.benchmarking import matrix
     from claf2.benchmarking.aggregation import summarize_bench
     from claf2.benchmarking.backends import SerialBackend
+    from claf2.benchmarking.variants import expand_variants, takes_list
 
     bench_models = [matrix.BenchModel(model, model) for model in _to_list(models)]
     bench_models += [model for pattern in _to_list(checkpoints) for model in matrix.find_checkpoints(pattern)]
     if not bench_models:
         raise RunError("nothing to measure: give --models A B … or --checkpoints 'dir/step-*'")
     found, recipe, words, plugins = _resolve_suite(suite, recipe, **settings)
+    first = (_to_list(tasks) or list(found.columns))[0]
+    base_config = f"{found.configs.get(first, first)}_{recipe}"
     cells = matrix.plan_cells(
-        found, bench_models, tasks=_to_list(tasks), seeds=seeds, recipe=recipe, overrides=words, plugins=plugins
-    )
+        found, bench_models, tasks=_to_list(tasks), seeds=seeds, recipe=recipe, overrides=words, plugins=plugins,
+        variants=expand_variants(variants or {}, takes_list(base_config, words, plugins)),
+    )  # fmt: skip
     folder = Path("logs/bench") / cells[0].suite if out is None else Path(out)
     results = matrix.run_bench(
         cells, folder, backend=backend or SerialBackend(), cpus=cpus, keep=keep, retries=retries,
@@ -253,7 +262,11 @@ def bench(
     )  # fmt: skip
     for result in results:
         on_result(result)
-    return summarize_bench(folder)
+    if latency:
+        from claf2.benchmarking.cell_latency import time_cells
+
+        time_cells(results)
+    return summarize_bench(folder, margin=margin)
 
 
 def watch(

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from claf2.benchmarking.cells import CELL_FILE, Cell, read_cell
+from claf2.benchmarking.cells import Cell, read_cell
+from claf2.benchmarking.runs import CELL_FILE
 from claf2.board.cell_record import CellRecord, record_cell
 from claf2.metrics import Prediction
 from claf2.task import tasks

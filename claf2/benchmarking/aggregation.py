@@ -22,7 +22,8 @@ from claf2.benchmarking.statistics import (
     estimate_score,
     holm_correction,
 )
-from claf2.benchmarking.summary import Column, Delta, Failure, PublishedRow, Row, ScoreCell, Summary
+from claf2.benchmarking.summary import Column, Delta, Failure, GridChoice, PublishedRow, Row, ScoreCell, Summary
+from claf2.benchmarking.variant_scores import add_differences, choose_from_grids, measure_costs
 from claf2.errors import Claf2Error, RunError
 from claf2.evaluation.report import lower_is_better
 from claf2.metrics import Metric, Prediction, metrics
@@ -61,8 +62,12 @@ class Memo:
         return result
 
 
-def summarize_bench(out: Path) -> Summary:
+def summarize_bench(out: Path, *, margin: float = 1.0) -> Summary:
     """Return the summary of a bench's folder.
+
+    Args:
+        out: the folder.
+        margin: by how many points a variant may be worse than the recipe itself.
 
     Raises:
         RunError: if it holds no cells, a damaged one, two runs of one cell, or cells of several suites.
@@ -73,16 +78,19 @@ def summarize_bench(out: Path) -> Summary:
     names = sorted({result.cell.suite for result in results})
     if len(names) > 1:
         raise RunError(f"{out} holds cells of suites {', '.join(names)}: use one folder per suite")
-    return summarize_cells(suites.get(names[0]), results)
+    return summarize_cells(suites.get(names[0]), results, margin=margin)
 
 
-def summarize_cells(suite: Suite, results: Sequence[MeasuredCell], memo: Memo | None = None) -> Summary:
+def summarize_cells(
+    suite: Suite, results: Sequence[MeasuredCell], memo: Memo | None = None, *, margin: float = 1.0
+) -> Summary:
     """Return the summary of cells of a suite.
 
     Args:
         suite: the suite.
         results: the cells.
         memo: what earlier summaries have computed.
+        margin: by how many points a variant may be worse than the recipe itself.
 
     Raises:
         RunError: if predictions are missing or damaged, or there are two runs of one cell.
@@ -100,6 +108,16 @@ def summarize_cells(suite: Suite, results: Sequence[MeasuredCell], memo: Memo | 
         deltas = _test_column(column, [row.cells[position] for row in rows], groups, memo)
         for index, (mark, delta) in deltas.items():
             rows[index] = _with_delta(rows[index], position, mark, delta)
+
+    def score(position: int, cells: Sequence[MeasuredCell]) -> ScoredRuns | None:
+        column = columns[position]
+        key = ("runs", column, _keys(cells))
+        return memo.get(key, lambda: _score_runs(column, _read_predictions(column, cells))[0])
+
+    grids: tuple[GridChoice, ...] = ()
+    if any(row.variant_name for row in rows):
+        rows = add_differences(columns, rows, groups, score, margin)
+        grids = choose_from_grids(columns, rows, groups, score)
     return Summary(
         suite=suite.name,
         columns=columns,
@@ -110,6 +128,8 @@ def summarize_cells(suite: Suite, results: Sequence[MeasuredCell], memo: Memo | 
         when=datetime.now(UTC).isoformat(timespec="minutes"),
         interval="95 % confidence interval over seeds and examples",
         reference="the best row of the column (Holm's correction over the column's rows)",
+        margin=margin,
+        grids=grids,
     )
 
 
@@ -135,7 +155,7 @@ def group_by_row(results: Sequence[CellT]) -> list[list[CellT]]:
 
     def order(result: CellT) -> tuple[object, ...]:
         cell = result.cell
-        return cell.model, cell.step or 0, cell.recipe, cell.overrides
+        return cell.model, cell.step or 0, cell.recipe, bool(cell.variant), cell.overrides, cell.variant
 
     groups: dict[tuple[object, ...], list[CellT]] = {}
     for result in sorted(results, key=order):
@@ -145,7 +165,7 @@ def group_by_row(results: Sequence[CellT]) -> list[list[CellT]]:
 
 def _row_label(cell: Cell) -> tuple[object, ...]:
     """Return what a table shows of a cell's row."""
-    return cell.model, cell.step, cell.recipe, frozenset(list_options(cell).items())
+    return cell.model, cell.step, cell.recipe, cell.variant, frozenset(list_options(cell).items())
 
 
 def _make_row(
@@ -167,11 +187,14 @@ def _make_row(
         ]
         for task in suite.columns
     }
-    return Row(model, seeds, cells, first.step, first.recipe, options, suite.average(means))
+    return Row(
+        model, seeds, cells, first.step, first.recipe, options, suite.average(means), first.variant,
+        measure_costs(group),
+    )  # fmt: skip
 
 
 def _make_failure(cell: Cell, reason: str) -> Failure:
-    return Failure(cell.model, cell.task, cell.seed, reason or "not finished", cell.step)
+    return Failure(cell.model, cell.task, cell.seed, reason or "not finished", cell.step, cell.variant)
 
 
 def _finished(group: Sequence[MeasuredCell], task: str) -> list[MeasuredCell]:

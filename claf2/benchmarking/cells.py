@@ -8,10 +8,10 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from claf2 import config
-from claf2.benchmarking.runs import METRICS
+from claf2.benchmarking.runs import CELL_FILE, METRICS
 from claf2.config import Experiment
 from claf2.config.source import parse_overrides
 from claf2.errors import RunError
@@ -21,12 +21,9 @@ from claf2.registry import digest
 from claf2.runtime.files import read_json, write_json
 
 __all__ = [
-    "CELL_FILE", "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_options", "list_unfinished",
-    "read_cell", "row_key", "run_name", "write_cell",
+    "Cell", "CellResult", "MeasuredCell", "cell_dir", "list_cells", "list_options", "list_unfinished",
+    "make_cell", "read_cell", "row_key", "run_name", "write_cell",
 ]  # fmt: skip
-
-CELL_FILE = "cell.json"
-"""The file of a cell's folder that says which cell it is."""
 
 LONGEST_NAME = 80
 """The most characters of a model's name in the name of its folder."""
@@ -59,26 +56,47 @@ class Cell:
     overrides: tuple[str, ...] = ()
     step: int | None = None
     plugins: tuple[str, ...] = ()
+    variant: str = ""
+    """The name of the variant; empty: the recipe itself."""
+    export: tuple[str, ...] | None = None
+    """The arguments of the export that is measured, as words of the command line; ``None``: the run is measured."""
 
     def arguments(self) -> list[str]:
         """Return the command-line arguments that follow the BaseConfig, without the folder."""
         return ["--pretrained_model_name", self.weights, "--seed_num", str(self.seed), *self.overrides]
 
 
+def make_cell(fields: Mapping[str, Any]) -> Cell:
+    """Return the cell of some JSON values.
+
+    Raises:
+        KeyError: if a field is missing.
+        TypeError: if there is another field, or one that is no list.
+    """
+    lists = {name: tuple(fields[name]) for name in ("overrides", "plugins")}
+    exported = fields.get("export")
+    return Cell(**{**fields, **lists, "export": None if exported is None else tuple(exported)})
+
+
 def list_options(cell: Cell, hidden: Sequence[str] = PATH_OPTIONS) -> dict[str, str | None]:
-    """Return the overrides of a cell, by field, without the hidden ones.
+    """Return the overrides of a cell, by field, without the hidden ones; and the arguments of its export.
 
     Raises:
         ConfigError: if an override is not one.
     """
     overrides = {override.key: override.text for override in parse_overrides(cell.overrides)}
-    return {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
+    options = {key: text for key, text in overrides.items() if key.rpartition(".")[2] not in hidden}
+    if cell.export is not None:
+        options["export"] = " ".join(cell.export) or "fp32"
+    return options
 
 
 def row_key(cell: Cell) -> tuple[object, ...]:
     """Return what the cells of a row of a table have in common: everything but task and seed."""
-    overrides = frozenset(list_options(cell, hidden=("cache_dir",)).items())
-    return cell.model, cell.step, cell.weights, cell.recipe, overrides
+    options = list_options(cell, hidden=("cache_dir",))
+    if cell.variant:  # only then, since the boards of earlier versions store digests of the others
+        options["variant"] = cell.variant
+    return cell.model, cell.step, cell.weights, cell.recipe, frozenset(options.items())
 
 
 class MeasuredCell(Protocol):
@@ -95,6 +113,10 @@ class MeasuredCell(Protocol):
     @property
     def failure(self) -> str:
         """Why there are no scores; empty if there are, or if the run is not finished."""
+
+    @property
+    def provenance(self) -> Mapping[str, object] | None:
+        """The content of ``run.json``; ``None`` if the run is not finished."""
 
     @property
     def source(self) -> str:
@@ -155,6 +177,10 @@ def cell_dir(out: Path, cell: Cell) -> Path:
         ConfigError: if the BaseConfig or an override is wrong.
     """
     name = run_name(cell.task, _load_cell(cell))
+    if cell.variant:
+        if cell.export is not None:
+            name = f"{name}-{digest(cell.export)[:8]}"
+        return out / f"{_model_name(cell.weights)}@{_variant_name(cell.variant)}" / name
     folder = out / _model_name(cell.weights) / name
     # Earlier versions named the folder of a model without a digest, so that two models could share it.
     earlier = out / re.sub(r"[^\w.-]+", "_", cell.weights.strip("/")) / name
@@ -174,6 +200,12 @@ def _model_name(weights: str) -> str:
     weights = weights.rstrip("/")
     name = re.sub(r"[^\w.-]+", "_", weights).strip("._-")[-LONGEST_NAME:]
     return name if name and name == weights else f"{name or 'model'}-{digest(weights)[:8]}"
+
+
+def _variant_name(variant: str) -> str:
+    """Return the name of a variant as a part of a folder's name, with a digest where characters were replaced."""
+    name = re.sub(r"[^\w.+-]+", "_", variant)[-LONGEST_NAME:]
+    return name if name == variant else f"{name}-{digest(variant)[:8]}"
 
 
 def run_name(task: str, experiment: Experiment) -> str:
@@ -233,7 +265,7 @@ def read_cell(folder: Path) -> CellResult:
     record = read_json(folder / CELL_FILE)
     try:
         failure = record.pop("failure")
-        cell = Cell(**{**record, **{name: tuple(record[name]) for name in ("overrides", "plugins")}})
+        cell = make_cell(record)
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / CELL_FILE}: damaged: {error!r}") from error
     if not (folder / METRICS).is_file():

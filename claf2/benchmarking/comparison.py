@@ -10,12 +10,14 @@ from statistics import fmean
 
 from claf2.benchmarking.runs import TaskRuns, collapse_reason, load_runs
 from claf2.benchmarking.statistics import Difference, Verdict, classify_difference, compare_runs, holm_correction
+from claf2.benchmarking.summary import FULL
 from claf2.config.source import iter_leaves
 from claf2.errors import Claf2Error, RunError
-from claf2.metrics import Prediction
+from claf2.metrics import Metric, Prediction
 
 __all__ = [
-    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_notes",
+    "Comparison", "Flip", "TaskComparison", "compare_models", "compare_task_runs", "format_comparison", "list_flips",
+    "list_notes",
 ]  # fmt: skip
 
 IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer.verbose_step_count")
@@ -24,7 +26,7 @@ IGNORED_FIELDS = ("seed_num", "trainer.log_dir", "runtime.", "plugins", "trainer
 
 @dataclass(frozen=True)
 class Flip:
-    """An example that one model mostly gets right and the other mostly gets wrong."""
+    """How often the runs of two models have an example right."""
 
     id: str
     gold: object
@@ -33,6 +35,16 @@ class Flip:
     second: float
     predictions: tuple[object, object]
     """What each model predicts with its first seed."""
+
+    @property
+    def is_gained(self) -> bool:
+        """Whether most runs of the second model have it right, and most of the first wrong."""
+        return self.second > 0.5 > self.first
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether most runs of the first model have it right, and most of the second wrong."""
+        return self.first > 0.5 > self.second
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class Comparison:
     forced: bool
     """The recipes differ, so that differences of scores cannot be attributed to the models."""
     tasks: Sequence[TaskComparison]
+    variants: tuple[str, str] | None
+    """The names of two variants of one recipe, which differ in config on purpose; ``None``: they are no variants."""
     missing: Sequence[str]
     """The tasks that only one model has runs of, and those that cannot be compared, each with the reason."""
 
@@ -119,7 +133,8 @@ def compare_task_runs(
     for task in shared:
         if first[task].data.get("valid") != second[task].data.get("valid"):
             raise RunError(f"{task}: the models were evaluated on different data; evaluate both on the same files")
-    if other_recipes and not force:
+    variants = _variant_names(first, second)
+    if other_recipes and not force and variants is None:
         listed = "; ".join(config_differences[:4]) or "see config.json of both"
         raise RunError(
             f"{other_recipes[0]}: the models have different recipes, so their scores are not comparable ({listed}); "
@@ -139,15 +154,36 @@ def compare_task_runs(
         _compare_task(task, first[task], second[task], difference, p_values[task], margin)
         for task, difference in differences.items()
     ]
-    return Comparison(names, config_differences, bool(other_recipes), tasks, sorted(missing))
+    forced = bool(other_recipes) and variants is None
+    return Comparison(names, config_differences, forced, tasks, variants, sorted(missing))
+
+
+def _variant_names(first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns]) -> tuple[str, str] | None:
+    """Return the names of the variants, if both are one each of the same weights."""
+
+    def describe(runs_by_task: Mapping[str, TaskRuns]) -> set[tuple[str, object]]:
+        return {
+            (runs.variant, value)
+            for runs in runs_by_task.values()
+            for path, value in iter_leaves(runs.seed_runs[0].config)
+            if path.endswith(".pretrained_model_name")
+        }
+
+    described = describe(first), describe(second)
+    if any(len(each) != 1 for each in described):
+        return None
+    ((first_name, first_weights),), ((second_name, second_weights),) = described
+    if first_weights != second_weights or first_name == second_name:
+        return None
+    return first_name or FULL, second_name or FULL
 
 
 def _compare_task(
     task: str, first: TaskRuns, second: TaskRuns, difference: Difference, p: float, margin: float
 ) -> TaskComparison:
-    flips = _list_flips(first, second)
-    gained = [flip for flip in flips if flip.second > 0.5 > flip.first]
-    lost = [flip for flip in flips if flip.first > 0.5 > flip.second]
+    flips = list_flips(first.metric, *([run.predictions for run in runs.seed_runs] for runs in (first, second)))
+    gained = [flip for flip in flips if flip.is_gained]
+    lost = [flip for flip in flips if flip.is_lost]
     collapsed = {
         f"{task}, seed {run.seed} ({run.folder})": reason
         for runs in (first, second)
@@ -186,21 +222,23 @@ def _list_differences(task: str, first: TaskRuns, second: TaskRuns) -> list[str]
     return lines
 
 
-def _list_flips(first: TaskRuns, second: TaskRuns) -> list[Flip]:
-    """Return for each example how often the runs of each model have it right."""
-    is_right = first.metric.is_right
+def list_flips(
+    metric: Metric, first: Sequence[Sequence[Prediction]], second: Sequence[Sequence[Prediction]]
+) -> list[Flip]:
+    """Return for each example how often the runs of each model have it right.
+
+    Args:
+        metric: says which predictions are right.
+        first: the predictions of each run of the first model.
+        second: the same for the second model, on the same examples.
+    """
     return [
         Flip(
-            first_predictions[0].id, first_predictions[0].gold,
-            fmean(map(is_right, first_predictions)), fmean(map(is_right, second_predictions)),
-            (first_predictions[0].prediction, second_predictions[0].prediction),
+            before[0].id, before[0].gold, fmean(map(metric.is_right, before)), fmean(map(metric.is_right, after)),
+            (before[0].prediction, after[0].prediction),
         )
-        for first_predictions, second_predictions in zip(_by_example(first), _by_example(second), strict=True)
+        for before, after in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)
     ]  # fmt: skip
-
-
-def _by_example(runs: TaskRuns) -> list[tuple[Prediction, ...]]:
-    return list(zip(*(run.predictions for run in runs.seed_runs), strict=True))
 
 
 def format_comparison(comparison: Comparison, *, examples: int = 3) -> str:
@@ -214,6 +252,8 @@ def format_comparison(comparison: Comparison, *, examples: int = 3) -> str:
     parts = [f"# {second} against {first}"]
     if comparison.forced:
         parts.append("**FORCED: the recipes differ, so no difference below can be attributed to the models alone.**")
+    if comparison.variants:
+        parts.append(f"Variants of one recipe: {comparison.variants[0]} and {comparison.variants[1]}.")
     if comparison.differences:
         lines = "\n".join(f"- {line}" for line in comparison.differences)
         parts.append(f"Differences besides seeds and folders:\n\n{lines}")

@@ -18,8 +18,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from claf2 import config
-from claf2.benchmarking.cells import CELL_FILE, list_unfinished, run_name
-from claf2.benchmarking.runs import ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
+from claf2.benchmarking.cells import list_unfinished, run_name
+from claf2.benchmarking.runs import CELL_FILE, ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
 from claf2.benchmarking.statistics import Decision, Difference, compare_runs, interim_test
 from claf2.errors import Claf2Error, RunError, nearest
 from claf2.runs import train as training
@@ -102,12 +102,17 @@ class GateResult:
     """The tasks of the baseline that were not measured, or not with every seed."""
     added: Sequence[str] = ()
     """The tasks that the baseline does not have."""
+    needs_evidence: bool = False
+    """A task passes only if it is shown that its score has not dropped by more than the tolerance."""
+
+    def is_failed(self, task: TaskGateResult) -> bool:
+        """Whether a task fails the gate: its score has dropped or, with ``needs_evidence``, may have dropped."""
+        return task.decision != "pass" if self.needs_evidence else task.decision == "fail"
 
     @property
     def failed(self) -> bool:
-        """Whether the score of a task has dropped, or a task was not measured and is not waived."""
-        dropped = any(task.decision == "fail" for task in self.tasks)
-        return dropped or any(not task.waived for task in self.unmeasured)
+        """Whether a task fails, or was not measured and is not waived."""
+        return any(map(self.is_failed, self.tasks)) or any(not task.waived for task in self.unmeasured)
 
 
 def record_baseline(folder: Path, baseline: Path, reason: str, *, waive: Collection[str] = ()) -> list[str]:
@@ -209,7 +214,7 @@ def _read_baseline(path: Path) -> _Baseline:
 
 def run_gate(
     baseline: Path, folder: Path, *, tolerance: float = 1.0, alpha: float = 0.05, budget: int | None = None,
-    train_seed: Callable[[SeedRun], object] | None = None, waive: Collection[str] = (),
+    train_seed: Callable[[SeedRun], object] | None = None, waive: Collection[str] = (), needs_evidence: bool = False,
 ) -> GateResult:  # fmt: skip
     """Compare the runs of a folder, the candidate, with a baseline.
 
@@ -217,12 +222,14 @@ def run_gate(
         baseline: the baseline file.
         folder: the candidate's runs.
         tolerance: by how many points a score may drop.
-        alpha: the probability of a false alarm over all tasks and, if sequential, all analyses.
+        alpha: the probability of a false alarm over all tasks and, if sequential, all analyses. With
+            ``needs_evidence``, the probability with which a drop beyond the tolerance passes.
         budget: the largest number of seeds per task of a sequential gate; ``None``: the gate is not sequential.
         train_seed: trains a run like the given one with another seed into the folder. A sequential gate calls it until
             every task is decided or has used its budget.
         waive: tasks of the baseline that may lack runs. All others fail if they have none, or if a run was begun and
             has no score.
+        needs_evidence: a task passes only if non-inferiority is shown: its whole interval lies within the tolerance.
 
     Raises:
         RunError: if recipe, data or metric differ from the baseline's, a prediction file is missing, both sides have
@@ -240,8 +247,9 @@ def run_gate(
             raise RunError(f"no task in common: {tasks}")
         for task in shared:
             if task not in results or len(candidate[task].seed_runs) > results[task].seeds:
-                # Bonferroni over tasks; within a task, the sequential test divides its share among the analyses.
-                share = alpha / len(shared)
+                # Bonferroni over tasks; within a task, the sequential test divides its share among the analyses. If
+                # every task must be shown to pass, a wrong pass needs one in each task that has dropped.
+                share = alpha if needs_evidence else alpha / len(shared)
                 results[task] = _run_task_gate(task, stored[task], candidate[task], tolerance, share, budget)
         undecided = [task for task in shared if results[task].decision == "undecided"]
         if not undecided or train_seed is None:
@@ -254,7 +262,7 @@ def run_gate(
             raise RunError(f"{undecided[0]}: a seed was trained, but not into {folder}: give the folder of the model")
     unmeasured = _list_unmeasured(folder, stored, candidate, waive)
     added = [task for task in candidate if task not in stored]
-    return GateResult([results[task] for task in shared], tolerance, alpha, unmeasured, added)
+    return GateResult([results[task] for task in shared], tolerance, alpha, unmeasured, added, needs_evidence)
 
 
 def _run_task_gate(
@@ -320,6 +328,8 @@ def train_next_seed(run: SeedRun) -> None:
     Raises:
         Claf2Error: if the run fails.
     """
+    if "export" in read_json(run.folder / "run.json"):
+        raise RunError(f"{run.folder}: an export is not trained: measure more seeds with claf2 bench run --variants")
     seed = run.seed + 1
     stored_config = str(run.folder / "config.json")
     experiment = config.load(stored_config, ["--seed_num", str(seed)])

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Literal
 from xml.etree import ElementTree
 
-from claf2.benchmarking.gate import GateResult
+from claf2.benchmarking.gate import GateResult, TaskGateResult
 from claf2.benchmarking.statistics import Decision
 
 __all__ = ["format_gate", "format_junit", "gate_to_dict"]
@@ -19,13 +19,27 @@ DECISION_TEXTS: Mapping[Decision, str] = {
     "no evidence": "pass: no evidence of a drop",
 }
 
+UNSHOWN_TEXT = "FAIL: not shown that it did not drop by more than the tolerance"
+"""The decision about a task without evidence where evidence is needed."""
+
+
+def _describe_rule(result: GateResult) -> str:
+    points, percent = f"{result.tolerance:g} points", f"at most {100 * result.alpha:g} %"
+    if result.needs_evidence:
+        return f"Non-inferiority within {points} must be shown; {percent} false passes."
+    return f"Tolerance {points}; {percent} false alarms over all tasks."
+
+
+def _decision_text(result: GateResult, task: TaskGateResult) -> str:
+    return UNSHOWN_TEXT if result.is_failed(task) and task.decision != "fail" else DECISION_TEXTS[task.decision]
+
 
 def format_gate(result: GateResult) -> str:
     """Return the result of the gate as Markdown, for the summary of a CI job."""
     lines = [
         f"# Gate: {'FAILED' if result.failed else 'passed'}",
         "",
-        f"Tolerance {result.tolerance:g} points; at most {100 * result.alpha:g} % false alarms over all tasks.",
+        _describe_rule(result),
         "",
         "| task | score | baseline | now | difference, interval | detectable | seeds (baseline) | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -35,7 +49,7 @@ def format_gate(result: GateResult) -> str:
         lines.append(
             f"| {task.task} | {task.score} | {task.baseline:.2f} | {task.value:.2f} | {difference.value:+.2f} "
             f"({difference.low:+.2f} to {difference.high:+.2f}) | {difference.detectable:.1f} | "
-            f"{task.seeds} ({task.baseline_seeds}) | {DECISION_TEXTS[task.decision]} |"
+            f"{task.seeds} ({task.baseline_seeds}) | {_decision_text(result, task)} |"
         )
     lines += [f"| {task.task} | | | | | | | {str(task).replace('|', '/')} |" for task in result.unmeasured]
     notes = [
@@ -61,9 +75,9 @@ def format_junit(result: GateResult) -> str:
 
     for task in result.tasks:
         difference = task.difference
-        text = f"{DECISION_TEXTS[task.decision]}: {task.baseline:.2f} -> {task.value:.2f}, {difference.value:+.2f} "
+        text = f"{_decision_text(result, task)}: {task.baseline:.2f} -> {task.value:.2f}, {difference.value:+.2f} "
         text += f"({difference.low:+.2f} to {difference.high:+.2f}), {task.seeds} seeds ({task.baseline_seeds})"
-        add(f"{task.task} {task.score}", "failure" if task.decision == "fail" else "system-out", text)
+        add(f"{task.task} {task.score}", "failure" if result.is_failed(task) else "system-out", text)
     for unmeasured in result.unmeasured:
         add(f"{unmeasured.task} measured", "skipped" if unmeasured.waived else "failure", str(unmeasured))
     for name in result.added:

@@ -14,13 +14,15 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from claf2 import config
 from claf2.benchmarking.backends import Backend
 from claf2.benchmarking.cells import Cell, CellResult, cell_dir, read_cell, write_cell
-from claf2.benchmarking.runs import METRICS
+from claf2.benchmarking.exported_cells import check_export_words, export_cell, is_exported
+from claf2.benchmarking.runs import CELL_FILE, METRICS
+from claf2.benchmarking.variants import Variant
 from claf2.config.source import parse_overrides
 from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError, RunInUseError
 from claf2.runtime.files import write_text
@@ -60,6 +62,8 @@ class CellJob:
     """The number of threads; by default, that of the process."""
     keep: bool = True
     """Whether to keep the best checkpoint. The state for a resume is deleted in any case."""
+    exports: tuple[tuple[Cell, str], ...] = ()
+    """The cells that measure an export of this one, with their folders. They are made when it is trained."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,11 @@ def find_checkpoints(pattern: str) -> list[BenchModel]:
 
 def plan_cells(
     suite: Suite, models: Sequence[BenchModel], *, tasks: Sequence[str] = (), seeds: Sequence[int], recipe: str,
-    overrides: Sequence[str] = (), plugins: Sequence[str] = (),
+    overrides: Sequence[str] = (), plugins: Sequence[str] = (), variants: Sequence[Variant] = (Variant(),),
 ) -> list[Cell]:  # fmt: skip
     """Return the cells of a matrix, seed by seed, so that every model has a score in every task early.
+
+    Before an export of other fields than those of the recipe comes the cell that trains them.
 
     Args:
         suite: the suite.
@@ -124,6 +130,7 @@ def plan_cells(
         recipe: the suffix of the BaseConfigs' names.
         overrides: command-line arguments for every cell.
         plugins: files or modules to load before a cell is configured.
+        variants: the variants of each model.
 
     Raises:
         RunError: if the suite has no such task or recipe, there is no seed, or an override sets a field that the bench
@@ -136,19 +143,43 @@ def plan_cells(
     if unknown or recipe not in suite.recipes:
         known = list(suite.columns) if unknown else list(suite.recipes)
         raise RunError(f"suite {suite.name!r} has no {(unknown or [recipe])[0]!r}; it has {', '.join(known)}")
-    for override in parse_overrides(overrides):
+    for override in parse_overrides([*overrides, *(word for variant in variants for word in variant.overrides)]):
         field = override.key.rsplit(".", 1)[-1]
         if field in BENCH_FIELDS:
             raise RunError(f"--{override.key} is set for each cell: use {BENCH_FIELDS[field]}")
     return [
         Cell(
             suite.name, model.name, model.weights, task, seed, recipe, f"{suite.configs[task]}_{recipe}",
-            tuple(overrides), model.step, tuple(plugins),
+            (*overrides, *variant.overrides), model.step, tuple(plugins), variant.name, variant.export,
         )
         for seed in dict.fromkeys(seeds)
         for model in dict.fromkeys(models)
+        for variant in _with_trained(variants)
         for task in selected
     ]  # fmt: skip
+
+
+def _with_trained(variants: Sequence[Variant]) -> list[Variant]:
+    """Return the variants, and those that train what others export."""
+    trained = {variant.overrides for variant in variants if variant.export is None}
+    complete: list[Variant] = []
+    for variant in variants:
+        if variant.overrides not in trained:
+            complete.append(Variant(f"{variant.name} (before export)", variant.overrides))
+            trained.add(variant.overrides)
+        complete.append(variant)
+    return complete
+
+
+def _make_jobs(cells: Sequence[Cell], out: Path, cpus: int | None, *, keep: bool) -> list[CellJob]:
+    """Return a job for each cell that is trained, with the cells that are exports of it."""
+    jobs = {replace(cell, variant=""): CellJob(cell, str(cell_dir(out, cell)), cpus, keep)
+            for cell in cells if cell.export is None}  # fmt: skip
+    for cell in cells:
+        if cell.export is not None:
+            run = replace(cell, variant="", export=None)
+            jobs[run] = replace(jobs[run], exports=(*jobs[run].exports, (cell, str(cell_dir(out, cell)))))
+    return list(jobs.values())
 
 
 def run_bench(
@@ -170,8 +201,12 @@ def run_bench(
         ConfigError: if a cell cannot be configured; nothing is trained then.
         Interrupted: after Ctrl-C; the runs in progress have saved their state.
     """
-    jobs = [CellJob(cell, str(cell_dir(out, cell)), cpus, keep) for cell in cells]
-    pending = list({job.folder: job for job in jobs}.values())
+    folders = [cell_dir(out, cell) for cell in cells]
+    for words in {cell.export for cell in cells if cell.export is not None}:
+        check_export_words(words)
+    pending = list({job.folder: job for job in _make_jobs(cells, out, cpus, keep=keep)}.values())
+    for job in pending:
+        _announce_exports(job)
     total, done, trained, seconds = len(pending), 0, 0, 0.0
     finished = {job.folder: _finished_at(job) for job in pending}
     untrained = {folder for folder, when in finished.items() if when is None}
@@ -199,7 +234,14 @@ def run_bench(
         pending = failed
         if not pending:
             break
-    return [read_cell(Path(job.folder)) for job in jobs]
+    return [read_cell(folder) for folder in folders]
+
+
+def _announce_exports(job: CellJob, failure: str = "") -> None:
+    """Write which cells measure an export of a job's cell, for those that are not finished."""
+    for cell, place in job.exports:
+        if failure or not (Path(place) / CELL_FILE).is_file():
+            write_cell(Path(place), cell, failure)
 
 
 def _finished_at(job: CellJob) -> int | None:
@@ -216,6 +258,11 @@ def run_cell(job: CellJob) -> CellOutcome:
     started = time.monotonic()
     try:
         failure = _train_cell(job)
+        if failure:
+            _announce_exports(job, f"the run that it exports failed: {failure}")
+        failure = failure or _export_cells(job)
+        if not failure and not job.keep:
+            shutil.rmtree(Path(job.folder) / "best", ignore_errors=True)
     except RunInUseError:  # a killed process blocks no cell: its lock ends with it
         return CellOutcome(busy=True)
     return CellOutcome(failure, seconds=time.monotonic() - started)
@@ -231,9 +278,15 @@ def _train_cell(job: CellJob) -> str:
     import torch
 
     from claf2.runs import train as training
+    from claf2.runtime.device import reset_peak_memory
 
     folder, threads = Path(job.folder), torch.get_num_threads()
+    unexported = [cell for cell, place in job.exports if not is_exported(folder, Path(place))]
+    is_lost = bool(unexported) and (folder / METRICS).is_file() and not (folder / "best").is_dir()
+    if is_lost:
+        logger.warning("%s is trained again: its weights were not kept, and are needed for an export", folder)
     write_cell(folder, job.cell, "")
+    reset_peak_memory()
     try:
         if job.cpus:
             torch.set_num_threads(job.cpus)
@@ -241,23 +294,48 @@ def _train_cell(job: CellJob) -> str:
         experiment = config.load(job.cell.base_config, arguments, job.cell.plugins)
         try:
             # An earlier bench may have deleted the best checkpoint, and `last/` is deleted below.
-            training.train(experiment, resume=True, needs_best=False, needs_last=False)
+            training.train(
+                experiment, resume=not is_lost, overwrite=is_lost, needs_best=bool(unexported), needs_last=False
+            )
         except ChangedError as error:
             logger.warning("%s is trained again: %s", folder, error)
             training.train(experiment, overwrite=True, needs_last=False)
-        for name in ("last",) if job.keep else ("last", "best"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.rmtree(folder / "last", ignore_errors=True)
         (folder / FAILURE_LOG).unlink(missing_ok=True)
     except (Interrupted, RunInUseError):
         raise
     except Exception as error:  # noqa: BLE001 whatever went wrong, the other cells can still be trained
-        failure = str(error)
-        if not isinstance(error, Claf2Error | OSError):
-            failure = f"{type(error).__name__}: {failure}; its traceback is in {folder / FAILURE_LOG}"
-            with suppress(OSError):
-                write_text(folder / FAILURE_LOG, traceback.format_exc())
-        write_cell(folder, job.cell, failure)
-        return failure
+        return _record_failure(folder, job.cell, error)
     finally:
         torch.set_num_threads(threads)
     return ""
+
+
+def _export_cells(job: CellJob) -> str:
+    """Make the exports of a cell that was trained, and return why one failed, or an empty text."""
+    failures = []
+    for cell, place in job.exports:
+        folder = Path(place)
+        if is_exported(Path(job.folder), folder):
+            continue
+        assert cell.export is not None
+        write_cell(folder, cell, "")
+        try:
+            export_cell(Path(job.folder), folder, cell.export, keep=job.keep)
+            (folder / FAILURE_LOG).unlink(missing_ok=True)
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 as for a cell that is trained
+            failures.append(_record_failure(folder, cell, error))
+    return failures[0] if failures else ""
+
+
+def _record_failure(folder: Path, cell: Cell, error: Exception) -> str:
+    """Write into the folder of a cell why it failed, and return it."""
+    failure = str(error)
+    if not isinstance(error, Claf2Error | OSError):
+        failure = f"{type(error).__name__}: {failure}; its traceback is in {folder / FAILURE_LOG}"
+        with suppress(OSError):
+            write_text(folder / FAILURE_LOG, traceback.format_exc())
+    write_cell(folder, cell, failure)
+    return failure

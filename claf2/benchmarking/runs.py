@@ -23,11 +23,14 @@ from claf2.runtime.files import read_json
 from claf2.task import Task
 
 __all__ = [
-    "ScoredRuns", "SeedRun", "TaskRuns", "check_same_examples", "collapse_reason", "examples_digest", "load_runs",
-    "merge_runs",
+    "CELL_FILE", "ScoredRuns", "SeedRun", "TaskRuns", "check_same_examples", "collapse_reason", "examples_digest",
+    "load_runs", "merge_runs",
 ]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
+
+CELL_FILE = "cell.json"
+"""The file of a cell's folder that says which cell it is."""
 
 METRICS = "metrics.json"
 """The last file that a run writes. ``claf2.runs.folder``, which knows it too, imports torch; tables do without."""
@@ -127,6 +130,8 @@ class TaskRuns:
     """The digest of the recipe. Only scores of equal recipes are comparable."""
     data: Mapping[str, str]
     """Split → SHA-256."""
+    variant: str = ""
+    """The name of the variant of a bench; empty: the recipe itself."""
 
     @property
     def metric(self) -> Metric:
@@ -166,6 +171,7 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
         raise RunError(f"{folder}: {_why_no_run(folder)}")
     by_task: dict[str, TaskRuns] = {}
     for path in paths:
+        variant = str(read_json(path / CELL_FILE).get("variant", "")) if (path / CELL_FILE).is_file() else ""
         recipe, digests = _read_identity(path / "run.json")
         try:
             experiment = config.load(str(path / "config.json"))
@@ -177,7 +183,7 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
             run = SeedRun(
                 path, experiment.seed, experiment.values, read_predictions(predictions_path(path, name, "valid"))
             )
-            runs = TaskRuns(task_config.task, [run], recipe, data)
+            runs = TaskRuns(task_config.task, [run], recipe, data, variant)
             by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task
 

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
 __all__ = [
-    "Column", "Delta", "Failure", "PublishedRow", "Row", "ScoreCell", "Summary", "finite_or_none", "format_options",
-    "format_summary", "read_summary",
+    "COST_NAMES",
+    "FULL",
+    "GRID_NOTE",
+    "Column",
+    "Costs",
+    "Delta",
+    "Failure",
+    "GridChoice",
+    "PublishedRow",
+    "Row",
+    "ScoreCell",
+    "Summary",
+    "VariantDelta",
+    "finite_or_none",
+    "format_costs",
+    "format_options",
+    "format_summary",
+    "format_to_full",
+    "read_summary",
 ]  # fmt: skip
+
+
+FULL = "full"
+"""The name of the recipe itself among variants."""
+
+COST_NAMES = {
+    "trained_parameters": "trained parameters", "megabytes": "MB", "seconds": "seconds", "memory": "peak memory, MiB",
+    "p50": "p50, ms", "p99": "p99, ms",
+}  # fmt: skip
+"""Field of ``Costs`` → the head of its column."""
+
+WHOLE_FROM = 1000
+"""From here on, costs are shown as whole numbers."""
+
+GRID_NOTE = (
+    "The best score of a grid is too high, since it was chosen on the examples that it is the score of. The score on "
+    "other examples is that of the variant which is best on a random half of the examples, on the other half, averaged "
+    "over 200 splits; half of the examples choose a little worse than all."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +73,62 @@ class Delta:
 
 
 @dataclass(frozen=True)
+class VariantDelta:
+    """The difference between a variant and the recipe itself, ``full``."""
+
+    value: float
+    """In points: the mean of the variant minus that of ``full``."""
+    low: float
+    """The lower end of the 90 % interval."""
+    high: float
+    verdict: str
+    """Whether non-inferiority is shown within ``Summary.margin``; or ``collapsed``: a run learned nothing."""
+    paired: bool = False
+    """The variant was made of the very runs of ``full``, so the result holds for these."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a row costs: sizes of its model, and means over its runs."""
+
+    parameters: float | None = None
+    trained_parameters: float | None = None
+    megabytes: float | None = None
+    """The size of the weights."""
+    seconds: float | None = None
+    """The time of a training."""
+    memory: float | None = None
+    """The peak memory of a training, in MiB: that of the GPU where there is one."""
+    p50: float | None = None
+    """The median latency of one row, in milliseconds."""
+    p99: float | None = None
+
+
+@dataclass(frozen=True)
+class GridChoice:
+    """The best variant of a grid in one column, and what its score is worth: the best of several scores on the same
+    examples is too high by chance."""
+
+    model: str
+    grid: str
+    column: str
+    """The label of the column."""
+    variants: int
+    """How many variants the grid has."""
+    best: str
+    """The name of the variant with the best score."""
+    score: float
+    nested: float
+    """The score of the choice on examples that it was not made on: the best variant on a random half of the examples,
+    scored on the other half, averaged over many splits."""
+
+    @property
+    def optimism(self) -> float:
+        """By how many points the best score is better than the nested one."""
+        return abs(self.score - self.nested)
+
+
+@dataclass(frozen=True)
 class ScoreCell:
     """The score of one row in one column. Scores are on 0–100, except where a metric has no upper bound."""
 
@@ -51,6 +143,8 @@ class ScoreCell:
     mark: str = ""
     """A mark of significance; ``Summary.marks`` explains it."""
     delta: Delta | None = None
+    to_full: VariantDelta | None = None
+    """The difference to the recipe itself, if the row is a variant of it."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +161,18 @@ class Row:
     options: Mapping[str, object] = field(default_factory=dict)
     """The overridden fields, such as ``learning_rate`` → ``3e-5``."""
     average: float | None = None
+    variant_name: str = ""
+    """Empty for the recipe itself."""
+    costs: Costs = Costs()
 
     def training_options(self) -> dict[str, str]:
         """Return the recipe, and each override as on the command line: ``--learning_rate`` → ``3e-5``."""
         return {"recipe": self.recipe, **{f"--{name}": str(value) for name, value in self.options.items()}}
 
     def variant(self) -> str:
-        """Return the recipe and the overrides as one line."""
-        return format_options(self.training_options())
+        """Return the name of the variant, the recipe and the overrides as one line."""
+        options = format_options(self.training_options())
+        return f"{self.variant_name}: {options}" if self.variant_name else options
 
 
 def format_options(options: Mapping[str, str]) -> str:
@@ -132,6 +230,14 @@ class Summary:
     """What cells are compared with, such as ``the best row of the column``."""
     marks: Mapping[str, str] = field(default_factory=lambda: {"*": "p < 0.05", "**": "p < 0.01"})
     """Mark of significance → its meaning."""
+    margin: float = 1.0
+    """By how many points a variant may be worse than the recipe itself to be called non-inferior."""
+    grids: tuple[GridChoice, ...] = ()
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether a row is a variant."""
+        return any(row.variant_name for row in self.rows)
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -171,7 +277,7 @@ def format_summary(summary: Summary) -> str:
         source = f"{published.source}{'' if published.verified else ' †'}, {published.split}"
         scores = [_format_score(score) for score in (*published.scores, published.average)]
         lines.append([f"*{published.model}* ({source})", *scores])
-    parts = [f"# {summary.suite}", "\n".join("| " + " | ".join(line) + " |" for line in lines), summary.notes]
+    parts = [f"# {summary.suite}", _format_lines(lines), *_format_variants(summary), summary.notes]
     if summary.failures:
         failures = [f"- {run.model}, {run.task}, seed {run.seed}: {run.reason}" for run in summary.failures]
         parts.append("Failed:\n\n" + "\n".join(failures))
@@ -181,6 +287,55 @@ def format_summary(summary: Summary) -> str:
         "Rows in italics are published scores; †: not checked against the source."
     )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _format_lines(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _format_variants(summary: Summary) -> list[str]:
+    """Return the tables of variants: differences to the recipe itself, costs, and choices from grids."""
+    if not summary.has_variants:
+        return []
+    header = ["variant", *(column.label for column in summary.columns), *COST_NAMES.values()]
+    lines = [header, ["---"] * len(header)]
+    for row in summary.rows:
+        deltas = [format_to_full(cell.to_full if cell else None) for cell in row.cells]
+        lines.append([f"{row.model}, {row.variant_name or FULL}", *deltas, *format_costs(row.costs)])
+    parts = [
+        f"Difference to `{FULL}` in points, with its 90 % interval, and whether non-inferiority is shown within "
+        f"{summary.margin:g} points. An export is compared with the very runs that it was made of; others are compared "
+        "over seeds and examples.",
+        _format_lines(lines),
+    ]
+    if summary.grids:
+        header = ["grid", "column", "best of", "", "score", "on other examples", "optimism"]
+        lines = [header, ["---"] * len(header)]
+        lines += [
+            [
+                f"{choice.model}, {choice.grid}", choice.column, str(choice.variants), choice.best,
+                f"{choice.score:.2f}", f"{choice.nested:.2f}", f"{choice.optimism:.2f}",
+            ]
+            for choice in summary.grids
+        ]  # fmt: skip
+        parts += [GRID_NOTE, _format_lines(lines)]
+    return parts
+
+
+def format_to_full(delta: VariantDelta | None) -> str:
+    """Return the difference between a variant and the recipe itself, with its interval and the verdict."""
+    if delta is None:
+        return ""
+    return f"{delta.value:+.2f} ({delta.low:+.2f} to {delta.high:+.2f}) {delta.verdict}"
+
+
+def format_costs(costs: Costs) -> list[str]:
+    """Return the costs of a row as texts, in the order of ``COST_NAMES``; ``–`` where one is not known."""
+    values = {name: getattr(costs, name) for name in COST_NAMES}
+    return [
+        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.1f}"
+        for value in values.values()
+    ]
 
 
 def _format_cell(cell: ScoreCell | None) -> str:

@@ -16,9 +16,11 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StrictInt,
     StringConstraints,
     TypeAdapter,
+    model_serializer,
     with_config,
 )
 from typing_extensions import TypedDict  # that of Python 3.11 cannot have a configuration of Pydantic
@@ -39,6 +41,8 @@ MAX_TEXT = 262_144
 MAX_INT = 2**53
 """The largest integer that JSON and every database hold exactly."""
 LEARNING_CURVE = "metrics.jsonl"
+NEW_FIELDS: Mapping[str, object] = {"variant": "", "export": None}
+"""The fields of a cell that records of earlier versions lack, and what they are there."""
 
 
 def _check_characters(text: str) -> str:
@@ -81,6 +85,16 @@ class CellFields(_Record):
     step: Count | None = None
     """The pre-training step of a checkpoint."""
     plugins: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+    variant: Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(_check_characters)] = ""
+    """The name of the variant; empty: the recipe itself."""
+    export: Annotated[tuple[Text, ...], Field(max_length=1000)] | None = None
+    """The arguments of the export that was measured; ``null``: the run was."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The digests of cells without a variant, and what an earlier board accepts, stay as they were.
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name not in NEW_FIELDS or value != NEW_FIELDS[name]}
 
     def to_cell(self) -> Cell:
         """Return the cell."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 
-from claf2.benchmarking.cells import CELL_FILE, CellResult, read_cell
+from claf2.benchmarking.cells import CellResult, read_cell
+from claf2.benchmarking.runs import CELL_FILE
 from claf2.board.submit import BoardClient, submit_cells
 from claf2.errors import Claf2Error
 

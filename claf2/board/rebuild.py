@@ -10,8 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from claf2.benchmarking.cells import CELL_FILE
-from claf2.benchmarking.runs import METRICS
+from claf2.benchmarking.runs import CELL_FILE, METRICS
 from claf2.board.cell_record import LEARNING_CURVE, CellRecord
 from claf2.board.records import Records, WriteOutcome
 from claf2.board.submit import BoardClient, Submission, find_cells, read_records

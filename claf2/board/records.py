@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Connection, Engine, Row, Select, bindparam, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from claf2.benchmarking.cells import Cell
+from claf2.benchmarking.cells import Cell, make_cell
 from claf2.board.cell_record import CellRecord
 from claf2.board.tables import cells, compress, counters, decompress, open_database, predictions, splits
 from claf2.errors import RunError, first_line
@@ -74,8 +74,7 @@ class StoredCell:
     @cached_property
     def cell(self) -> Cell:
         """The cell."""
-        fields = self.record["cell"]
-        return Cell(**{**fields, **{name: tuple(fields[name]) for name in ("overrides", "plugins")}})
+        return make_cell(self.record["cell"])
 
     @property
     def scores(self) -> Mapping[str, float | None]:
@@ -87,6 +86,12 @@ class StoredCell:
     def failure(self) -> str:
         """Why there are no scores."""
         return str(self.record["failure"])
+
+    @property
+    def provenance(self) -> Mapping[str, object] | None:
+        """The content of ``run.json``; ``None`` if the run is not finished."""
+        provenance: Mapping[str, object] | None = self.record["provenance"]
+        return provenance
 
     @property
     def source(self) -> str:

@@ -17,7 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 
-from claf2.benchmarking.cells import CELL_FILE, CellResult, read_cell
+from claf2.benchmarking.cells import CellResult, read_cell
+from claf2.benchmarking.runs import CELL_FILE
 from claf2.board.cell_record import CellRecord, record_cell
 from claf2.errors import RunError
 

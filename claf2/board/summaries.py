@@ -157,6 +157,7 @@ def _to_task_runs(cells: Sequence[StoredCell]) -> dict[str, TaskRuns]:
         if not isinstance(recipe, str) or not isinstance(data, Mapping):
             raise RunError(f"{stored.source}: has no recipe or no data in its provenance; submit the run again")
         run = SeedRun(Path(stored.source), stored.cell.seed, config or {}, stored.predictions("valid"))
-        runs = TaskRuns(tasks.get(name), [run], recipe, {str(split): str(sha256) for split, sha256 in data.items()})
+        digests = {str(split): str(sha256) for split, sha256 in data.items()}
+        runs = TaskRuns(tasks.get(name), [run], recipe, digests, stored.cell.variant)
         by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task

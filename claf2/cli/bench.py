@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from claf2.benchmarking.cells import CellResult
     from claf2.benchmarking.summary import Summary
 
-__all__ = ["bench_group", "compare_command", "gate_command", "parse_seeds", "split_list", "suite_name"]
+__all__ = [
+    "SCORE_DROPPED", "bench_group", "compare_command", "gate_command", "parse_seeds", "split_list", "suite_name",
+]  # fmt: skip
 
 CELL_FAILED = 2
 """The exit code of a bench in which a cell failed."""
@@ -27,6 +29,9 @@ SCORE_DROPPED = 3
 """The exit code of the gate if a score has dropped or is missing: not that of a user's mistake, so that CI can tell
 them apart."""
 
+
+DEFAULT_TOLERANCE = 1.0
+"""The number of points by which a score may drop, unless the gate is told another."""
 
 MOST_SEEDS = 1000
 """The most seeds of a bench."""
@@ -41,6 +46,7 @@ def bench_group() -> None:
 Examples:
   claf2 bench run --suite klue --models klue/bert-base klue/roberta-base --seeds 1-5 --data_dir DATA
   claf2 bench run --suite glue --checkpoints 'pretraining/step-*' --tasks rte,mrpc --learning_rate 3e-5
+  claf2 bench run --suite glue --models bert-base-cased --tasks rte,mrpc --variants variants.json --latency
 """)  # fmt: skip
 @click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all.")
 @click.option("--models", multiple=True, metavar="A B …", help="Hub ids, folders, archives or URLs.")
@@ -57,6 +63,11 @@ Examples:
 @click.option("--gpus", type=NumberRange(0), default=0.0, show_default=True,
               help="Local: GPUs of this machine. Ray: GPUs per cell, such as 0.5.")  # fmt: skip
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the best checkpoint of each cell.")
+@click.option("--variants", type=PATH, metavar="FILE",
+              help="JSON: name → changed fields, and the arguments of an export.")  # fmt: skip
+@click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
+              help="By how many points a variant may be worse.")  # fmt: skip
+@click.option("--latency", is_flag=True, help="Measure the latency of the variants at the end.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
               help="How many times a failed cell is trained again.")  # fmt: skip
 @reporting_options
@@ -65,15 +76,18 @@ Examples:
 @overrides_argument
 def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], tasks: str, seeds: str,
               recipe: str | None, out: Path | None, backend: str, workers: int, cpus: int | None, gpus: float,
-              keep: bool, retries: int, board: str | None, notify: bool, plugins: tuple[str, ...], sample: bool,
-              overrides: tuple[str, ...]) -> int:  # fmt: skip
+              keep: bool, variants: Path | None, margin: float, latency: bool, retries: int, board: str | None,
+              notify: bool, plugins: tuple[str, ...], sample: bool, overrides: tuple[str, ...]) -> int:  # fmt: skip
     """Train every model on every task with every seed, and print one table.
 
     Finished cells are not trained again, and interrupted ones are resumed. Any field of the BaseConfigs can be set, as
     in claf2 train. The exit code is 2 if a cell failed.
     """
     from claf2 import api
+    from claf2.benchmarking.variants import read_variants
 
+    if latency and not keep:
+        raise click.UsageError("--latency needs the models: leave out --no-keep")
     more_models = list(takewhile(lambda word: not word.startswith("-"), overrides))
     threads = cpus or (max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None)
     results: list[CellResult] = []
@@ -84,7 +98,8 @@ def bench_run(name: str, models: tuple[str, ...], checkpoints: tuple[str, ...], 
         summary = api.bench(
             name, split_list((*models, *more_models)), checkpoints=checkpoints, tasks=split_list([tasks]),
             seeds=seed_list, recipe=recipe, out=out, backend=_make_backend(backend, workers, cpus, gpus),
-            cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample,
+            cpus=threads, keep=keep, retries=retries, plugins=plugins, sample=sample, margin=margin, latency=latency,
+            variants=None if variants is None else read_variants(variants),
             argv=overrides[len(more_models) :], on_progress=reporter.on_progress, on_result=results.append,
         )  # fmt: skip
     click.echo(_write_tables(out, summary))
@@ -159,7 +174,9 @@ Example:
 """)  # fmt: skip
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("-o", "--output", type=PATH, default="report.html", show_default=True, help="The HTML file.")
-def bench_report(folder: Path, output: Path) -> None:
+@click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
+              help="By how many points a variant may be worse than the recipe itself.")  # fmt: skip
+def bench_report(folder: Path, output: Path, margin: float) -> None:
     """Write the bench in DIR as one HTML file that works offline.
 
     bench.md and bench.json in DIR are rewritten as well.
@@ -168,7 +185,7 @@ def bench_report(folder: Path, output: Path) -> None:
     from claf2.board.pages.folder import export_bench
     from claf2.runtime.files import write_text
 
-    summary = summarize_bench(folder)
+    summary = summarize_bench(folder, margin=margin)
     _write_tables(folder, summary)
     write_text(output, export_bench(folder, summary))
     click.echo(str(output))
@@ -203,13 +220,15 @@ def compare_command(first: Path, second: Path, force: bool, level: float, margin
 Examples:
   claf2 gate logs/bench/klue/model --baseline baseline.json --update --reason "first baseline"
   claf2 gate logs/bench/klue/model --baseline baseline.json --tolerance 1 --junit gate.xml
+  claf2 gate logs/bench/klue/smaller --baseline baseline.json --non-inferior 1
 """)  # fmt: skip
 @click.argument("folder", metavar="RUNS", type=PATH)
 @click.option("--baseline", type=PATH, required=True, help="The baseline file.")
-@click.option("--tolerance", type=NumberRange(0), default=1.0, show_default=True,
-              help="Number of points by which a score may drop.")  # fmt: skip
+@click.option("--tolerance", type=NumberRange(0), help="Number of points by which a score may drop.  [default: 1]")
+@click.option("--non-inferior", type=NumberRange(0), metavar="POINTS",
+              help="Instead of --tolerance: pass only if it is shown that no score dropped by more.")  # fmt: skip
 @click.option("--alpha", type=NumberRange(1e-6, 0.5), default=0.05, show_default=True,
-              help="Probability of a false alarm over all tasks.")  # fmt: skip
+              help="Probability of a false alarm over all tasks; with --non-inferior, of a false pass.")  # fmt: skip
 @click.option("--sequential", is_flag=True, help="Train more seeds until every task is decided.")
 @click.option("--budget", type=click.IntRange(2), default=5, show_default=True,
               help="Largest number of seeds per task, with --sequential.")  # fmt: skip
@@ -220,13 +239,13 @@ Examples:
 @click.option("--markdown", "markdown_file", type=PATH, help="Append the table to a file, e.g. $GITHUB_STEP_SUMMARY.")
 @click.option("--junit", "junit_file", type=PATH, help="Write the result as JUnit XML.")
 @click.option("--json", "json_file", type=PATH, help="Write the result as JSON.")
-def gate_command(folder: Path, baseline: Path, tolerance: float, alpha: float, sequential: bool, budget: int,
-                 waive: tuple[str, ...], update: bool, reason: str, markdown_file: Path | None, junit_file: Path | None,
-                 json_file: Path | None) -> int:  # fmt: skip
+def gate_command(folder: Path, baseline: Path, tolerance: float | None, non_inferior: float | None, alpha: float,
+                 sequential: bool, budget: int, waive: tuple[str, ...], update: bool, reason: str,
+                 markdown_file: Path | None, junit_file: Path | None, json_file: Path | None) -> int:  # fmt: skip
     """Compare the runs in a folder with a baseline.
 
     The exit code is 3 only if a score has dropped by more than the tolerance and chance cannot explain it, or if a task
-    of the baseline was not measured.
+    of the baseline was not measured. With --non-inferior, it is 3 unless every task is shown to have dropped by less.
     """
     from claf2.benchmarking import gate, gate_report
     from claf2.runtime.files import write_json, write_text
@@ -235,9 +254,13 @@ def gate_command(folder: Path, baseline: Path, tolerance: float, alpha: float, s
         tasks = gate.record_baseline(folder, baseline, reason, waive=waive)
         click.echo(f"{baseline}: {', '.join(tasks)}")
         return 0
+    if tolerance is not None and non_inferior is not None:
+        raise click.UsageError("--tolerance cannot be combined with --non-inferior: give one of them")
+    points = non_inferior if non_inferior is not None else DEFAULT_TOLERANCE if tolerance is None else tolerance
     result = gate.run_gate(
-        baseline, folder, tolerance=tolerance, alpha=alpha, budget=budget if sequential else None,
-        train_seed=gate.train_next_seed if sequential else None, waive=waive,
+        baseline, folder, tolerance=points, alpha=alpha,
+        budget=budget if sequential else None, train_seed=gate.train_next_seed if sequential else None, waive=waive,
+        needs_evidence=non_inferior is not None,
     )  # fmt: skip
     table = gate_report.format_gate(result)
     click.echo(table, nl=False)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from claf2.cli.options import PATH
+from claf2.cli.bench import SCORE_DROPPED
+from claf2.cli.options import PATH, NumberRange
 
 __all__ = ["export_command"]
 
@@ -24,15 +25,27 @@ Examples:
               help="Quantize to 8-bit integers: by the range of each row, in blocks, or by calibration.")  # fmt: skip
 @click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
 @click.option("--overwrite", is_flag=True, help="Replace the export in the folder, if there is one.")
-def export_command(run_dir: Path, out: Path, task: str | None, overwrite: bool, **given: Any) -> None:
+@click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
+              help="The exit code is 3 unless it is shown that the score dropped by less.")  # fmt: skip
+@click.option("--costs/--no-costs", default=True, show_default=True, help="Measure latency and memory.")
+def export_command(run_dir: Path, out: Path, task: str | None, overwrite: bool, margin: float, costs: bool,
+                   **given: Any) -> int:  # fmt: skip
     """Export the best checkpoint of a run to ONNX, and evaluate the export.
 
     The folder answers with claf2 evaluate, predict and serve as the run does. It holds the graph, the tokenizer, the
-    predictions for the run's validation rows, and in parity.json how far outputs and scores are from those of the run.
+    predictions for the run's validation rows, and in parity.json how far outputs and scores are from those of the run,
+    and what both cost.
+
+    The exit code is 3 unless the validation rows show that the export is not worse by more than the margin.
     """
+    from claf2.benchmarking.noninferiority import format_noninferiority
+    from claf2.benchmarking.proof import prove_export
     from claf2.export.build import export_run
     from claf2.runtime.device import preserve_backends
 
     with preserve_backends():
         export = export_run(run_dir, out, task=task, overwrite=overwrite, **given)
-    click.echo(export.summary())
+        click.echo(export.summary())
+        result = prove_export(run_dir, export, margin=margin, costs=costs)
+    click.echo(format_noninferiority(result), nl=False)
+    return 0 if result.verdict == "non-inferior" else SCORE_DROPPED

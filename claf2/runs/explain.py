@@ -213,12 +213,12 @@ def _rates(prepared: PreparedRun) -> list[list[float]]:
 
 def _model(prepared: PreparedRun) -> dict[str, Any]:
     config: Any = getattr(prepared.model.head(prepared.model.names[0]), "config", None)
-    parameters = list(prepared.model.parameters())
+    counts = prepared.count_weights()
     return {
         "name": prepared.run.experiment.model.pretrained_model_name,
         "architecture": getattr(config, "model_type", None),
-        "parameters": sum(parameter.numel() for parameter in parameters) + _num_idle(prepared),
-        "trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "parameters": counts["parameters"],
+        "trained": counts["trained_parameters"],
     }
 
 

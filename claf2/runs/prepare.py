@@ -21,6 +21,7 @@ from claf2.data.batch import BatchStream, Stream
 from claf2.data.features import FeatureSet
 from claf2.errors import ConfigError, nearest
 from claf2.evaluation.report import Report, lower_is_better
+from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import Example
 from claf2.runs.corpus_splits import CorpusText
@@ -73,6 +74,18 @@ class PreparedRun:
     plan: Plan
     texts: Mapping[str, CorpusText] = field(default_factory=dict)
     """The text of a task on a corpus, which has no features in ``train``."""
+
+    def count_weights(self) -> dict[str, int]:
+        """Return the number of parameters, those that are trained, and the bytes of all."""
+        parameters = list(self.model.parameters())
+        restricted = trained_rows(self.model)  # the other rows of the word embeddings are no parameters
+        idle = restricted[1].num_idle if restricted else 0
+        stored = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        return {
+            "parameters": sum(parameter.numel() for parameter in parameters) + idle,
+            "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            "weight_bytes": stored + idle * parameters[0].element_size(),
+        }
 
     def training_context(
         self,

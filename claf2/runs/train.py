@@ -198,7 +198,8 @@ def _train(
             raise Interrupted(f"stopped after step {state.step} and saved {folder}; add --resume to continue")
         if distributed.is_main():
             seconds = training.seconds - evaluation.seconds
-            _finish(prepared, state, {**provenance, **_costs(started, seconds, state.rows - rows_before)})
+            costs = _costs(started, seconds, state.rows - rows_before)
+            _finish(prepared, state, {**provenance, **costs, **prepared.count_weights()})
 
 
 def _finish(prepared: PreparedRun, state: State, provenance: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +14,14 @@ import transformers
 from claf2.errors import ConfigError
 from claf2.runtime import distributed
 
-__all__ = ["configure_backends", "kernel_settings", "peak_memory_mib", "preserve_backends", "select_device"]
+__all__ = [
+    "configure_backends",
+    "kernel_settings",
+    "peak_memory_mib",
+    "preserve_backends",
+    "reset_peak_memory",
+    "select_device",
+]
 
 
 def select_device(name: str) -> torch.device:
@@ -70,6 +77,14 @@ def kernel_settings() -> dict[str, bool | int]:
         "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
         "compiled_graphs": graphs,
     }
+
+
+def reset_peak_memory() -> None:
+    """Let the peak memory of this process start again from what it uses now, where the system can do so."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: the peak of the resident memory
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_mib() -> dict[str, float]:

@@ -81,6 +81,30 @@ def test_the_same_model_passes_and_a_damaged_one_fails(template: Path, tmp_path:
     assert "the film" not in lines  # answers, not examples
 
 
+def test_non_inferiority_fails_without_evidence(template: Path, tmp_path: Path) -> None:
+    old = make(template, tmp_path / "old", range(1, 6), 0.8)
+    gate.record_baseline(old, tmp_path / "b.json", "first")
+    same, junit = make(template, tmp_path / "same", range(6, 11), 0.8), tmp_path / "j.xml"
+    words = (same, "--baseline", tmp_path / "b.json", "--junit", junit, "--json", tmp_path / "g.json")
+    code, text = invoke(*words, "--tolerance", 1)
+    assert code == 0
+    assert "pass: no evidence of a drop" in text
+    code, text = invoke(*words, "--non-inferior", 1)
+    assert code == 3
+    assert "Non-inferiority within 1 points must be shown; at most 5 % false passes." in text
+    assert "FAIL: not shown that it did not drop by more than the tolerance |" in text
+    assert next(iter(cases(junit).values())).startswith("failure: FAIL: not shown")
+    assert json.loads((tmp_path / "g.json").read_text())["verdict"] == "fail"
+    code, text = invoke(*words, "--non-inferior", 20)
+    assert code == 0
+    assert "pass: did not drop by more than the tolerance" in text
+    assert cases(junit) == {}
+    damaged = make(template, tmp_path / "damaged", range(1, 6), 0.4)
+    assert invoke(damaged, "--baseline", tmp_path / "b.json", "--non-inferior", 10)[0] == 3
+    with pytest.raises(click.UsageError, match="--tolerance cannot be combined with --non-inferior"):
+        invoke(*words, "--non-inferior", 1, "--tolerance", 1)
+
+
 def test_one_seed_is_judged_by_the_spread_of_the_other_side(template: Path, tmp_path: Path) -> None:
     gate.record_baseline(make(template, tmp_path / "old", range(1, 6), 0.8), tmp_path / "b.json", "first")
     result = gate.run_gate(tmp_path / "b.json", make(template, tmp_path / "new", [1], 0.5))
@@ -379,8 +403,8 @@ def test_an_update_does_not_drop_a_task_or_a_seed_silently(template: Path, tmp_p
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "NaN", "two"])
 @pytest.mark.parametrize(
-    ("command", "option"), [(gate_command, "--alpha"), (gate_command, "--tolerance"), (compare_command, "--level"),
-                            (compare_command, "--margin"), (bench_run, "--gpus")],
+    ("command", "option"), [(gate_command, "--alpha"), (gate_command, "--tolerance"), (gate_command, "--non-inferior"),
+                            (compare_command, "--level"), (compare_command, "--margin"), (bench_run, "--gpus")],
 )  # fmt: skip
 def test_numbers_that_are_none_or_out_of_range_are_refused(
     command: click.Command, option: str, value: str, tmp_path: Path

@@ -11,8 +11,8 @@ import pytest
 
 from claf2.benchmarking import comparison
 from claf2.benchmarking.aggregation import summarize_bench
-from claf2.benchmarking.cells import CELL_FILE, Cell
-from claf2.benchmarking.runs import SeedRun, TaskRuns, collapse_reason
+from claf2.benchmarking.cells import Cell
+from claf2.benchmarking.runs import CELL_FILE, SeedRun, TaskRuns, collapse_reason
 from claf2.benchmarking.submission import _format_predictions
 from claf2.benchmarking.summary import format_summary
 from claf2.board.pages import export_page

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from claf2.benchmarking.summary import Column, Row, ScoreCell, Summary, finite_or_none, format_options
 from claf2.board.curves import average_points
 from claf2.board.pages.numbers import NO_SCORE, format_count, format_score, format_step
+from claf2.board.pages.variants import VariantTable, make_variant_table
 from claf2.errors import RegistryError
 from claf2.registry import digest
 from claf2.task import suites
@@ -123,6 +124,8 @@ class SuitePage:
     """Whether rows were trained in different ways, so that each must say how."""
     remarks: tuple[str, ...] = ()
     """Lines below the chart."""
+    variants: VariantTable | None = None
+    """``None``: there is only the recipe itself."""
 
     @property
     def title(self) -> str:
@@ -160,6 +163,7 @@ def make_suite_page(summary: Summary, runs: Sequence[RowRuns] = (), remarks: Seq
         runs=tuple(runs),
         several_variants=len({row.variant() for row in summary.rows}) > 1,
         remarks=tuple(remarks),
+        variants=make_variant_table(summary),
     )
 
 
