@@ -40,7 +40,8 @@ class PrunableParts:
 
 
 PRUNABLE = {
-    **dict.fromkeys("bert camembert deberta deberta-v2 electra roberta xlm-roberta xlm-roberta-xl".split(), PrunableParts()),
+    **dict.fromkeys("bert camembert deberta deberta-v2 electra roberta".split(), PrunableParts()),
+    **dict.fromkeys(("xlm-roberta", "xlm-roberta-xl"), PrunableParts()),
     "distilbert": PrunableParts("transformer.layer", "ffn.lin1", "ffn.lin2", "hidden_dim"),
     "modernbert": PrunableParts("layers", "mlp.Wi", "mlp.Wo", is_gated=True, has_plain_first_layer=True),
 }  # fmt: skip
@@ -93,7 +94,9 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
     if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
         raise ModelError(f"the layers to keep are {list(layers)}: name different layers in ascending order, from 0")
     if layers[-1] >= total:
-        raise ModelError(f"the model has {total} layers, so there is no layer {layers[-1]}: the last one is {total - 1}")
+        raise ModelError(
+            f"the model has {total} layers, so there is no layer {layers[-1]}: the last one is {total - 1}"
+        )
     if parts.has_plain_first_layer and layers[0] != 0:
         raise ModelError(
             f"the first layer of {model.config.model_type} is unlike the others, so it cannot be removed: keep layer 0"
@@ -164,6 +167,6 @@ def _largest_neurons(inner: torch.Tensor, outer: torch.Tensor, width: int) -> to
         width: how many.
     """
     neurons = outer.shape[1]
-    read = inner.detach().unflatten(0, (-1, neurons)).norm(dim=-1).prod(0)
+    read = inner.detach().reshape(-1, neurons, inner.shape[1]).norm(dim=-1).prod(0)
     order = torch.argsort(read * outer.detach().norm(dim=0), descending=True, stable=True)
     return order[:width].sort().values

@@ -121,7 +121,13 @@ def test_near_and_global_attention_stay_with_their_layers(model_folder: Callable
 
 @pytest.mark.parametrize(
     ("layers", "message"),
-    [([], "ascending"), ([1, 0], "ascending"), ([1, 1], "ascending"), ([-1, 0], "ascending"), ([0, 2], "last one is 1")],
+    [
+        ([], "ascending"),
+        ([1, 0], "ascending"),
+        ([1, 1], "ascending"),
+        ([-1, 0], "ascending"),
+        ([0, 2], "last one is 1"),
+    ],
 )
 def test_wrong_layers_are_refused(layers: list[int], message: str, model_folder: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match=message):
@@ -135,7 +141,7 @@ def test_what_cannot_be_pruned_is_refused_by_name(model_folder: Callable[..., Pa
         narrow_feed_forward(AutoModel.from_pretrained(model_folder()), 65)
     other = AutoModel.from_pretrained(model_folder())
     other.config.model_type = "mpnet"
-    with pytest.raises(ModelError, match="layers of mpnet .* supported: bert"):
+    with pytest.raises(ModelError, match=r"layers of mpnet .* supported: bert"):
         narrow_feed_forward(other, 8)
     with pytest.raises(ConfigError, match=r"model\.architecture"):
         resolve_weights(config.load("scratch/rte", ["--keep_layers", "[0]"]), lambda: ())
