@@ -77,13 +77,14 @@ class RelationTeacher:
     def __init__(self, source: Path | str, student: EncoderWithHeads, heads: int | None) -> None:
         with reading_model(source, "its weights cannot be loaded", "config.json", hint="check its files"):
             encoder: PreTrainedModel = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
-        self._encoder = encoder.eval().requires_grad_(False).to(student.device)  # type: ignore[arg-type]
+        self._encoder: nn.Module = nn.Module.eval(encoder).requires_grad_(False).to(student.device)
         self._packing = Packing(encoder) if is_packable(encoder) else None
         self._takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
         self._recorders = _Recorder(student.encoder, student.packing), _Recorder(encoder, self._packing)
         self._heads: int = heads or encoder.config.num_attention_heads
-        for name, side in (("student", student.encoder), ("teacher", encoder)):
-            width = side.config.hidden_size  # type: ignore[union-attr]
+        sides: dict[str, Any] = {"student": student.encoder, "teacher": encoder}
+        for name, side in sides.items():
+            width: int = side.config.hidden_size
             if width % self._heads:
                 raise ModelError(
                     f"the width {width} of the {name} cannot be divided into {self._heads} heads: set "
@@ -91,8 +92,8 @@ class RelationTeacher:
                 )
 
     def distances(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the distance of student and teacher for each row of the batch that the student has just computed, (B,);
-        the mean over its texts where a row has several."""
+        """Return the distance of student and teacher for each row of the batch that the student has just computed,
+        (B,); the mean over its texts where a row has several."""
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self._takes_segments else [])]
         # A row of several texts, (B, C, L), is B * C texts for the encoder.
         inputs = {name: batch[name].flatten(0, -2) for name in names}
@@ -111,8 +112,8 @@ class RelationTeacher:
 def relation_distances(
     student: list[torch.Tensor], teacher: list[torch.Tensor], mask: torch.Tensor, heads: int
 ) -> torch.Tensor:
-    """Return the KL divergence from the teacher's relations to the student's: of queries and keys, and of values; each the
-    mean over heads and tokens.
+    """Return the KL divergence from the teacher's relations to the student's: of queries and keys, and of values; each
+    the mean over heads and tokens.
 
     Args:
         student: queries, keys and values, each (N, L, H).

@@ -29,7 +29,7 @@ __all__ = ["make_companions", "soft_labels"]
 
 logger = logging.getLogger("claf2")
 
-FORMAT = 2
+ANSWERS_FORMAT = 2
 """Raised when the layout of the cached answers changes."""
 
 
@@ -70,7 +70,7 @@ def soft_labels(run: Run, task: str, features: FeatureSet) -> dict[str, RaggedCo
     inputs = feature_key(data.identity(), featurizer, teacher.tokenizer, teacher_labels)
     own_inputs = feature_key(data.identity(), run.experiment.tasks[task].featurizer, run.tokenizer, labels)
     # An answer for each token is of use only to a student that reads the same tokens, so it is kept apart.
-    key = digest([FORMAT, weights_digest(teacher.source), inputs, labels, inputs == own_inputs])
+    key = digest([ANSWERS_FORMAT, weights_digest(teacher.source), inputs, labels, inputs == own_inputs])
     path = cache_dir(run.experiment) / "teachers" / key
     if not distributed.broadcast(distributed.is_main() and is_intact(path)):
         logger.info("%s: computing the soft labels of %s for %d rows", task, folder, len(features))

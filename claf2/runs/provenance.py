@@ -173,7 +173,7 @@ def _environment(device: torch.device) -> dict[str, str | int]:
 
 
 def _teacher_digests(run: Run) -> dict[str, str | None]:
-    """Return the digest of the weights of each teacher, by its task or objective; ``None`` where a folder holds none."""
+    """Return the digest of the weights of each teacher, by task or objective; ``None`` where a folder holds none."""
     digests = {}
     objectives = run.experiment.objectives.values()
     for name, teacher in chain.from_iterable(objective.teacher_folders().items() for objective in objectives):

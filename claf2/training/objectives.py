@@ -26,8 +26,8 @@ __all__ = ["Distillation", "ForwardPass", "Objective", "objectives", "register_o
 
 
 def soft_field(name: str) -> str:
-    """Return the field of a batch that holds a teacher's answers of a name for its rows, (B, …), as ``Head.soft_answers``
-    describes them; minus infinity stands for what is not part of an answer."""
+    """Return the field of a batch that holds a teacher's answers, (B, …), which ``Head.soft_answers`` calls ``name``;
+    minus infinity stands for what is not part of an answer."""
     return f"soft_{name}"
 
 
