@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 
 from claf2.errors import ModelError
 from claf2.models.encoder import EncoderWithHeads
@@ -76,8 +76,8 @@ class RelationTeacher:
 
     def __init__(self, source: Path | str, student: EncoderWithHeads, heads: int | None) -> None:
         with reading_model(source, "its weights cannot be loaded", "config.json", hint="check its files"):
-            encoder: PreTrainedModel = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
-        self._encoder: nn.Module = nn.Module.eval(encoder).requires_grad_(False).to(student.device)
+            encoder: Any = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
+        self._encoder = encoder.eval().requires_grad_(False).to(student.device)
         self._packing = Packing(encoder) if is_packable(encoder) else None
         self._takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
         self._recorders = _Recorder(student.encoder, student.packing), _Recorder(encoder, self._packing)
