@@ -22,7 +22,7 @@ from claf2.heads import Head
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
-from claf2.training.objectives import Distillation, ForwardPass, soft_field
+from claf2.training.objectives import Distillation, ForwardPass
 
 TASKS = {"classify": "mrpc", "san": "mrpc", "regress": "stsb", "tag": "klue_ner", "span": "korquad",
          "choice": "jcommonsenseqa", "parse": "klue_dp", "dialogue": "wos"}  # fmt: skip
