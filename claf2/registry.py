@@ -80,9 +80,17 @@ UserPath = AfterValidator(lambda path: None if path is None else os.path.expandu
 """Marks a field that names a file or a folder: a leading ``~`` is the home folder, as in a shell."""
 
 
-def not_in_recipe(default: Any = ..., **constraints: Any) -> Any:
-    """Declare a field that a fair comparison may vary (path, model, device): it is left out of the recipe digest."""
-    return Field(default, json_schema_extra={"recipe": False}, **constraints)
+def not_in_recipe(default: Any = ..., *, written: bool = True, **constraints: Any) -> Any:
+    """Declare a field that a fair comparison may vary (path, model, device): it is left out of the recipe digest.
+
+    Args:
+        default: the default.
+        written: whether a complete config states the default. A field that was added later does not, so that the digest
+            of an experiment without it stays the same.
+        constraints: further arguments of ``pydantic.Field``.
+    """
+    extra: dict[str, Any] = {"recipe": False} if written else {"recipe": False, "written": False}
+    return Field(default, json_schema_extra=extra, **constraints)
 
 
 class Registry(Generic[T]):

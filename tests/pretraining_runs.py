@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from stored import last_bytes
 
+from claf2 import config
 from claf2.runs.train import train
+from claf2.training.trainers.pretrain import PretrainTrainer
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -38,3 +43,38 @@ def train_until(experiment: Any, steps: int, monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patch:
         patch.setattr("claf2.runs.train.interruptible", interrupted_once)
         train(experiment, resume=True)
+
+
+def shrink(name: str, log_dir: Path, model: Path) -> list[str]:
+    """Return the overrides that make a recipe small, and leave its kinds of model, rows, masks and optimizer."""
+    experiment = config.load(name)
+    trainer = experiment.trainer
+    assert isinstance(trainer, PretrainTrainer)
+    phases = [
+        {"until": 4 * number, "batch_size": 4, "max_seq_length": 8 * number + 16}
+        for number, _ in enumerate(trainer.phases, start=1)
+    ]
+    ramp = {"batch_size": 2, "increment": 1, "rows": 3} if trainer.batch_ramp else None
+    dataset = experiment.only_task.data.dataset
+    words = [
+        "--data_reader.source", "sample",
+        f"--{dataset}.valid_documents", "10",
+        f"--{dataset}.shard_bytes", "65536",
+        "--trainer.pretrain.phases", json.dumps(phases),
+        "--trainer.pretrain.batch_ramp", json.dumps(ramp),
+        "--trainer.pretrain.keep_step_count", "1",
+        "--trainer.pretrain.keep_last", "1",
+        "--eval_and_save_step_count", "2",
+        "--precision", "fp32",
+        "--log_dir", str(log_dir),
+    ]  # fmt: skip
+    schedule = experiment.optimizer_config.lr_scheduler_type
+    if getattr(experiment.schedule, "warmup_steps", None) is not None:
+        words += [f"--{schedule}.warmup_steps", "1"]
+    if experiment.model.pretrained_model_name != "scratch":
+        return [*words, "--pretrained_model_name", str(model)]
+    architecture: dict[str, Any] = {**experiment.model.architecture, **SMALL}
+    architecture.pop("vocab_size", None)
+    if "layer_types" in architecture:
+        architecture["layer_types"] = architecture["layer_types"][: SMALL["num_hidden_layers"]]
+    return [*words, "--architecture", json.dumps(architecture), "--vocab_size", "900"]

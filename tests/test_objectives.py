@@ -22,7 +22,9 @@ from claf2.runs import distillation
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import resolve_weights
 from claf2.runs.train import train
-from claf2.training.objectives import SOFT_LABELS, Distillation, ForwardPass, SmartRegularization, UncertaintyWeighting
+from claf2.training.objectives import Distillation, ForwardPass, SmartRegularization, UncertaintyWeighting, soft_field
+
+POOLED = soft_field("pooled")
 
 LABELS = {"classify": ["no", "yes", "so"], "regress": [], "tag": ["O", "B-X"]}
 
@@ -41,7 +43,7 @@ def at(folder: Path, kind: str, *, pack: bool = False, **more: torch.Tensor) -> 
     batch["lengths"] = batch["attention_mask"].sum(-1)
     outputs = model("t", batch)
     share = torch.tensor(0.5)
-    return ForwardPass(model, "t", head, batch, outputs, share), head.loss(outputs, batch).sum() * share
+    return ForwardPass(model, "t", head, batch, outputs, share, share), head.loss(outputs, batch).sum() * share
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -86,19 +88,19 @@ def test_smart_leaves_other_heads_and_the_embeddings_alone(model_folder: Callabl
 
 def test_distillation_is_the_cross_entropy_with_soft_labels(model_folder: Callable[..., Path]) -> None:
     soft_labels = torch.tensor([[1.0, 0.0, -2.0], [0.0, 3.0, 0.5]])
-    here, own_loss = at(model_folder(), "classify", **{SOFT_LABELS: soft_labels})
+    here, own_loss = at(model_folder(), "classify", **{POOLED: soft_labels})
     logits = here.outputs.logits
     soft = cross_entropy(logits / 2, (soft_labels / 2).softmax(-1)) * 4
     torch.testing.assert_close(
-        Distillation(weight=0.3, temperature=2).loss(own_loss, here), 0.7 * own_loss + 0.3 * soft
+        Distillation(teachers={"t": "RUN"}, weight=0.3, temperature=2).loss(own_loss, here), 0.7 * own_loss + 0.3 * soft
     )
-    torch.testing.assert_close(Distillation(weight=0).loss(own_loss, here), own_loss)
-    sure, own_loss = at(model_folder(), "classify", **{SOFT_LABELS: torch.tensor([[99.0, 0, 0], [0, 0, 99.0]])})
-    torch.testing.assert_close(Distillation(weight=1).loss(own_loss, sure), own_loss)
-    here, own_loss = at(model_folder(), "regress", **{SOFT_LABELS: torch.tensor([[0.5], [4.0]])})
-    torch.testing.assert_close(Distillation(weight=1).loss(own_loss, here), own_loss)
+    torch.testing.assert_close(Distillation(teachers={"t": "RUN"}, weight=0).loss(own_loss, here), own_loss)
+    sure, own_loss = at(model_folder(), "classify", **{POOLED: torch.tensor([[99.0, 0, 0], [0, 0, 99.0]])})
+    torch.testing.assert_close(Distillation(teachers={"t": "RUN"}, weight=1).loss(own_loss, sure), own_loss)
+    here, own_loss = at(model_folder(), "regress", **{POOLED: torch.tensor([[0.5], [4.0]])})
+    torch.testing.assert_close(Distillation(teachers={"t": "RUN"}, weight=1).loss(own_loss, here), own_loss)
     here, own_loss = at(model_folder(), "regress")
-    assert Distillation(weight=1).loss(own_loss, here) is own_loss
+    assert Distillation(teachers={"u": "RUN"}, weight=1).loss(own_loss, here) is own_loss
 
 
 def test_uncertainty_weighs_and_learns(model_folder: Callable[..., Path]) -> None:
@@ -139,13 +141,13 @@ def test_a_teacher_is_asked_once(
     words = ["--num_steps", "150", "--learning_rate", "2e-3", "--runtime.cache_dir", str(tmp_path / "cache")]
     train(short(tmp_path / "teacher", model_folder(), *words, base="klue/nsmc_bert"))
     asked = []
-    ask = distillation._pooled_logits
+    ask = distillation._soft_answers
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         asked.append(given)
-        return ask(*given)
+        return ask(*given, **named)
 
-    monkeypatch.setattr(distillation, "_pooled_logits", counted)
+    monkeypatch.setattr(distillation, "_soft_answers", counted)
     taught = [*words, "--distil.teachers", f'{{"nsmc": "{tmp_path}/teacher"}}', "--distil.weight", "1"]
     pupil = short(tmp_path / "pupil", model_folder(), *taught, base="klue/nsmc_bert")
     train(pupil)
@@ -162,14 +164,15 @@ def test_a_teacher_is_asked_once(
 
     own_loss = resolve_weights(pupil, lambda: ())
     features = own_loss.features("nsmc", locate_splits(pupil)["nsmc"]["train"])
-    soft = distillation.soft_labels(own_loss, "nsmc", features)[SOFT_LABELS]
-    assert isinstance(soft, np.memmap)
-    before = np.array(soft)
-    (stored,) = (tmp_path / "cache/teachers").rglob("*.npy")
+    soft = distillation.soft_labels(own_loss, "nsmc", features)[POOLED]
+    assert isinstance(soft.values, np.memmap)
+    rows = np.arange(len(features))
+    before = soft[rows]
+    (stored,) = (tmp_path / "cache/teachers").rglob("pooled.npy")
     with stored.open("r+b") as file:
         file.seek(4096)
         file.write(bytes(4096))
-    np.testing.assert_allclose(distillation.soft_labels(own_loss, "nsmc", features)[SOFT_LABELS], before, rtol=1e-4)
+    np.testing.assert_allclose(distillation.soft_labels(own_loss, "nsmc", features)[POOLED][rows], before, rtol=1e-4)
     assert len(asked) == 2
     wrong = short(
         tmp_path / "wrong",

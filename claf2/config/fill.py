@@ -17,7 +17,6 @@ from pydantic_core import to_jsonable_python
 from claf2.config import claf, source
 from claf2.config.plugins import load_plugins
 from claf2.config.schema import (
-    NOT_WRITTEN,
     SELECTORS,
     SHARED_SELECTORS,
     Selector,
@@ -28,6 +27,7 @@ from claf2.config.schema import (
     union_members,
 )
 from claf2.errors import ConfigError, RegistryError
+from claf2.models import PRUNING_FIELDS
 from claf2.registry import digest
 from claf2.task import tasks
 
@@ -131,7 +131,7 @@ SECTIONS = (
 )  # fmt: skip
 """All sections; a task must not have the name of one."""
 
-ENCODER_FIELDS = ("pretrained_model_name", "revision", "architecture")
+ENCODER_FIELDS = ("pretrained_model_name", "revision", "architecture", *PRUNING_FIELDS)
 """Fields of the model block that several tasks share."""
 
 
@@ -158,9 +158,10 @@ def _fill_tasks(
             _object(task_values, "trainer")
             named = [word.text for word in task_words[task] if _selector_path(word, SELECTORS) == "model.name"]
             model_name = str([_object(task_values, "model").get("name", "encoder"), *named][-1])
-            _object(_object(task_values, "model"), model_name)
+            given = _object(_object(task_values, "model"), model_name)
             for key in ENCODER_FIELDS:
-                source.set_path(task_values, f"model.{model_name}.{key}", encoder[key])
+                if key in encoder or key in given:
+                    source.set_path(task_values, f"model.{model_name}.{key}", encoder.get(key))
             source.set_path(task_values, "trainer.log_dir", f"{values['trainer']['log_dir']}/{task}")
             tasks_filled[task] = complete(f"{name}:{task}", task_values, task_origins, task_words[task], ())
     values["tasks"] = {
@@ -357,7 +358,8 @@ def _add_defaults(values: dict[str, Any], kind: type[BaseModel]) -> None:
         inner = section_of(field_info.annotation)
         left_out = values.get(name, field_info.default) is None and type(None) in union_members(field_info.annotation)
         if inner is None or left_out:
-            written = not field_info.is_required() and field_info.json_schema_extra != NOT_WRITTEN
+            extra = field_info.json_schema_extra
+            written = not field_info.is_required() and not (isinstance(extra, dict) and extra.get("written") is False)
             if name not in values and written:
                 values[name] = to_jsonable_python(field_info.get_default(call_default_factory=True))
         else:

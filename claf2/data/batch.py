@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from claf2.data.features import FeatureList, FeatureSet
 from claf2.data.microbatch import CostModel, pack_microbatches, partition_by_length
+from claf2.data.ragged import RaggedColumn
 from claf2.data.samplers import MtDnnSampler, Sampler
 from claf2.runtime.seed import generator
 
@@ -86,8 +87,8 @@ class TaskDataset:
     """The features that the head reads and learns from besides the ids → the padding value."""
     multiple: int = 1
     """Rows are padded to a multiple of this many tokens, so that few shapes occur."""
-    extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Further fields, with a value for each feature, (M, …)."""
+    extra_columns: Mapping[str, RaggedColumn] = field(default_factory=dict)
+    """Further fields, with an array for each feature."""
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -110,7 +111,7 @@ class TaskDataset:
             arrays = {
                 name: _pad_tokens(array, length, -length % self.multiple, fills[name]) for name, array in arrays.items()
             }
-        return Batch({**arrays, **{name: np.array(column[rows]) for name, column in self.extra_columns.items()}})
+        return Batch({**arrays, **{name: column[rows] for name, column in self.extra_columns.items()}})
 
 
 class Stream(Protocol):

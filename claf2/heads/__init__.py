@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, T
 from pydantic import Field
 
 from claf2.errors import Claf2Error, DataError, nearest
+from claf2.heads.soft import SoftAnswer
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample, get_text
 from claf2.registry import Component, Registry
@@ -38,6 +39,7 @@ __all__ = [
     "LogitsOutput",
     "Request",
     "SingleLabelHead",
+    "SoftAnswer",
     "TextFeaturizer",
     "heads",
     "hub_text_example",
@@ -313,6 +315,12 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     def pooled_logits(self, outputs: OutputT) -> torch.Tensor | None:
         """Return one answer per input: logits (B, C), or numbers (B, 1); ``None`` where the head answers per token."""
         return None
+
+    def soft_answers(self, outputs: OutputT, batch: Mapping[str, torch.Tensor]) -> Sequence[Mapping[str, SoftAnswer]]:
+        """Return what a student learns from a teacher, by name, for each term of the loss; several answers of a term
+        count as their mean. By default the pooled logits; empty where the head cannot be distilled."""
+        logits = self.pooled_logits(outputs)
+        return [] if logits is None else [{"pooled": SoftAnswer(logits)}]
 
     @abstractmethod
     def collect(self, outputs: OutputT) -> dict[str, torch.Tensor]:

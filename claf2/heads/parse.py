@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from pydantic import Field
 
 from claf2.errors import Claf2Error
-from claf2.heads import WIDEST_LAYER, CollectedOutputs, Feature, Featurizer, Head, HubRow, Request, register_head
+from claf2.heads import (
+    WIDEST_LAYER,
+    CollectedOutputs,
+    Feature,
+    Featurizer,
+    Head,
+    HubRow,
+    Request,
+    SoftAnswer,
+    register_head,
+)
 from claf2.metrics import Prediction
 from claf2.readers import Example, ParseExample
 from claf2.tokenizers import Tokenizer
@@ -147,6 +157,20 @@ class ParsingHead(Head[ParseExample, ParseOutput]):
             for name, scores in (("heads", outputs.heads), ("relations", outputs.relations))
         ]
         return torch.stack(terms)
+
+    def soft_answers(
+        self, outputs: ParseOutput, batch: Mapping[str, torch.Tensor]
+    ) -> Sequence[Mapping[str, SoftAnswer]]:
+        import torch
+
+        candidates = outputs.heads > torch.finfo(outputs.heads.dtype).min  # the network's mark of places without a word
+        heads = candidates & (batch["heads"] != IGNORED)[..., None]
+        # A teacher scores the relations to the head that it has chosen, and a student learns those to the right one.
+        relations = (batch["relations"] != IGNORED) & (outputs.heads.argmax(-1) == batch["heads"])
+        return [
+            {"heads": SoftAnswer(outputs.heads, heads)},
+            {"relations": SoftAnswer(outputs.relations, relations[..., None])},
+        ]
 
     def collect(self, outputs: ParseOutput) -> dict[str, torch.Tensor]:
         heads, relations = (scores.float().softmax(-1).max(-1) for scores in (outputs.heads, outputs.relations))

@@ -18,6 +18,7 @@ from claf2.heads import (
     Head,
     HubRow,
     Request,
+    SoftAnswer,
     register_head,
 )
 from claf2.metrics import Prediction
@@ -141,6 +142,12 @@ class SpanHead(Head[SpanExample, SpanOutput]):
         first = cross_entropy(start, batch["start_positions"], reduction="sum")
         last = cross_entropy(end, batch["end_positions"], reduction="sum")
         return (first + last) / 2
+
+    def soft_answers(
+        self, outputs: SpanOutput, batch: Mapping[str, torch.Tensor]
+    ) -> Sequence[Mapping[str, SoftAnswer]]:
+        present = batch["attention_mask"] != 0
+        return [{"start": SoftAnswer(outputs.start_logits, present), "end": SoftAnswer(outputs.end_logits, present)}]
 
     def collect(self, outputs: SpanOutput) -> dict[str, torch.Tensor]:
         return {"start": outputs.start_logits.float(), "end": outputs.end_logits.float()}

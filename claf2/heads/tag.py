@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from claf2.errors import Claf2Error
-from claf2.heads import CollectedOutputs, Feature, Featurizer, Head, HubRow, LogitsOutput, Request, register_head
+from claf2.heads import (
+    CollectedOutputs,
+    Feature,
+    Featurizer,
+    Head,
+    HubRow,
+    LogitsOutput,
+    Request,
+    SoftAnswer,
+    register_head,
+)
 from claf2.metrics import Prediction
 from claf2.readers import Example, TokenExample
 from claf2.tokenizers import Encoding, Tokenizer
@@ -131,6 +141,11 @@ class TaggingHead(Head[TokenExample, LogitsOutput]):
         return cross_entropy(
             logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=IGNORED, reduction="sum"
         )
+
+    def soft_answers(
+        self, outputs: LogitsOutput, batch: Mapping[str, torch.Tensor]
+    ) -> Sequence[Mapping[str, SoftAnswer]]:
+        return [{"tags": SoftAnswer(outputs.logits, (batch["labels"] != IGNORED)[..., None])}]
 
     def collect(self, outputs: LogitsOutput) -> dict[str, torch.Tensor]:
         best = outputs.logits.float().softmax(-1).max(-1)

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from claf2.registry import Component, Registry, UserPath, not_in_recipe
+from claf2.registry import LARGEST, Component, Registry, UserPath, not_in_recipe
 
 if TYPE_CHECKING:
     from claf2.models.encoder import EncoderWithHeads
 
-__all__ = ["SCRATCH", "ModelKind", "ModelSpec", "Wrapper", "models", "register_wrapper", "wrappers"]
+__all__ = ["PRUNING_FIELDS", "SCRATCH", "ModelKind", "ModelSpec", "Wrapper", "models", "register_wrapper", "wrappers"]
 
 SCRATCH = "scratch"
 """The `pretrained_model_name` of an encoder with fresh weights."""
+
+PRUNING_FIELDS = ("keep_layers", "ffn_width")
+"""The fields of ``ModelSpec`` that make a stored model smaller when a run begins. What the run stores is small already,
+so they do not apply to it."""
 
 
 class ModelSpec(Component):
@@ -28,8 +32,18 @@ class ModelSpec(Component):
     """The hub's branch, tag or commit."""
     architecture: dict[str, Any] = not_in_recipe({}, validate_default=False)
     """With `scratch`: the configuration of the encoder as `transformers` names it, `model_type` included."""
+    keep_layers: list[Annotated[int, Field(ge=0, le=LARGEST)]] | None = not_in_recipe(None, written=False)
+    """The layers of the stored model that the encoder begins with, from 0, ascending; `null`: all of them."""
+    ffn_width: int | None = not_in_recipe(None, ge=1, le=LARGEST, written=False)
+    """How many neurons the feed-forward network of each layer keeps, those with the largest weights; `null`: all of
+    them."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout before the head's last layer; `null` keeps the encoder's own."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the run begins with a part of a stored model."""
+        return any(getattr(self, name) is not None for name in PRUNING_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.models.encoder_passes import EncoderPasses
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
+from claf2.models.pruning import prune
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
 from claf2.models.stored_weights import align_weights, check_finite, check_loaded
 from claf2.runtime import distributed
@@ -212,7 +213,7 @@ def build_model(
         has_token_section: whether the tokenizer is another one than the model's own.
 
     Raises:
-        ModelError: when the weights are missing or damaged, or do not fit the tokenizer.
+        ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
     config = _configuration(spec, source, vocab_size, pad_id)
     if vocab_size - added_tokens > config.vocab_size:
@@ -230,6 +231,8 @@ def build_model(
     for task, task_head in tasks.items():
         with seeded(seed, "init", task):
             modules[task] = _head_module(spec, source, task_head, copy.deepcopy(config), encoder)
+            if encoder is None and spec.is_pruned:
+                prune(modules[task], config, layers=spec.keep_layers, width=spec.ffn_width)
             if vocab_size > config.vocab_size:
                 modules[task].resize_token_embeddings(vocab_size, mean_resizing=False)
                 config.vocab_size = vocab_size

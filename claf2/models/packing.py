@@ -197,6 +197,11 @@ class Packing:
         finally:
             self._layout = None
 
+    def unpack(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what a module inside the stack computes for the real tokens of the current pass, (1, T, H), with zeros
+        for padding, (N, L, H)."""
+        return hidden if self._layout is None else self._layout.unpack(hidden, *self._shape)
+
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._layout is None:
             return None

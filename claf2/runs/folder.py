@@ -18,7 +18,6 @@ from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES, check_digests, lock_dir, read_json, recover_dirs
 from claf2.runtime.process import log_file
 from claf2.training.checkpoint import last_dir
-from claf2.training.objectives import Distillation
 
 __all__ = [
     "RunDir",
@@ -97,8 +96,7 @@ def _inputs(experiment: Experiment) -> Iterator[tuple[str, Path]]:
     name = experiment.model.pretrained_model_name
     paths = [] if name == SCRATCH else [("the model", Path(name).expanduser())]
     for objective in experiment.objectives.values():
-        if isinstance(objective, Distillation):
-            paths += [("the teacher", Path(folder)) for folder in objective.teachers.values()]
+        paths += [("the teacher", Path(folder).expanduser()) for folder in objective.teacher_folders().values()]
     yield from ((kind, path) for kind, path in paths if path.exists())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from claf2.config import Experiment
 from claf2.errors import RunError
+from claf2.models import PRUNING_FIELDS
 from claf2.runs.resolve import Run
 from claf2.training.checkpoint import best_dir
 from claf2.training.trainers import FollowUpRun
@@ -38,11 +39,13 @@ def follow_up_experiment(run: Run, follow_up: FollowUpRun) -> Experiment:
     if experiment is None:
         raise RunError("a run of one task has no further stages: name several in section tasks")
     refined = str(best_dir(run.folder, follow_up.task if len(tasks) > 1 else None))
+    kind = experiment.values["model"]["name"]
+    block = f"model.{kind}"
     values: dict[str, Any] = {
-        f"model.{experiment.values['model']['name']}.pretrained_model_name":
-            refined if follow_up.from_refined else start,
+        f"{block}.pretrained_model_name": refined if follow_up.from_refined else start,
         "trainer.log_dir": str(run.folder / "stages" / follow_up.stage / follow_up.task),
-    }  # fmt: skip
+    }
     if follow_up.from_refined:
-        values["token"] = None  # the tokenizer is that of the refined model
+        values["token"] = None  # the tokenizer and the size are those of the refined model
+        values |= {f"{block}.{name}": None for name in PRUNING_FIELDS if name in experiment.values["model"][kind]}
     return experiment.with_values(values)

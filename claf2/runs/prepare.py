@@ -25,7 +25,7 @@ from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import Example
 from claf2.runs.corpus_splits import CorpusText
-from claf2.runs.distillation import soft_labels
+from claf2.runs.distillation import make_companions, soft_labels
 from claf2.runs.locate import TaskSplits
 from claf2.runs.resolve import EvaluationSets, Run, split_name
 from claf2.runtime import distributed
@@ -72,6 +72,8 @@ class PreparedRun:
     precision: Precision
     stream: Stream
     plan: Plan
+    companions: Mapping[str, object] = field(default_factory=dict)
+    """What the objectives use besides the model, by their names."""
     texts: Mapping[str, CorpusText] = field(default_factory=dict)
     """The text of a task on a corpus, which has no features in ``train``."""
 
@@ -114,6 +116,7 @@ class PreparedRun:
             precision=self.precision,
             loss_weights={task: task_config.mix.loss_weight for task, task_config in experiment.tasks.items()},
             objectives=list(experiment.objectives.values()),
+            companions=self.companions,
         )
 
 
@@ -141,7 +144,9 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
     for split, features_by_task in {**({"train": train} if train else {}), **checked}.items():
         for task, features in features_by_task.items():
             features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
-    return PreparedRun(run, train, valid, _counts(train, valid), model, run.precision(), stream, plan, texts)
+    companions = make_companions(run, model)
+    counts = _counts(train, valid)
+    return PreparedRun(run, train, valid, counts, model, run.precision(), stream, plan, companions, texts)
 
 
 def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:

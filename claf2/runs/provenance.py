@@ -29,7 +29,6 @@ from claf2.runtime import distributed
 from claf2.runtime.device import select_device
 from claf2.runtime.files import read_json
 from claf2.training.checkpoint import best_dir
-from claf2.training.objectives import Distillation
 
 __all__ = [
     "CHANGE_KINDS",
@@ -174,14 +173,14 @@ def _environment(device: torch.device) -> dict[str, str | int]:
 
 
 def _teacher_digests(run: Run) -> dict[str, str | None]:
-    """Return the digest of the weights of each task's teacher; ``None`` where its folder has no best checkpoint."""
+    """Return the digest of the weights of each teacher, by task or objective; ``None`` where a folder holds none."""
     digests = {}
     objectives = run.experiment.objectives.values()
-    teachers = (objective.teachers.items() for objective in objectives if isinstance(objective, Distillation))
-    for task, folder in chain.from_iterable(teachers):
-        of_task = best_dir(Path(folder), task)
-        best = of_task if of_task.is_dir() else best_dir(Path(folder), None)
-        digests[task] = weights_digest(best) if best.is_dir() else None
+    for name, teacher in chain.from_iterable(objective.teacher_folders().items() for objective in objectives):
+        folder = Path(teacher)
+        candidates = (best_dir(folder, name), best_dir(folder, None), folder)
+        source = next((path for path in candidates if any(path.glob("*.safetensors")) or any(path.glob("*.bin"))), None)
+        digests[name] = None if source is None else weights_digest(source)
     return digests
 
 

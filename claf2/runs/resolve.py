@@ -24,7 +24,7 @@ from claf2.errors import Claf2Error, ConfigError, DataError
 from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
-from claf2.models import SCRATCH
+from claf2.models import PRUNING_FIELDS, SCRATCH
 from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
 from claf2.models.source import resolve_model
@@ -303,11 +303,13 @@ def resolve_weights(
             them is kept in the cache; ``None``: it is learned again each time.
 
     Raises:
-        ConfigError: when inputs are longer than the model allows.
+        ConfigError: when inputs are longer than the model allows, or fresh weights are to be pruned.
         ModelError: when the weights or the tokenizer are missing.
     """
     name = experiment.model.pretrained_model_name
     source: Path | str = SCRATCH if name == SCRATCH else resolve_model(name, cache=cache_dir(experiment))
+    if source == SCRATCH and experiment.model.is_pruned:
+        raise ConfigError("model", "fresh weights cannot be pruned", hint="set the sizes in model.architecture")
     limit = position_limit(experiment.model, source)
     for task, task_config in experiment.tasks.items():
         length = task_config.featurizer.max_seq_length
@@ -362,6 +364,7 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     check_readable(folder, best)
     # The folder may have been moved since the config was written.
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
-    experiment = dataclasses.replace(experiment, trainer_config=moved)
+    small = experiment.model.model_copy(update=dict.fromkeys(PRUNING_FIELDS))
+    experiment = dataclasses.replace(experiment, trainer_config=moved, model=small)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return make_run(experiment, best, load_tokenizer(best))

@@ -127,6 +127,8 @@ class TrainingContext:
     """The factor of each task's loss; 1 where a task is not named."""
     objectives: Sequence[Objective] = ()
     """What changes inputs or loss, applied in this order."""
+    companions: Mapping[str, Any] = field(default_factory=dict)
+    """What the objectives use besides the model, by their names."""
 
 
 def fit(context: TrainingContext) -> None:
@@ -231,6 +233,7 @@ def _accumulate_gradients(
     scale = context.loss_weights.get(task, 1.0) * distributed.world_size()
     shares = torch.as_tensor(scale / np.maximum(1.0, targets), dtype=torch.float32, device=device)
     shares = shares if len(targets) > 1 else shares[0]
+    share = torch.as_tensor(scale / max(1, rows), dtype=torch.float32, device=device)
     while True:
         loss = torch.zeros((), device=device)
         try:
@@ -238,9 +241,8 @@ def _accumulate_gradients(
             with context.precision.forward():
                 for remaining, batch in zip(range(len(batches), 0, -1), batches, strict=True):
                     with distributed.no_sync(network, last=remaining == 1):
-                        batch_loss = network(
-                            task, batch.tensors(device, target_places=head.predicts_tokens), shares * batch.has_loss
-                        )
+                        tensors = batch.tensors(device, target_places=head.predicts_tokens)
+                        batch_loss = network(task, tensors, shares * batch.has_loss, share * batch.has_loss)
                         with context.precision.backward():
                             context.precision.scaler.scale(batch_loss).backward()
                     loss += batch_loss.detach()
@@ -262,14 +264,18 @@ class _LossModule(nn.Module):
     def __init__(self, context: TrainingContext) -> None:
         super().__init__()
         self.model, self.heads, self.objectives = context.model, context.heads, context.objectives
+        self.companions = context.companions  # a mapping of its own kind, so that DDP and FSDP see no teacher
 
-    def forward(self, task: str, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, task: str, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor, share: torch.Tensor
+    ) -> torch.Tensor:
         for objective in self.objectives:
             tensors = objective.change_inputs(self.model, task, tensors)
         head, outputs = self.heads[task], self.model(task, tensors)
         loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum()
         for objective in self.objectives:
-            loss = objective.loss(loss, ForwardPass(self.model, task, head, tensors, outputs, shares.mean()))
+            forward_pass = ForwardPass(self.model, task, head, tensors, outputs, share, shares, self.companions)
+            loss = objective.loss(loss, forward_pass)
         return loss
 
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from claf2.errors import ConfigError, nearest
-from claf2.heads import Head
+from claf2.heads import WIDEST_LAYER, Head
 from claf2.registry import LARGEST, Component, Registry, UserPath
 
 if TYPE_CHECKING:
     import torch
 
     from claf2.models.encoder import EncoderWithHeads
+    from claf2.models.relations import RelationTeacher
+    from claf2.tokenizers import Tokenizer
 
-__all__ = ["SOFT_LABELS", "Distillation", "ForwardPass", "Objective", "objectives", "register_objective"]
+__all__ = ["Distillation", "ForwardPass", "Objective", "objectives", "register_objective", "soft_field"]
 
-SOFT_LABELS = "soft_labels"
-"""The field of a batch that holds a teacher's answers for its rows: logits (B, C), or numbers (B, 1)."""
+
+def soft_field(name: str) -> str:
+    """Return the field of a batch that holds a teacher's answers, (B, …), which ``Head.soft_answers`` calls ``name``;
+    minus infinity stands for what is not part of an answer."""
+    return f"soft_{name}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ class ForwardPass:
     outputs: Any
     share: torch.Tensor
     """The factor of a loss summed over rows, a scalar: the task's weight over the rows of the whole batch."""
+    shares: torch.Tensor
+    """The factors of the terms of the head's loss, each summed over its targets, a scalar or (T,): the task's weight
+    over the targets of the whole batch."""
+    companions: Mapping[str, Any] = field(default_factory=dict)
+    """What the objectives use besides the model, by their names."""
 
 
 class Objective(Component, ABC):
@@ -56,6 +67,24 @@ class Objective(Component, ABC):
     def learned(self, tasks: Collection[str]) -> torch.nn.Module | None:
         """Return what is learned besides the model, if anything; ``loss`` finds it in ``model.learned`` under the
         objective's name."""
+        return None
+
+    def teacher_folders(self) -> Mapping[str, str]:
+        """Return the models that it learns from: what each is for → a run, or another source of a model."""
+        return {}
+
+    def companion(self, model: EncoderWithHeads, tokenizer: Tokenizer, cache: Path) -> object | None:
+        """Return what it uses in training besides the model, and what is neither trained nor stored, such as a teacher;
+        ``loss`` finds it in ``ForwardPass.companions`` under the objective's name.
+
+        Args:
+            model: the model that is trained, on its device.
+            tokenizer: what makes its ids.
+            cache: where archives of models are unpacked.
+
+        Raises:
+            Claf2Error: when it cannot be used with the model.
+        """
         return None
 
     def change_inputs(
@@ -122,8 +151,9 @@ class SmartRegularization(Objective):
 class Distillation(Objective):
     """Knowledge distillation: part of the loss is the cross-entropy with the soft labels of a teacher, a fine-tuned run
     of the same task, as in MT-DNN-KD (Liu et al., 2019, https://arxiv.org/abs/1904.09482; Hinton et al., 2015); for
-    numbers, the squared difference. A teacher's answers for the training rows are cached. Tasks without a teacher keep
-    their own loss."""
+    numbers, the squared difference. Tags are learned token by token, spans as a distribution of starts and one of ends,
+    and parses as one of heads and one of relations for each word. A teacher's answers for the training rows are cached.
+    Tasks without a teacher keep their own loss."""
 
     reads_all_tokens: ClassVar[bool] = False
     teachers: Mapping[str, Annotated[str, UserPath]] = {}
@@ -140,21 +170,64 @@ class Distillation(Objective):
             if name not in tasks:
                 raise ConfigError("teachers", f"{name!r} is not a task of this run", hint=nearest(name, tasks))
 
-    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
-        from torch.nn.functional import mse_loss
+    def teacher_folders(self) -> Mapping[str, str]:
+        return self.teachers
 
-        logits = forward_pass.head.pooled_logits(forward_pass.outputs)
-        if logits is None or SOFT_LABELS not in forward_pass.batch:
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        import torch
+
+        if forward_pass.task not in self.teachers:
             return loss
-        soft_labels = forward_pass.batch[SOFT_LABELS]
-        if soft_labels.shape[-1] == 1:
-            teacher_loss = mse_loss(logits, soft_labels, reduction="sum")
-        else:
-            probabilities = (soft_labels / self.temperature).softmax(-1)
-            log_probabilities = (logits / self.temperature).log_softmax(-1)
-            # Gradients of the softened cross-entropy shrink with the square of the temperature (Hinton et al., §2).
-            teacher_loss = -(probabilities * log_probabilities).sum() * self.temperature**2
-        return (1 - self.weight) * loss + self.weight * forward_pass.share * teacher_loss
+        batch = forward_pass.batch
+        terms = forward_pass.head.soft_answers(forward_pass.outputs, batch)
+        teacher_loss = torch.zeros((), device=loss.device)
+        for share, answers in zip(forward_pass.shares.reshape(-1), terms, strict=True):
+            for name, answer in answers.items():
+                soft_loss = _soft_loss(answer.logits.float(), batch[soft_field(name)], self.temperature)
+                teacher_loss = teacher_loss + share * soft_loss / len(answers)
+        return (1 - self.weight) * loss + self.weight * teacher_loss
+
+
+@register_objective("relations")
+class RelationDistillation(Objective):
+    """MiniLM: the student's last layer learns the self-attention of the teacher's (Wang et al., 2020,
+    https://arxiv.org/abs/2002.10957), as distributions of the queries over the keys, and of the values over each other.
+    The loss of a text is the KL divergence of both, each the mean over heads and tokens. The teacher may be wider and
+    have more layers, but must read the same token ids. For other numbers of heads than those of attention, queries,
+    keys and values are divided anew, as in MiniLMv2 (https://arxiv.org/abs/2012.15828)."""
+
+    teacher: Annotated[str, UserPath] = ""
+    """A model: a folder, an archive, a URL, a hub id, or the folder of a run."""
+    weight: float = Field(0.5, ge=0, le=1)
+    """The share of the relations in the loss; with 1, the labels do not count."""
+    relation_heads: int | None = Field(None, ge=1, le=WIDEST_LAYER)
+    """How many heads are compared; `null`: as many as the teacher's attention has."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        if not self.teacher:
+            raise ConfigError("teacher", "names no teacher", hint="give the folder of a model or of a run")
+
+    def teacher_folders(self) -> Mapping[str, str]:
+        return {"objectives.relations": self.teacher}
+
+    def companion(self, model: EncoderWithHeads, tokenizer: Tokenizer, cache: Path) -> RelationTeacher:
+        from claf2.models.relations import RelationTeacher
+        from claf2.models.source import resolve_model
+        from claf2.tokenizers.build import load_tokenizer
+
+        best = Path(self.teacher).expanduser() / "best"
+        source = best if (best / "config.json").is_file() else resolve_model(self.teacher, cache=cache)
+        if load_tokenizer(source).digest != tokenizer.digest:
+            problem = f"{self.teacher} has another tokenizer than the student"
+            raise ConfigError(
+                "objectives.relations.teacher", problem, hint="relations need the same tokens: use distil"
+            )
+        return RelationTeacher(source, model, self.relation_heads)
+
+    def loss(self, loss: torch.Tensor, forward_pass: ForwardPass) -> torch.Tensor:
+        teacher: RelationTeacher = forward_pass.companions[objectives.name_of(type(self))]
+        distances = teacher.distances(forward_pass.batch)
+        return (1 - self.weight) * loss + self.weight * forward_pass.share * distances.sum()
 
 
 @register_objective("uncertainty")
@@ -176,6 +249,30 @@ class UncertaintyWeighting(Objective):
         s: torch.Tensor = self.rate * log_noise[forward_pass.task][0]
         rows = len(forward_pass.batch["input_ids"])
         return loss * (-s).exp() + forward_pass.share * rows * s / 2
+
+
+def _soft_loss(logits: torch.Tensor, soft: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the loss of a student summed over its answers, a scalar.
+
+    Args:
+        logits: the student's answers, (B, …, C), or numbers, (B, 1).
+        soft: the teacher's, of the same shape or smaller, since what no row of a batch has at the end of an axis is not
+            stored.
+        temperature: the divisor of logits.
+    """
+    from torch.nn.functional import mse_loss
+
+    if logits.shape[-1] == 1:
+        return mse_loss(logits, soft, reduction="sum")
+    logits = logits[tuple(slice(size) for size in soft.shape)]
+    present = soft.isfinite()
+    is_taught = present.any(-1, keepdim=True)
+    # Distributions that are not taught are uniform here, and left out of the sum: nothing is undefined, so gradients
+    # are not either, and a GPU need not tell how many there are.
+    probabilities = (soft.where(is_taught, 0.0) / temperature).softmax(-1)
+    log_probabilities = (logits / temperature).masked_fill(~present & is_taught, float("-inf")).log_softmax(-1)
+    # Gradients of the softened cross-entropy shrink with the square of the temperature (Hinton et al., §2).
+    return -(probabilities * log_probabilities.masked_fill(~present, 0.0)).sum() * temperature**2
 
 
 def _pooled_logits(forward_pass: ForwardPass) -> torch.Tensor:

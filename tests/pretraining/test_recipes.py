@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pretraining_runs import outcome, train_until
+from pretraining_runs import outcome, shrink, train_until
 from transformers import AutoConfig, AutoTokenizer
 
 from claf2 import config
@@ -21,43 +19,6 @@ from claf2.training.optim import build_optimizer, optimizers, schedules
 from claf2.training.trainers.pretrain import BatchRamp, PretrainTrainer
 
 RECIPES = [name for name in source.list_configs() if name.startswith("pretrain/")]
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-
-
-def shrink(name: str, log_dir: Path, model: Path) -> list[str]:
-    """Return the overrides that make a recipe small, and leave its kinds of model, rows, masks and optimizer."""
-    experiment = config.load(name)
-    trainer = experiment.trainer
-    assert isinstance(trainer, PretrainTrainer)
-    phases = [
-        {"until": 4 * number, "batch_size": 4, "max_seq_length": 8 * number + 16}
-        for number, _ in enumerate(trainer.phases, start=1)
-    ]
-    ramp = {"batch_size": 2, "increment": 1, "rows": 3} if trainer.batch_ramp else None
-    dataset = experiment.only_task.data.dataset
-    words = [
-        "--data_reader.source", "sample",
-        f"--{dataset}.valid_documents", "10",
-        f"--{dataset}.shard_bytes", "65536",
-        "--trainer.pretrain.phases", json.dumps(phases),
-        "--trainer.pretrain.batch_ramp", json.dumps(ramp),
-        "--trainer.pretrain.keep_step_count", "1",
-        "--trainer.pretrain.keep_last", "1",
-        "--eval_and_save_step_count", "2",
-        "--precision", "fp32",
-        "--log_dir", str(log_dir),
-    ]  # fmt: skip
-    schedule = experiment.optimizer_config.lr_scheduler_type
-    if getattr(experiment.schedule, "warmup_steps", None) is not None:
-        words += [f"--{schedule}.warmup_steps", "1"]
-    if experiment.model.pretrained_model_name != "scratch":
-        return [*words, "--pretrained_model_name", str(model)]
-    architecture: dict[str, Any] = {**experiment.model.architecture, **SMALL}
-    architecture.pop("vocab_size", None)
-    if "layer_types" in architecture:
-        architecture["layer_types"] = architecture["layer_types"][: SMALL["num_hidden_layers"]]
-    return [*words, "--architecture", json.dumps(architecture), "--vocab_size", "900"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

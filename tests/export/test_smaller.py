@@ -1,0 +1,74 @@
+"""Exports of smaller models: fewer layers and neurons, and a vocabulary that covers what is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import claf2
+from claf2.cli.main import main
+from claf2.export.build import export_run
+from claf2.runs.locate import locate_splits
+from claf2.runs.resolve import open_run
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a small classifier."""
+    folder = tmp_path_factory.mktemp("smaller") / "run"
+    claf2.train("scratch/nsmc", sample=True, log_dir=folder, num_steps=30, learning_rate=2e-3)
+    return folder
+
+
+def export(run: Path, name: str, *words: str) -> Path:
+    folder = run.parent / name
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run), "-o", str(folder), *words])
+    assert not ended.value.code
+    return folder
+
+
+def test_layers_and_neurons(run: Path) -> None:
+    folder = export(run, "small", "--layers", "1", "--ffn-width", "64")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["intermediate_size"]) == (1, 64)
+    answering = json.loads((folder / "answering.json").read_text())
+    assert answering["changes"] == ["layers 1", "feed-forward networks of 64 neurons"]
+    parity = json.loads((folder / "parity.json").read_text())
+    assert max(parity["differences"].values()) < 1e-5  # to the model that was exported
+    assert "valid/accuracy" in parity["scores"]["origin"].keys() & parity["scores"]["export"].keys()
+
+
+def test_a_vocabulary_that_covers_the_rows_changes_no_byte(run: Path) -> None:
+    (splits,) = locate_splits(open_run(run).experiment).values()
+    texts = run.parent / "texts.txt"
+    # One document in twenty is held out, so each row occurs in several.
+    rows = [text for example in splits["valid"].examples() for text in example.texts()]
+    texts.write_text("\n\n".join(rows * 6))
+    export_run(run, run.parent / "whole")
+    folder = export(run, "trimmed", "--trim-vocab", str(texts))
+    predictions = [(run.parent / name / "predictions/nsmc-valid.jsonl").read_bytes() for name in ("whole", "trimmed")]
+    assert predictions[0] == predictions[1]
+    sizes = [(run.parent / name / "model.onnx").stat().st_size for name in ("whole", "trimmed")]
+    before, after = (
+        json.loads((run.parent / name / "config.json").read_text())["vocab_size"] for name in ("whole", "trimmed")
+    )
+    assert after < 0.9 * before
+    removed = (before - after) * json.loads((folder / "config.json").read_text())["hidden_size"] * 4
+    assert sizes[0] - sizes[1] == pytest.approx(removed, rel=0.01)
+    (note,) = json.loads((folder / "answering.json").read_text())["changes"]
+    assert note == f"{after} of {before} entries of the vocabulary"
+
+
+@pytest.mark.parametrize(("words", "message"), [(["--layers", "a"], "list of layers"), (["--layers", "5"], "last one")])
+def test_wrong_layers_are_refused(
+    words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "-o", str(run.parent / "none"), *words])
+    assert message in capsys.readouterr().err
+    assert not (run.parent / "none").exists()
