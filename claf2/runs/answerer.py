@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Answerer:
     def __init__(self, folder: ModelFolder, tasks: Sequence[str] | None = None) -> None:
         with preserve_backends():
             names = list(folder.experiment.tasks) if tasks is None else tasks
-            self._models: dict[str, LoadedModel] = {task: folder.load_model(task) for task in names}
+            self._models: dict[str, LoadedModel] = folder.load_models(names)
         safe = all(model.engine.is_thread_safe for model in self._models.values())
         self._lock = nullcontext() if safe else threading.Lock()
 
@@ -123,11 +123,25 @@ class Answerer:
             task: the task.
             encoded: what ``encode`` returned for this task.
         """
-        return self._answer(task, encoded, sum(len(request.features) for request in encoded))
+        with self._lock:
+            return self._answer(task, encoded, _count_rows(encoded))
+
+    def answer_all(self, encoded: Mapping[str, Sequence[EncodedRequest]]) -> dict[str, list[Prediction]]:
+        """Return the predictions of several tasks. Heads with one encoder share its pass where their rows are the same.
+
+        Args:
+            encoded: what ``encode`` returned for each task.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._lock)
+            for engine in {id(self._model(task).engine): self._model(task).engine for task in encoded}.values():
+                stack.enter_context(engine.shared_pass())
+            return {task: self._answer(task, requests, _count_rows(requests)) for task, requests in encoded.items()}
 
     def answer_by_length(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
         """Return one prediction per request, in order, in the batches of an evaluation."""
-        return self._answer(task, encoded, None)
+        with self._lock:
+            return self._answer(task, encoded, None)
 
     def _answer(self, task: str, encoded: Sequence[EncodedRequest], batch_size: int | None) -> list[Prediction]:
         if not encoded:
@@ -137,13 +151,12 @@ class Answerer:
             {**feature, "example": position} for position, request in enumerate(encoded) for feature in request.features
         ]
         data = model.run.evaluation_data(task, FeatureList(features), [request.example for request in encoded])
-        with self._lock:
-            report = evaluate_model(
-                model.engine,
-                {task: replace(data, batch_size=batch_size or data.batch_size)},
-                split="predict",
-                precision=model.run.precision(),
-            )
+        report = evaluate_model(
+            model.engine,
+            {task: replace(data, batch_size=batch_size or data.batch_size)},
+            split="predict",
+            precision=model.run.precision(),
+        )
         return list(report.tasks[task].predictions)
 
     def _encode(self, task: str, examples: Sequence[Example]) -> list[EncodedRequest]:
@@ -161,6 +174,10 @@ class Answerer:
         if task not in self._models:
             raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
         return self._models[task]
+
+
+def _count_rows(encoded: Sequence[EncodedRequest]) -> int:
+    return sum(len(request.features) for request in encoded)
 
 
 def _length(feature: Feature) -> int:
