@@ -15,7 +15,7 @@ from statistics import fmean, median
 import numpy as np
 
 from claf2.errors import Claf2Error, RunError
-from claf2.vocabulary.progress import show_progress
+from claf2.runs.progress import show_progress
 from claf2.vocabulary.tables import Curve, TableFormat, draw_chart, format_table
 
 __all__ = [
