@@ -25,6 +25,7 @@ def parse_layers(context: click.Context, option: click.Parameter, text: str | No
 Examples:
   claf2 export logs/klue/korquad -o exports/korquad
   claf2 export logs/scratch/nsmc -o exports/nsmc-int8 --int8 dynamic
+  claf2 export logs/scratch/nsmc -o exports/nsmc-int4 --int8 blocks --bits 4
   claf2 export logs/glue --task rte -o exports/rte
   claf2 export logs/scratch/nsmc -o exports/nsmc-small --layers 0 --ffn-width 256 --trim-vocab reviews.txt
 """)  # fmt: skip
@@ -32,6 +33,8 @@ Examples:
 @click.option("-o", "--out", type=PATH, required=True, metavar="DIR", help="The folder of the export.")
 @click.option("--int8", type=click.Choice(("dynamic", "blocks", "static")),
               help="Quantize to 8-bit integers: by the range of each row, in blocks, or by calibration.")  # fmt: skip
+@click.option("--bits", type=click.Choice(("4", "8")), default="8", show_default=True,
+              help="The bits of a weight, with --int8 blocks.")  # fmt: skip
 @click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
 @click.option(
     "--layers", callback=parse_layers, metavar="A,B,…", help="The layers to keep, from 0. Others are removed."
@@ -53,6 +56,8 @@ def export_command(
     run_dir: Path,
     out: Path,
     task: str | None,
+    int8: str | None,
+    bits: str,
     layers: list[int] | None,
     ffn_width: int | None,
     trim_vocab: tuple[str, ...],
@@ -71,6 +76,9 @@ def export_command(
     from claf2.export.pruning import prune_export
     from claf2.runtime.device import preserve_backends
 
+    if bits == "4" and int8 != "blocks":
+        raise click.UsageError("--bits 4 needs --int8 blocks.")
+    given["int8"] = "blocks-4bit" if bits == "4" else int8
     changes = []
     if layers is not None or ffn_width is not None:
         changes.append(prune_export(layers=layers, width=ffn_width))
