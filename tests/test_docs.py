@@ -42,6 +42,7 @@ TESTED_ALONE = {
     "board.md": "board/test_submission.py",
     "corpus.md": "corpus/test_commands.py",
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
+    "smaller.md": "export/test_smaller.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""
 

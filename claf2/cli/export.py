@@ -26,6 +26,7 @@ def parse_layers(context: click.Context, option: click.Parameter, text: str | No
 Examples:
   claf2 export logs/klue/korquad -o exports/korquad
   claf2 export logs/scratch/nsmc -o exports/nsmc-int8 --int8 dynamic
+  claf2 export logs/scratch/nsmc -o exports/nsmc-int4 --int8 blocks --bits 4
   claf2 export logs/glue --task rte -o exports/rte
   claf2 export logs/scratch/nsmc -o exports/nsmc-small --layers 0 --ffn-width 256 --trim-vocab reviews.txt
 """)  # fmt: skip
@@ -33,6 +34,8 @@ Examples:
 @click.option("-o", "--out", type=PATH, required=True, metavar="DIR", help="The folder of the export.")
 @click.option("--int8", type=click.Choice(("dynamic", "blocks", "static")),
               help="Quantize to 8-bit integers: by the range of each row, in blocks, or by calibration.")  # fmt: skip
+@click.option("--bits", type=click.Choice(("4", "8")), default="8", show_default=True,
+              help="The bits of a weight, with --int8 blocks.")  # fmt: skip
 @click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
 @click.option(
     "--layers", callback=parse_layers, metavar="A,B,…", help="The layers to keep, from 0. Others are removed."
@@ -53,9 +56,9 @@ Examples:
 @click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
               help="The exit code is 3 unless it is shown that the score dropped by less.")  # fmt: skip
 @click.option("--costs/--no-costs", default=True, show_default=True, help="Measure latency and memory.")
-def export_command(run_dir: Path, out: Path, task: str | None, layers: list[int] | None, ffn_width: int | None,
-                   trim_vocab: tuple[str, ...], overwrite: bool, margin: float, costs: bool,
-                   **given: Any) -> int:  # fmt: skip
+def export_command(run_dir: Path, out: Path, task: str | None, int8: str | None, bits: str, layers: list[int] | None,
+                   ffn_width: int | None, trim_vocab: tuple[str, ...], overwrite: bool, margin: float,
+                   costs: bool) -> int:  # fmt: skip
     """Export the best checkpoint of a run to ONNX, and evaluate the export.
 
     The folder answers with claf2 evaluate, predict and serve as the run does. It holds the graph, the tokenizer, the
@@ -73,6 +76,9 @@ def export_command(run_dir: Path, out: Path, task: str | None, layers: list[int]
     from claf2.export.pruning import prune_export
     from claf2.runtime.device import preserve_backends
 
+    if bits == "4" and int8 != "blocks":
+        raise click.UsageError("--bits 4 needs --int8 blocks.")
+    quantization: Any = "blocks-4bit" if bits == "4" else int8
     changes = []
     if layers is not None or ffn_width is not None:
         changes.append(prune_export(layers=layers, width=ffn_width))
@@ -81,7 +87,7 @@ def export_command(run_dir: Path, out: Path, task: str | None, layers: list[int]
 
         changes.append(trim_export([parse_source(text) for text in trim_vocab]))
     with preserve_backends():
-        export = export_run(run_dir, out, task=task, changes=changes, overwrite=overwrite, **given)
+        export = export_run(run_dir, out, task=task, int8=quantization, changes=changes, overwrite=overwrite)
         click.echo(export.summary())
         result = prove_export(run_dir, export, margin=margin, costs=costs)
     click.echo(format_noninferiority(result), nl=False)

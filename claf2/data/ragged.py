@@ -14,7 +14,7 @@ __all__ = ["ABSENT", "RaggedColumn", "crop_absent", "list_ragged", "write_ragged
 ABSENT = float("-inf")
 """The value of what an array does not have."""
 
-SHAPES = ".shapes.npy"
+SHAPES_FILE = ".shapes.npy"
 """The end of the name of the file that holds the shapes of arrays; that of their values ends in `.npy` alone."""
 
 
@@ -30,7 +30,7 @@ class RaggedColumn:
         import numpy as np
 
         self.values: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
-        self._shapes: np.ndarray = np.load(folder / f"{name}{SHAPES}")
+        self._shapes: np.ndarray = np.load(folder / f"{name}{SHAPES_FILE}")
         ends = self._shapes.prod(-1).cumsum()
         self._starts = np.concatenate([np.zeros(1, ends.dtype), ends])
 
@@ -54,7 +54,7 @@ def write_ragged(folder: Path, name: str, arrays: Sequence[np.ndarray]) -> None:
     import numpy as np
 
     shapes = np.array([array.shape for array in arrays], dtype=np.int64)
-    np.save(folder / f"{name}{SHAPES}", shapes)
+    np.save(folder / f"{name}{SHAPES_FILE}", shapes)
     flat = np.lib.format.open_memmap(
         folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(int(shapes.prod(-1).sum()),)
     )
@@ -67,7 +67,7 @@ def write_ragged(folder: Path, name: str, arrays: Sequence[np.ndarray]) -> None:
 
 def list_ragged(folder: Path) -> list[str]:
     """Return the names under which arrays are stored in a folder."""
-    return sorted(path.name.removesuffix(SHAPES) for path in folder.glob(f"*{SHAPES}"))
+    return sorted(path.name.removesuffix(SHAPES_FILE) for path in folder.glob(f"*{SHAPES_FILE}"))
 
 
 def crop_absent(array: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from claf2.export.onnx import TOKEN_INPUTS, GraphPorts, write_graph
 from claf2.export.onnx_engine import EXTRA, OnnxEngine
 from claf2.export.parity import SHAPES, largest_differences, observed_batching, random_batches
 from claf2.export.processor import processor_flags
-from claf2.export.quantize import Quantization, check_processor, quantize_graph
+from claf2.export.quantize import QUANTIZED_WEIGHTS, Quantization, check_processor, quantize_graph
 from claf2.export.rows import ModelRows
 from claf2.metrics import Prediction
 from claf2.models.source import weights_digest
@@ -156,7 +156,7 @@ def _fill(
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             traced = Path(scratch) / GRAPH
             ports = write_graph(source.model, example, traced, free_axes=rows.free_axes())
-            logger.info("quantizing to 8-bit integers: %s", int8)
+            logger.info("quantizing: %s", int8)
             calibration = partial(_calibration, source)
             quantize_graph(traced, folder / GRAPH, int8, calibration)
     source.run.tokenizer.save(folder)
@@ -166,7 +166,7 @@ def _fill(
     batching: Batching = "single"
     if int8 != "dynamic":
         batching = observed_batching(OnnxEngine(folder / GRAPH, "exact"), rows)
-    answering = _answering(source, rows.task, ports, origin, f"int8-{int8}" if int8 else "fp32", batching)
+    answering = _answering(source, rows.task, ports, origin, QUANTIZED_WEIGHTS[int8] if int8 else "fp32", batching)
     write_json(folder / ANSWERING, answering.model_dump(mode="json"))
 
 

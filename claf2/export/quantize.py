@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,12 +16,12 @@ from claf2.errors import RunError
 from claf2.export.onnx import LARGEST_FILE
 from claf2.export.processor import has_integer_products, processor_flags
 
-__all__ = ["QUANTIZATIONS", "Quantization", "check_processor", "quantize_graph"]
+__all__ = ["QUANTIZATIONS", "QUANTIZED_WEIGHTS", "Quantization", "check_processor", "quantize_graph"]
 
-Quantization: TypeAlias = Literal["dynamic", "blocks", "static"]
+Quantization: TypeAlias = Literal["dynamic", "blocks", "blocks-4bit", "static"]
 """``dynamic``: weights per channel, embeddings included; activations by the range of each pass, so that a row's answer
-depends on those beside it. ``blocks``: weights in blocks of 32 with a scale each. ``static``: weights per channel;
-activations by the ranges of calibration rows."""
+depends on those beside it. ``blocks``: weights in blocks of 32 with a scale each; ``blocks-4bit``: with 4 bits.
+``static``: weights per channel; activations by the ranges of calibration rows."""
 
 CalibrationRows: TypeAlias = Iterable[Mapping[str, np.ndarray]]
 """The inputs of one pass after another."""
@@ -67,12 +68,14 @@ def _dynamic(graph: Path, target: Path, calibration: Callable[[], CalibrationRow
     quantize_dynamic(graph, target, per_channel=True, weight_type=QuantType.QInt8, use_external_data_format=external)
 
 
-def _blocks(graph: Path, target: Path, calibration: Callable[[], CalibrationRows], external: bool) -> None:
+def _blocks(
+    graph: Path, target: Path, calibration: Callable[[], CalibrationRows], external: bool, *, bits: int = 8
+) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(graph), bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INTEGER_ACTIVATIONS
+        onnx.load(graph), bits=bits, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INTEGER_ACTIVATIONS
     )
     quantizer.process()
     quantizer.model.save_model_to_file(str(target), external)
@@ -105,9 +108,14 @@ def _static(graph: Path, target: Path, calibration: Callable[[], CalibrationRows
 
 
 QUANTIZATIONS: Mapping[Quantization, Callable[[Path, Path, Callable[[], CalibrationRows], bool], None]] = {
-    "dynamic": _dynamic, "blocks": _blocks, "static": _static
+    "dynamic": _dynamic, "blocks": _blocks, "blocks-4bit": partial(_blocks, bits=4), "static": _static
 }  # fmt: skip
 """How each kind is made."""
+
+QUANTIZED_WEIGHTS: Mapping[Quantization, str] = {
+    **{kind: f"int8-{kind}" for kind in QUANTIZATIONS}, "blocks-4bit": "int4-blocks"
+}  # fmt: skip
+"""What the format of the weights is called in `answering.json`."""
 
 
 def _size(graph: Path) -> int:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import claf2
 from claf2.cli.main import main
+from claf2.errors import RunError
 from claf2.export.build import export_run
+from claf2.export.quantize import check_processor
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import open_run
+from claf2.task import shipped_dir
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
@@ -64,7 +69,53 @@ def test_a_vocabulary_that_covers_the_rows_changes_no_byte(run: Path) -> None:
     assert note == f"{after} of {before} entries of the vocabulary"
 
 
-@pytest.mark.parametrize(("words", "message"), [(["--layers", "a"], "list of layers"), (["--layers", "5"], "last one")])
+def test_blocks_of_4_bits(run: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    try:
+        check_processor()
+    except RunError as error:
+        pytest.skip(str(error))
+    folders = [export(run, f"blocks-{bits}", "--int8", "blocks", "--bits", bits) for bits in ("8", "4")]
+    found = []
+    for folder in folders:
+        nodes = [node for node in onnx.load(folder / "model.onnx").graph.node if node.op_type == "MatMulNBits"]
+        found.append({attribute.i for node in nodes for attribute in node.attribute if attribute.name == "bits"})
+    assert found == [{8}, {4}]
+    answering = [json.loads((folder / "answering.json").read_text())["weights"] for folder in folders]
+    assert answering == ["int8-blocks", "int4-blocks"]
+    sizes = [(folder / "model.onnx").stat().st_size for folder in folders]
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (shipped_dir("tasks").parent / "docs/smaller.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert {command.split()[1] for command in commands} == {"train", "evaluate", "export"}
+    try:
+        check_processor()
+    except RunError:
+        commands = [command for command in commands if "--int8" not in command]
+    for command in commands:
+        if "--trim-vocab" in command:
+            (splits,) = locate_splits(open_run(Path("logs/teacher")).experiment).values()
+            rows = [text for example in splits["train"].examples() for text in example.texts()]
+            Path("reviews.txt").write_text("\n\n".join(rows * 3))
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command)[1:])
+        assert not ended.value.code, command
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--int8", "dynamic", "--bits", "4"], "needs --int8 blocks"),
+        (["--layers", "a"], "list of layers"),
+        (["--layers", "5"], "last one"),
+    ],
+)
 def test_wrong_layers_are_refused(
     words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
