@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import MutableHeaders
 
 from claf2 import __version__
 from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
@@ -29,26 +26,13 @@ from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError
 from claf2.metrics import metrics
-from claf2.runtime.files import format_json
+from claf2.runtime.web import AddSecurityHeaders, json_response, read_body, read_token
 from claf2.task import suites, tasks
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MAX_BODY", "create_app"]
 
 MAX_BODY = 64 * 2**20
 """The largest body of a request, in bytes: about 300,000 predictions."""
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest of a cell.")]
 
@@ -57,21 +41,6 @@ class ErrorBody(BaseModel):
     """An answer that says what is wrong with a request."""
 
     detail: str
-
-
-class _AddSecurityHeaders:
-    """Adds the security headers to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def create_app(database_url: str, *, reads_need_token: bool = False, max_body: int = MAX_BODY) -> FastAPI:
@@ -104,7 +73,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.state.owners = TokenCache(records.engine)
     app.state.reads_need_token = reads_need_token
     app.state.max_body = max_body
-    app.add_middleware(_AddSecurityHeaders)
+    app.add_middleware(AddSecurityHeaders)
     app.add_exception_handler(Claf2Error, _answer_error)
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
@@ -127,25 +96,8 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     return json_response({"detail": str(error)}, status)
 
 
-def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer in JSON. NaN and infinity become ``null``."""
-    return Response(format_json(content), status, headers, media_type="application/json")
-
-
-def _read_token(request: Request) -> str | None:
-    """Return the token of a request. A browser sends it as the password of HTTP Basic."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    try:
-        decoded = base64.b64decode(credentials, validate=True) if scheme.lower() == "basic" else b""
-    except binascii.Error:
-        return None
-    return decoded.decode("utf-8", "replace").partition(":")[2] or None
-
-
 async def _find_owner(request: Request) -> TokenOwner | None:
-    token = _read_token(request)
+    token = read_token(request)
     owners: TokenCache = request.app.state.owners
     return None if token is None else owners.recall(token) or await run_in_threadpool(owners.find, token)
 
@@ -164,21 +116,6 @@ async def _check_writer(request: Request) -> TokenOwner:
     if not owner.writes:
         raise HTTPException(403, f"the token {owner.name!r} can only read")
     return owner
-
-
-async def _read_body(request: Request) -> bytes:
-    """Return the body of a request. One that is too large is refused before all of it is read."""
-    limit: int = request.app.state.max_body
-    problem = HTTPException(413, f"the body has more than {limit} bytes: the limit is --max-body")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
-        raise problem
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise problem
-    return bytes(body)
 
 
 def _parse_record(digest: str, body: bytes) -> CellRecord:
@@ -243,7 +180,7 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
     ) -> Response:
         """Store a cell. The same cell can be stored any number of times; another one for the same cell is refused with
         409, unless `replace` is set."""
-        body = await _read_body(request)
+        body = await read_body(request, request.app.state.max_body)
 
         def check_and_put() -> Future[WriteOutcome]:
             return records.put(_parse_record(digest, body), submitter=owner.name, replace=replace)
