@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from claf2.export.predictor import Predictor
 from claf2.readers import TextExample
-from claf2.runs.inference import Predictor
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import open_run
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from claf2.data.samplers import Sampler, register_sampler
     from claf2.errors import Claf2Error, ConfigError, DataError, ModelError, RegistryError, RunError
     from claf2.evaluation.report import Report, TaskReport
+    from claf2.export.predictor import Predictor
     from claf2.heads import (
         CollectedOutputs,
         Featurizer,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from claf2.models import Wrapper, register_wrapper
     from claf2.readers import Example, Reader, TextExample, register_reader
     from claf2.runs.hub import push
-    from claf2.runs.inference import Predictor
     from claf2.task import Published, Suite, Task, register_suite, register_task
     from claf2.tokenizers import (
         SubwordTokenizer,
@@ -140,7 +140,7 @@ _NAMES = {
     "claf2.metrics": "Metric Prediction register_metric",
     "claf2.models": "Wrapper register_wrapper",
     "claf2.readers": "Example Reader TextExample register_reader",
-    "claf2.runs.inference": "Predictor",
+    "claf2.export.predictor": "Predictor",
     "claf2.runs.hub": "push",
     "claf2.task": "Published Suite Task register_suite register_task",
     "claf2.tokenizers":

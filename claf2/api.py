@@ -151,12 +151,12 @@ def evaluate(run: AnyPath, data_file: AnyPath | None = None, task: str | None = 
         >>> claf2.evaluate("logs/klue/korquad").logs()
         {'valid/f1': 89.1, 'valid/em': 81.3, 'valid/loss': 0.52}
     """
-    from claf2.runs.inference import evaluate_run
+    from claf2.export.opening import evaluate_finished
     from claf2.runtime import distributed
     from claf2.runtime.device import preserve_backends
 
     with distributed.process_group(), preserve_backends():
-        return evaluate_run(Path(run), None if data_file is None else Path(data_file), task)
+        return evaluate_finished(Path(run), None if data_file is None else Path(data_file), task)
 
 
 def explain(

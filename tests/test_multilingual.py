@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from claf2 import config
-from claf2.runs.inference import Predictor
+from claf2.export.predictor import Predictor
 from claf2.runs.train import train
 
 pytestmark = pytest.mark.slow

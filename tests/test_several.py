@@ -25,8 +25,9 @@ from claf2.data.features import FeatureSet
 from claf2.data.samplers import CappedSampler, samplers
 from claf2.errors import ConfigError, ModelError, RunError
 from claf2.evaluation.report import Report, TaskReport
+from claf2.export.predictor import Predictor
 from claf2.metrics import Prediction
-from claf2.runs.inference import Predictor, evaluate_run
+from claf2.runs.inference import evaluate_run
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import Run, resolve_weights
 from claf2.runs.train import train

@@ -18,6 +18,7 @@ from claf2 import __version__
 from claf2.cli.bench import bench_group, compare_command, gate_command
 from claf2.cli.board import board_group
 from claf2.cli.corpus import corpus_group
+from claf2.cli.export import export_command
 from claf2.cli.init import init_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
 from claf2.cli.notify import notify_command
@@ -224,8 +225,8 @@ def predict_command(folder: Path, file: Path | None, task: str | None, fields: t
     --input, requests are read from standard input.
     """
     from claf2.evaluation.predictions import to_json_line
+    from claf2.export.predictor import Predictor
     from claf2.readers import decode_text
-    from claf2.runs.inference import Predictor
     from claf2.runs.requests import parse_requests
     from claf2.task import report_damage
 
@@ -253,6 +254,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
     corpus_group, push_command, pull_command, ls_command, watch_command, board_group, notify_command,
+    export_command,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

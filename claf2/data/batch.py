@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Batch", "BatchStream", "Stream", "TaskDataset", "batches_by_length"]
+__all__ = ["Batch", "BatchStream", "Stream", "TaskDataset", "batches_by_length", "single_rows"]
 
 MAX_GROWTH = 4
 """How many times the rows of the first evaluation batch a later batch may have."""
@@ -280,6 +280,17 @@ def batches_by_length(lengths: np.ndarray, size: int) -> Sequence[np.ndarray]:
         batches.append(order[start : start + rows])
         start += rows
     return batches
+
+
+def single_rows(lengths: np.ndarray) -> Sequence[np.ndarray]:
+    """Return a batch for each row, the longest first.
+
+    Args:
+        lengths: the number of tokens of each row, (n,).
+    """
+    import numpy as np
+
+    return np.split(np.argsort(-lengths, kind="stable"), len(lengths))
 
 
 def _pad_tokens(array: np.ndarray, length: int, missing: int, fill: int) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from claf2.data.batch import Batch, TaskDataset, batches_by_length
+from claf2.data.batch import Batch, TaskDataset, batches_by_length, single_rows
+from claf2.evaluation.engine import Engine
 from claf2.evaluation.report import Report, TaskReport, compute_scores
 from claf2.heads import CollectedOutputs, Head
 from claf2.metrics import Metric, undefined
-from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import Example
 from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
@@ -51,54 +51,46 @@ class ForwardResult:
     outputs: Any
 
 
-def forward_batches(
-    model: EncoderWithHeads, task: str, dataset: TaskDataset, batch_size: int
-) -> Iterator[ForwardResult]:
+def forward_batches(engine: Engine, task: str, dataset: TaskDataset, batch_size: int) -> Iterator[ForwardResult]:
     """Yield the outputs for this process's share of the batches, the longest features first.
 
     Dropout is off, no gradient is recorded, and no generator is touched, so evaluating more often changes no result.
 
     Args:
-        model: evaluated as it is; its training mode is restored at the end.
+        engine: evaluated as it is; its training mode is restored at the end.
         task: whose head answers.
         dataset: M features.
-        batch_size: the rows of the first batch.
+        batch_size: the rows of the first batch; without effect on an engine that computes each row alone.
     """
-    was_training = model.training
-    if was_training:  # both directions visit every module, which takes longer than a small model's answer
-        model.eval()
-    batches = batches_by_length(dataset.lengths, batch_size)
+    is_single = engine.batching == "single"
+    batches = single_rows(dataset.lengths) if is_single else batches_by_length(dataset.lengths, batch_size)
     rank, world_size = distributed.rank(), distributed.world_size()
-    try:
-        with preserve_rng(), torch.inference_mode():
-            for start in range(0, len(batches), world_size):
-                has_batch = start + rank < len(batches)
-                # All processes make every pass together, because sharded weights are gathered in it. A process without
-                # a batch of its own joins with one row and discards the outputs.
-                rows = batches[start + rank] if has_batch else batches[0][:1]
-                batch = dataset.batch(rows)
-                tensors = batch.tensors(model.device)
-                outputs = model(task, tensors)
-                if has_batch:
-                    yield ForwardResult(rows, batch, tensors, outputs)
-    finally:
-        if was_training:
-            model.train()
+    with engine.evaluation_mode(), preserve_rng(), torch.inference_mode():
+        for start in range(0, len(batches), world_size):
+            has_batch = start + rank < len(batches)
+            # All processes make every pass together, because sharded weights are gathered in it. A process without
+            # a batch of its own joins with one row and discards the outputs.
+            rows = batches[start + rank] if has_batch else batches[0][:1]
+            batch = dataset.batch(rows)
+            tensors = batch.tensors(engine.device)
+            outputs = engine(task, tensors)
+            if has_batch:
+                yield ForwardResult(rows, batch, tensors, outputs)
 
 
 def evaluate_model(
-    model: EncoderWithHeads, data: Mapping[str, EvaluationData], *, split: str, precision: Precision | None = None
+    engine: Engine, data: Mapping[str, EvaluationData], *, split: str, precision: Precision | None = None
 ) -> Report:
     """Evaluate a model on the examples of each task.
 
     Args:
-        model: evaluated as it is.
+        engine: what computes the model, as it is.
         data: the examples of each task.
         split: what the scores are called: ``valid``, ``test`` …
         precision: the number format of the passes; ``None``: that of the weights.
     """
     with nullcontext() if precision is None else precision.forward():
-        tasks = {task: _evaluate_task(model, task, task_data) for task, task_data in data.items()}
+        tasks = {task: _evaluate_task(engine, task, task_data) for task, task_data in data.items()}
     return Report(split=split, tasks=tasks)
 
 
@@ -113,10 +105,11 @@ class _Partial:
     weight: Any = 0.0
 
 
-def _evaluate_task(model: EncoderWithHeads, task: str, data: EvaluationData) -> TaskReport:
+def _evaluate_task(engine: Engine, task: str, data: EvaluationData) -> TaskReport:
     partial = _Partial({}, set())
-    for result in forward_batches(model, task, data.dataset, data.batch_size):
-        if all(name in result.batch.arrays for name in data.head.targets):
+    has_loss = engine.takes_targets or not data.head.teacher_forced
+    for result in forward_batches(engine, task, data.dataset, data.batch_size):
+        if has_loss and all(name in result.batch.arrays for name in data.head.targets):
             partial.loss += data.head.loss(result.outputs, result.tensors).cpu().numpy()
             partial.weight += data.head.weight(result.batch.arrays)
         arrays = {name: tensor.cpu().numpy() for name, tensor in data.head.collect(result.outputs).items()}

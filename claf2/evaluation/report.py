@@ -18,7 +18,7 @@ class TaskReport:
 
     scores: Scores
     loss: float | None
-    """``None``: the examples are unlabelled."""
+    """``None``: the examples are unlabelled, or the engine does not compute the loss of this head."""
     predictions: Sequence[Prediction]
     undefined: int = 0
     """The number of predictions that are undefined, because the outputs of the model are not finite."""

@@ -6,12 +6,12 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import transformers
@@ -23,6 +23,7 @@ from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
+from claf2.models.stored_weights import align_weights, check_finite, check_loaded
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
@@ -77,6 +78,10 @@ class EncoderWithHeads(nn.Module):
         first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
         target_token_tasks: the tasks whose modules predict tokens, and compute those with a target alone.
     """
+
+    batching: ClassVar[Literal["close"]] = "close"
+    is_thread_safe: ClassVar[bool] = False  # what is packed is noted in the packing for the time of a pass
+    takes_targets: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -133,12 +138,28 @@ class EncoderWithHeads(nn.Module):
         """Return the module of a task, encoder included."""
         return self.heads[self.names.index(task)]
 
+    @contextmanager
+    def evaluation_mode(self) -> Iterator[None]:
+        """Turn dropout off in the block."""
+        was_training = self.training
+        if was_training:  # both directions visit every module, which takes longer than a small model's answer
+            self.eval()
+        try:
+            yield
+        finally:
+            if was_training:
+                self.train()
+
+    def arguments(self, task: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what the module of a task takes of the tensors of a batch."""
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
+        names += [name for name in self.extra_inputs[task] if name in inputs and name not in names]
+        return {name: inputs[name] for name in names}
+
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
         encoder needs the rows' ``lengths`` as well, (B,), on the host."""
-        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
-        names += [name for name in self.extra_inputs[task] if name in inputs]
-        arguments = {name: inputs[name] for name in names}
+        arguments = self.arguments(task, inputs)
         head: Callable[..., Any] = self.head(task)
         if task in self._target_tokens:
             head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
@@ -321,9 +342,9 @@ def _load(
             )
         except pickle.UnpicklingError as error:
             raise ValueError("the file does not hold weights alone, as torch.save(model.state_dict()) does") from error
-    _check_loaded(model, info, source, head)
-    _check_finite(model, source)
-    _align_weights(model)
+    check_loaded(model, info, source, head)
+    check_finite(model, source)
+    align_weights(model)
     return model  # type: ignore[no-any-return]
 
 
@@ -338,53 +359,6 @@ def _has_weights(folder: Path) -> bool:
     """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
     patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
     return any(any(folder.glob(pattern)) for pattern in patterns)
-
-
-def _align_weights(model: nn.Module) -> None:
-    """Copy every weight into memory of its own.
-
-    Loaded tensors are views into the file at addresses that safetensors does not align (safetensors issue 607), and
-    MKL's matrix-vector products round differently by alignment. Copies are aligned like the weights of a model in
-    training, so a model that was stored and loaded again gives the same bits.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
-
-
-def _check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]) -> None:
-    """Refuse an encoder of which a part would silently stay random. A missing pooler and a missing decoder of tokens
-    only give a warning, as layers do that the configuration leaves out."""
-    prefix = f"{model.base_model_prefix}."
-    headless = type(model) is type(model.base_model)
-    missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
-    inside = sorted(key for key in missing if headless or key.startswith(prefix))
-    pooler = [key for key in inside if "pooler" in key]
-    if len(inside) > len(pooler):
-        lost = [key for key in inside if key not in pooler]
-        raise ModelError(f"{source}: {len(lost)} encoder weights are missing, e.g. {lost[0]}: use a full checkpoint")
-    left_out = [key for key in sorted(map(str, info["unexpected_keys"])) if re.search(r"layers?\.\d+\.", key)]
-    if left_out:
-        logger.warning(
-            "%s: %d weights of layers are not used, %s among them: its config.json has fewer layers",
-            source, len(left_out), left_out[0],
-        )  # fmt: skip
-    if pooler:
-        logger.warning("%s has no pooler; a newly initialized one is used", source)
-    decoder = sorted(missing.difference(inside)) if head.predicts_tokens else []
-    if decoder:
-        logger.warning(
-            "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
-            source, len(decoder), decoder[0],
-        )  # fmt: skip
-
-
-def _check_finite(model: PreTrainedModel, source: Path | str) -> None:
-    """Refuse weights with which every output would be undefined."""
-    for name, tensor in model.named_parameters():
-        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-            raise ModelError(
-                f"{source}: its weight {name} holds NaN or infinity: the checkpoint is damaged or diverged"
-            )
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:

@@ -21,6 +21,7 @@ from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
 from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error, ConfigError, DataError
+from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
 from claf2.models import SCRATCH
@@ -46,6 +47,7 @@ from claf2.training.checkpoint import best_dir
 __all__ = [
     "EvaluationSets",
     "Run",
+    "make_run",
     "merge_evaluations",
     "open_run",
     "resolve",
@@ -238,7 +240,7 @@ class Run:
         """Return the number format of the passes."""
         return Precision(self.experiment.runtime.precision, select_device(self.experiment.runtime.device))
 
-    def evaluate_sets(self, model: EncoderWithHeads, sets: EvaluationSets) -> Report:
+    def evaluate_sets(self, engine: Engine, sets: EvaluationSets) -> Report:
         """Evaluate a model on one split or more; the report is that of the first one, with the others beside it."""
         reports = []
         for split, tasks in sets.items():
@@ -246,7 +248,7 @@ class Run:
                 task: self.evaluation_data(task, *features_and_examples)
                 for task, features_and_examples in tasks.items()
             }
-            reports.append(evaluate_model(model, data, split=split, precision=self.precision()))
+            reports.append(evaluate_model(engine, data, split=split, precision=self.precision()))
         return merge_evaluations(self.experiment, reports)
 
 
@@ -331,10 +333,11 @@ def resolve_weights(
             if not is_intact(folder):
                 create_dir_atomic(folder, compose_tokenizer(word, subword, texts, longest).save)
             tokenizer = load_tokenizer(folder)
-    return _make_run(experiment, source, tokenizer)
+    return make_run(experiment, source, tokenizer)
 
 
-def _make_run(experiment: Experiment, source: Path | str, tokenizer: Tokenizer) -> Run:
+def make_run(experiment: Experiment, source: Path | str, tokenizer: Tokenizer) -> Run:
+    """Return the run of an experiment with these weights; the markers of its tasks are added to the tokenizer."""
     pairs = dict.fromkeys(pair for task_config in experiment.tasks.values() for pair in task_config.task.markers)
     return Run(experiment, source, tokenizer, tokenizer.add_markers(tuple(pairs)))
 
@@ -361,4 +364,4 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
     experiment = dataclasses.replace(experiment, trainer_config=moved)
     configure_backends(deterministic=experiment.runtime.deterministic)
-    return _make_run(experiment, best, load_tokenizer(best))
+    return make_run(experiment, best, load_tokenizer(best))

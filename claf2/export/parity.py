@@ -1,0 +1,71 @@
+"""How far the outputs of an export are from those of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from claf2.evaluation.engine import Engine
+from claf2.export.onnx import TOKEN_INPUTS
+from claf2.runtime.seed import generator
+
+__all__ = ["SHAPES", "largest_differences"]
+
+SHAPES = ((1, 7), (5, 100), (3, 2))
+"""The numbers of rows and tokens that are compared: none of them is the shape that was traced."""
+
+
+def largest_differences(
+    module: nn.Module, engine: Engine, task: str, batches: Sequence[Mapping[str, torch.Tensor]], outputs: Sequence[str]
+) -> dict[str, float]:
+    """Return the largest difference of any output for each batch, by its number of rows and tokens.
+
+    Outputs that are ids are compared as well, as numbers.
+
+    Args:
+        module: what was exported, in evaluation mode.
+        engine: computes the export.
+        task: the name of the task.
+        batches: arguments of the module.
+        outputs: the names of the outputs.
+    """
+    differences = {}
+    for batch in batches:
+        with torch.inference_mode():
+            expected, actual = module(**batch), engine(task, batch)
+        rows, *_, length = batch["input_ids"].shape
+        differences[f"{rows}x{length}"] = max(
+            float((getattr(expected, name).double() - getattr(actual, name).double()).abs().max()) for name in outputs
+        )
+    return differences
+
+
+def random_batches(
+    example: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, int]], *, vocab_size: int, pad_id: int
+) -> Iterator[dict[str, Any]]:
+    """Yield batches of random ids in which the last row is half padding.
+
+    Args:
+        example: arguments that hold nothing but ids, mask and segments; where a row has several texts, so have the
+            batches.
+        shapes: the numbers of rows and tokens.
+        vocab_size: the number of ids.
+        pad_id: the id of padding.
+    """
+    for rows, length in shapes:
+        shape = (rows, *example["input_ids"].shape[1:-1], length)
+        ids = generator(0, "parity", rows, length).integers(0, vocab_size - 1, shape)
+        ids += ids >= pad_id  # padding stands nowhere but at the end, as in a batch of texts
+        is_token = np.ones(shape, bool)
+        if rows > 1:
+            is_token[-1, ..., (length + 1) // 2 :] = False
+        arrays = {
+            "input_ids": np.where(is_token, ids, pad_id),
+            "attention_mask": is_token,
+            "token_type_ids": is_token & (np.arange(length) >= (length + 1) // 2),
+        }
+        yield {name: torch.from_numpy(arrays[name].astype(np.int64)) for name in TOKEN_INPUTS if name in example}

@@ -1,0 +1,67 @@
+"""The weights that a checkpoint brings: whether they are complete and finite, and where they lie in memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from claf2.errors import ModelError
+from claf2.heads import Head
+
+__all__ = ["align_weights", "check_finite", "check_loaded"]
+
+logger = logging.getLogger("claf2")
+
+
+def align_weights(model: nn.Module) -> None:
+    """Copy every weight into memory of its own.
+
+    Loaded tensors are views into the file at addresses that safetensors does not align (safetensors issue 607), and
+    MKL's matrix-vector products round differently by alignment. Copies are aligned like the weights of a model in
+    training, so a model that was stored and loaded again gives the same bits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]) -> None:
+    """Refuse an encoder of which a part would silently stay random. A missing pooler and a missing decoder of tokens
+    only give a warning, as layers do that the configuration leaves out."""
+    prefix = f"{model.base_model_prefix}."
+    headless = type(model) is type(model.base_model)
+    missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+    inside = sorted(key for key in missing if headless or key.startswith(prefix))
+    pooler = [key for key in inside if "pooler" in key]
+    if len(inside) > len(pooler):
+        lost = [key for key in inside if key not in pooler]
+        raise ModelError(f"{source}: {len(lost)} encoder weights are missing, e.g. {lost[0]}: use a full checkpoint")
+    left_out = [key for key in sorted(map(str, info["unexpected_keys"])) if re.search(r"layers?\.\d+\.", key)]
+    if left_out:
+        logger.warning(
+            "%s: %d weights of layers are not used, %s among them: its config.json has fewer layers",
+            source, len(left_out), left_out[0],
+        )  # fmt: skip
+    if pooler:
+        logger.warning("%s has no pooler; a newly initialized one is used", source)
+    decoder = sorted(missing.difference(inside)) if head.predicts_tokens else []
+    if decoder:
+        logger.warning(
+            "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
+            source, len(decoder), decoder[0],
+        )  # fmt: skip
+
+
+def check_finite(model: PreTrainedModel, source: Path | str) -> None:
+    """Refuse weights with which every output would be undefined."""
+    for name, tensor in model.named_parameters():
+        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+            raise ModelError(
+                f"{source}: its weight {name} holds NaN or infinity: the checkpoint is damaged or diverged"
+            )

@@ -1,0 +1,169 @@
+"""Answers in memory: requests → features → one batch of an engine → predictions."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from claf2.data.features import FeatureList
+from claf2.errors import Claf2Error, RunError
+from claf2.evaluation.evaluate import evaluate_model
+from claf2.heads import Feature, Request
+from claf2.metrics import Prediction
+from claf2.readers import Example
+from claf2.runs.model_folder import LoadedModel, ModelFolder, TrainedFolder
+from claf2.runs.requests import RequestLike
+from claf2.runtime.device import preserve_backends
+from claf2.task import Task
+
+__all__ = ["Answerer", "EncodedRequest"]
+
+
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A request as the engine reads it."""
+
+    example: Example
+    features: Sequence[Feature]
+    """Its rows, in order: several where a long text is divided into windows."""
+    truncated: bool
+    """Whether a text was cut to the longest input, as it would have been in training."""
+
+    @property
+    def tokens(self) -> int:
+        """The length of all rows, in tokens."""
+        return sum(_length(feature) for feature in self.features)
+
+
+class Answerer:
+    """A finished model, loaded once, that answers requests in memory. It writes nothing.
+
+    Args:
+        folder: the folder of the model.
+        tasks: the tasks to load; ``None``: all of them.
+
+    Raises:
+        RunError: when the folder is damaged, or has no such task.
+    """
+
+    def __init__(self, folder: ModelFolder, tasks: Sequence[str] | None = None) -> None:
+        with preserve_backends():
+            names = list(folder.experiment.tasks) if tasks is None else tasks
+            self._models: dict[str, LoadedModel] = {task: folder.load_model(task) for task in names}
+        safe = all(model.engine.is_thread_safe for model in self._models.values())
+        self._lock = nullcontext() if safe else threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, tasks: Sequence[str] | None = None) -> Answerer:
+        """Open the best checkpoint of a run. ``claf2.export.open_answerer`` opens exports as well."""
+        return cls(TrainedFolder(folder), tasks)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks."""
+        return list(self._models)
+
+    @property
+    def exact_batching(self) -> bool:
+        """Whether requests can be answered together without changing an answer by a bit. With PyTorch, the last digits
+        of scores may change. Engines that compute each row alone gain nothing from being given several."""
+        return all(model.engine.batching == "exact" for model in self._models.values())
+
+    def labels(self, task: str) -> list[str]:
+        """Return the labels of a task, in its published order; none for tasks without classes."""
+        return list(self._model(task).run.labels[task])
+
+    def task(self, task: str) -> Task:
+        """Return the description of a task."""
+        return self._model(task).run.experiment.only_task.task
+
+    def encode(self, task: str, requests: Sequence[RequestLike]) -> list[EncodedRequest]:
+        """Turn requests into what the engine reads, in order.
+
+        Args:
+            task: the task.
+            requests: each names what the task asks about, as in ``Predictor.predict``; an example is also a request,
+                and its labels are ignored.
+
+        Raises:
+            Claf2Error: when a request cannot be read.
+        """
+        examples = [self.example(task, request) for request in requests]
+        try:
+            return self._encode(task, examples)
+        except Claf2Error:
+            # One at a time: the requests of a batch need not have the same fields.
+            return [encoded for example in examples for encoded in self._encode(task, [example])]
+
+    def example(self, task: str, request: RequestLike) -> Example:
+        """Return a request as an example without labels.
+
+        Raises:
+            Claf2Error: when it cannot be read.
+        """
+        task_config = self._model(task).run.experiment.only_task
+        if isinstance(request, Example):
+            return request.unlabelled()
+        try:
+            example = task_config.head.request(Request(task_config.task, request))
+            for text in (example.id, *example.texts()):
+                text.encode()  # a lone surrogate is not text
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise RunError(f"malformed: {error}") from error
+        return example
+
+    def answer(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
+        """Return one prediction per request, in order. All rows are one batch, the longest first.
+
+        Args:
+            task: the task.
+            encoded: what ``encode`` returned for this task.
+        """
+        return self._answer(task, encoded, sum(len(request.features) for request in encoded))
+
+    def answer_by_length(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
+        """Return one prediction per request, in order, in the batches of an evaluation."""
+        return self._answer(task, encoded, None)
+
+    def _answer(self, task: str, encoded: Sequence[EncodedRequest], batch_size: int | None) -> list[Prediction]:
+        if not encoded:
+            return []
+        model = self._model(task)
+        features = [
+            {**feature, "example": position} for position, request in enumerate(encoded) for feature in request.features
+        ]
+        data = model.run.evaluation_data(task, FeatureList(features), [request.example for request in encoded])
+        with self._lock:
+            report = evaluate_model(
+                model.engine,
+                {task: replace(data, batch_size=batch_size or data.batch_size)},
+                split="predict",
+                precision=model.run.precision(),
+            )
+        return list(report.tasks[task].predictions)
+
+    def _encode(self, task: str, examples: Sequence[Example]) -> list[EncodedRequest]:
+        run = self._model(task).run
+        featurizer, counts = run.experiment.only_task.featurizer, Counter[str]()
+        rows: list[list[Feature]] = [[] for _ in examples]
+        for feature in featurizer.features(examples, run.tokenizer, run.labels[task], counts):
+            rows[feature["example"]].append(feature)
+        if counts["truncated"] and len(examples) > 1:  # the counts say how many, but not which ones
+            return [encoded for example in examples for encoded in self._encode(task, [example])]
+        is_truncated = bool(counts["truncated"])
+        return [EncodedRequest(example, own, is_truncated) for example, own in zip(examples, rows, strict=True)]
+
+    def _model(self, task: str) -> LoadedModel:
+        if task not in self._models:
+            raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
+        return self._models[task]
+
+
+def _length(feature: Feature) -> int:
+    """Return the number of tokens of a row; of all its texts where it has several."""
+    ids = feature["input_ids"]
+    return sum(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
