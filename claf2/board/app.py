@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from claf2 import __version__
 from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
@@ -26,7 +26,7 @@ from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError
 from claf2.metrics import metrics
-from claf2.runtime.web import AddSecurityHeaders, json_response, read_body, read_token
+from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.task import suites, tasks
 
 __all__ = ["MAX_BODY", "create_app"]
@@ -35,12 +35,6 @@ MAX_BODY = 64 * 2**20
 """The largest body of a request, in bytes: about 300,000 predictions."""
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest of a cell.")]
-
-
-class ErrorBody(BaseModel):
-    """An answer that says what is wrong with a request."""
-
-    detail: str
 
 
 def create_app(database_url: str, *, reads_need_token: bool = False, max_body: int = MAX_BODY) -> FastAPI:
@@ -165,15 +159,13 @@ def _describe_interface(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorBody} for status in statuses}
-
-
 def _add_cell_routes(app: FastAPI, records: Records) -> None:
     """Add the routes of single cells."""
 
     @app.put(
-        "/api/cells/{digest}", responses={201: {}, **_problems(401, 403, 409, 413, 422, 503)}, openapi_extra=RECORD_BODY
+        "/api/cells/{digest}",
+        responses={201: {}, **describe_problems(401, 403, 409, 413, 422, 503)},
+        openapi_extra=RECORD_BODY,
     )
     async def put_cell(
         request: Request, digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)], replace: bool = False
@@ -188,7 +180,7 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         outcome: WriteOutcome = await asyncio.wrap_future(await run_in_threadpool(check_and_put))
         return json_response(asdict(outcome), 201 if outcome.state == "created" else 200)
 
-    @app.delete("/api/cells/{digest}", responses=_problems(401, 403, 404, 503))
+    @app.delete("/api/cells/{digest}", responses=describe_problems(401, 403, 404, 503))
     async def delete_cell(digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)]) -> Response:
         """Remove a cell."""
         outcome: WriteOutcome = await asyncio.wrap_future(records.remove(digest))
@@ -213,12 +205,12 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         """Return the digest of each cell, and that of its content: what a client compares before it submits."""
         return json_response(records.contents())
 
-    @app.get("/api/cells/{digest}", responses=_problems(404))
+    @app.get("/api/cells/{digest}", responses=describe_problems(404))
     def get_cell(digest: Digest) -> Response:
         """Return a cell with its provenance and learning curve; of its predictions, their number and SHA-256."""
         return json_response(_describe(_get(records, digest)))
 
-    @app.get("/api/cells/{digest}/predictions/{split}", responses=_problems(404))
+    @app.get("/api/cells/{digest}/predictions/{split}", responses=describe_problems(404))
     def get_predictions(digest: Digest, split: Name) -> Response:
         """Return the predictions of a cell for a split."""
         return Response(records.predictions(digest, split), media_type="application/json")
@@ -239,12 +231,12 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
         """List the suites with cells, and how many there are."""
         return json_response(records.suites())
 
-    @app.get("/api/suites/{suite}/summary", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/summary", responses=describe_problems(404, 422))
     def get_summary(suite: Name) -> Response:
         """Return the table of a suite: a row for each model, with means, intervals and marks of significance."""
         return json_response(asdict(summaries.table(suite).summary))
 
-    @app.get("/api/suites/{suite}/rows", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/rows", responses=describe_problems(404, 422))
     def get_rows(suite: Name) -> Response:
         """Return the rows of the table of a suite, in its order: the id of each, and its cells."""
         table = summaries.table(suite)
@@ -254,12 +246,12 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
             for row, cells in zip(table.summary.rows, table.rows, strict=True)
         ])  # fmt: skip
 
-    @app.get("/api/suites/{suite}/curve", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/curve", responses=describe_problems(404, 422))
     def get_curve(suite: Name) -> Response:
         """Return the scores by step of pre-training, with intervals, for each model with checkpoints."""
         return json_response([asdict(curve) for curve in summaries.curves(suite)])
 
-    @app.get("/api/compare", responses=_problems(404, 422))
+    @app.get("/api/compare", responses=describe_problems(404, 422))
     def compare(
         a: Annotated[Name, Query(description="The digest of a cell, the id of a row, or the name of a model.")],
         b: Annotated[Name, Query(description="The same of what is compared with it.")],

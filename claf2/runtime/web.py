@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
 from claf2.errors import RunError
@@ -21,8 +22,10 @@ from claf2.runtime.files import format_json
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["AddSecurityHeaders", "format_url", "is_loopback", "json_response", "listen", "read_body", "read_token",
-           "serve_app"]  # fmt: skip
+__all__ = [
+    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url", "is_loopback", "json_response", "listen",
+    "read_body", "read_token", "serve_app",
+]  # fmt: skip
 
 BACKLOG = 2048
 """The number of connections that may wait until they are accepted."""
@@ -54,6 +57,17 @@ class AddSecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class ErrorBody(BaseModel):
+    """An answer that says what is wrong with a request."""
+
+    detail: str
+
+
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says about answers that are errors."""
+    return {status: {"model": ErrorBody} for status in statuses}
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -20,18 +20,23 @@ from pydantic import BaseModel
 
 from claf2 import __version__
 from claf2.errors import Claf2Error
-from claf2.runtime.web import AddSecurityHeaders, json_response, read_body, read_token
+from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.serving.embedding import Pooling
 from claf2.serving.limits import LateError, OverloadError, RequestLimits, TooLargeError
 from claf2.serving.models import ModelSet, Outcome, ServedModel
-from claf2.serving.pages import add_pages
+from claf2.serving.pages import add_service_pages
 from claf2.serving.telemetry import METRICS_TYPE, Telemetry
 
 __all__ = ["Service", "create_service_app"]
 
 logger = logging.getLogger("claf2")
 
-STATUSES: Mapping[type[Exception], int] = {TooLargeError: 413, OverloadError: 503, LateError: 504, Claf2Error: 422}
+ERROR_STATUSES: Mapping[type[Exception], int] = {
+    TooLargeError: 413,
+    OverloadError: 503,
+    LateError: 504,
+    Claf2Error: 422,
+}
 """The status of an answer to each kind of error; 500 for the others, which are mistakes of claf2."""
 
 
@@ -77,12 +82,6 @@ class Vector(BaseModel):
     model: str
 
 
-class Problem(BaseModel):
-    """An answer that says what is wrong with a request."""
-
-    detail: str
-
-
 def create_service_app(service: Service) -> FastAPI:
     """Return the application of a service."""
 
@@ -101,7 +100,7 @@ def create_service_app(service: Service) -> FastAPI:
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_answer_routes(app, service)
     _add_status_routes(app, service)
-    add_pages(app, service.descriptions, partial(answer_form, service), check_token)
+    add_service_pages(app, service.descriptions, partial(answer_form, service), check_token)
     return app
 
 
@@ -120,7 +119,7 @@ async def check_token(request: Request) -> None:
 
 def find_status(error: Exception) -> int:
     """Return the HTTP status of an error."""
-    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
+    return next((status for kind, status in ERROR_STATUSES.items() if isinstance(error, kind)), 500)
 
 
 def _to_problem(error: Exception) -> HTTPException:
@@ -141,8 +140,24 @@ def _to_item(outcome: Outcome, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"id": str(request["id"]), "status": problem.status_code, "detail": problem.detail}
 
 
-def parse_messages(body: bytes, limits: RequestLimits) -> tuple[list[dict[str, Any]], bool]:
-    """Return the requests of a body, each with an id, and whether it is a list.
+@dataclass(frozen=True)
+class PostedRequests:
+    """The requests of a body."""
+
+    requests: Sequence[dict[str, Any]]
+    """Each has an id: its own, or its number in a list."""
+    keys: Sequence[str]
+    """What the choice of a model depends on, for each request: its own id, or that of the body."""
+    is_list: bool
+
+
+def parse_body(body: bytes, id: str, limits: RequestLimits) -> PostedRequests:
+    """Return the requests of a body.
+
+    Args:
+        body: JSON.
+        id: the id of the body.
+        limits: how many requests it may hold.
 
     Raises:
         HTTPException: 413 for too many requests, 422 for anything but a JSON object or a list of them.
@@ -157,9 +172,11 @@ def parse_messages(body: bytes, limits: RequestLimits) -> tuple[list[dict[str, A
         raise HTTPException(413, problem)
     if not values or not all(isinstance(item, dict) for item in values):
         raise HTTPException(422, 'expected a request such as {"text": "…"}, or a list of requests')
-    if not isinstance(value, list):
-        return [{"id": "0", **value}], False
-    return [{"id": str(number), **item} for number, item in enumerate(values, start=1)], True
+    is_list = isinstance(value, list)
+    requests = [{"id": str(number if is_list else 0), **item} for number, item in enumerate(values, start=1)]
+    # The number of a request says nothing about who asks.
+    keys = [str(item["id"]) if "id" in item else id for item in values]
+    return PostedRequests(requests, keys, is_list)
 
 
 def check_size(request: Mapping[str, Any], limits: RequestLimits) -> None:
@@ -177,24 +194,22 @@ def check_size(request: Mapping[str, Any], limits: RequestLimits) -> None:
 Ask = Callable[[ServedModel, Sequence[Mapping[str, Any]]], Awaitable[Sequence[Outcome]]]
 
 
-async def answer_requests(
-    service: Service, requests: Sequence[Mapping[str, Any]], model: str | None, keys: Sequence[str], ask: Ask
-) -> list[Outcome]:
+async def answer_requests(service: Service, posted: PostedRequests, model: str | None, ask: Ask) -> list[Outcome]:
     """Answer requests by the models that they are meant for, in order.
 
     Args:
         service: the models.
-        requests: the requests.
+        posted: the requests.
         model: the model that the client names, if any.
-        keys: what the choice of the model depends on, one per request.
         ask: asks one model.
 
     Raises:
         HTTPException: 422 if no model is meant, 429 if there is no room.
     """
+    requests = posted.requests
     outcomes: list[Outcome] = [AssertionError("not answered")] * len(requests)
     by_model: dict[str, list[int]] = {}
-    for position, (request, key) in enumerate(zip(requests, keys, strict=True)):
+    for position, (request, key) in enumerate(zip(requests, posted.keys, strict=True)):
         try:
             check_size(request, service.limits)
         except TooLargeError as error:
@@ -235,9 +250,7 @@ def choose_task(model: ServedModel, task: str | None) -> str:
     return task
 
 
-async def predict(
-    service: Service, requests: Sequence[Mapping[str, Any]], model: str | None, task: str | None, keys: Sequence[str]
-) -> list[Outcome]:
+async def predict(service: Service, posted: PostedRequests, model: str | None, task: str | None) -> list[Outcome]:
     """Answer requests about a task, and count them.
 
     Raises:
@@ -252,7 +265,7 @@ async def predict(
             service.telemetry.requests.labels(served.name, name, status).inc()
         return outcomes
 
-    return await answer_requests(service, requests, model, keys, ask)
+    return await answer_requests(service, posted, model, ask)
 
 
 async def answer_form(
@@ -260,7 +273,9 @@ async def answer_form(
 ) -> tuple[Mapping[str, Any] | None, str]:
     """Return the answer to what was typed into the page, and what is wrong with it."""
     try:
-        (outcome,) = await predict(service, [{"id": "0", **request}], model, task, ["page"])
+        (outcome,) = await predict(
+            service, PostedRequests([{"id": "0", **request}], ["page"], is_list=False), model, task
+        )
     except HTTPException as error:
         return None, str(error.detail)
     if isinstance(outcome, Exception):
@@ -268,11 +283,7 @@ async def answer_form(
     return outcome, ""
 
 
-Name = Annotated[str | None, Query(max_length=1000)]
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem} for status in statuses}
+ModelName = Annotated[str | None, Query(max_length=1000)]
 
 
 def _request_body(schema: str) -> dict[str, Any]:
@@ -283,52 +294,45 @@ def _request_body(schema: str) -> dict[str, Any]:
 
 def _add_answer_routes(app: FastAPI, service: Service) -> None:
     """Add the routes that ask a model."""
-    refusals = _problems(401, 408, 413, 422, 429, 503, 504)
+    refusals = describe_problems(401, 408, 413, 422, 429, 503, 504)
 
-    async def respond(
-        request: Request, ask_all: Callable[[list[dict[str, Any]], list[str]], Awaitable[list[Outcome]]]
-    ) -> Response:
+    async def respond(request: Request, ask_all: Callable[[PostedRequests], Awaitable[list[Outcome]]]) -> Response:
         body = await read_body(request, service.limits.max_body, seconds=service.seconds)
         with service.telemetry.latency.labels(request.url.path).time():
-            messages, is_list = parse_messages(body, service.limits)
-            given = request.headers.get("x-request-id") or uuid.uuid4().hex
-            # The ids that the body lacks are numbers, which say nothing about who asks.
-            named = json.loads(body) if is_list else [json.loads(body)]
-            keys = [str(item["id"]) if "id" in item else given for item in named]
-            outcomes = await ask_all(messages, keys)
-            items = [_to_item(outcome, message) for outcome, message in zip(outcomes, messages, strict=True)]
-            if is_list:
-                return json_response(items)
-            if isinstance(outcomes[0], Exception):
+            own_id = request.headers.get("x-request-id") or uuid.uuid4().hex
+            posted = parse_body(body, own_id, service.limits)
+            outcomes = await ask_all(posted)
+            if not posted.is_list and isinstance(outcomes[0], Exception):
                 raise _to_problem(outcomes[0])
-            return json_response(items[0])
+            items = [_to_item(outcome, asked) for outcome, asked in zip(outcomes, posted.requests, strict=True)]
+            return json_response(items if posted.is_list else items[0])
 
     @app.post(
-        "/predict", response_model=Answered | list[Answered], responses=refusals, openapi_extra=_request_body("Request"),
-        dependencies=[Depends(check_token)],
+        "/predict", response_model=Answered | list[Answered], responses=refusals,
+        openapi_extra=_request_body("Request"), dependencies=[Depends(check_token)],
     )  # fmt: skip
-    async def post_predict(request: Request, model: Name = None, task: Name = None) -> Response:
+    async def post_predict(request: Request, model: ModelName = None, task: ModelName = None) -> Response:
         """Answer a request, or a list of requests in its order. In a list, a request that cannot be answered gets
         `status` and `detail` instead of an answer. `X-Request-Id`, or the `id` of a request, chooses among models."""
-        return await respond(request, lambda messages, keys: predict(service, messages, model, task, keys))
+        return await respond(request, lambda posted: predict(service, posted, model, task))
 
     @app.post(
         "/embed", response_model=Vector | list[Vector], responses=refusals, openapi_extra=_request_body("Text"),
         dependencies=[Depends(check_token)],
     )  # fmt: skip
-    async def post_embed(request: Request, model: Name = None, pooling: Pooling = "mean") -> Response:
+    async def post_embed(request: Request, model: ModelName = None, pooling: Pooling = "mean") -> Response:
         """Return the vector of a text, or of each of a list: the mean of its tokens, or its first token."""
 
         def ask(served: ServedModel, asked: Sequence[Mapping[str, Any]]) -> Awaitable[list[Outcome]]:
             return served.embed(pooling, asked)
 
-        return await respond(request, lambda messages, keys: answer_requests(service, messages, model, keys, ask))
+        return await respond(request, lambda posted: answer_requests(service, posted, model, ask))
 
 
 def _add_status_routes(app: FastAPI, service: Service) -> None:
     """Add the routes about the service itself."""
 
-    @app.get("/info", responses=_problems(401), dependencies=[Depends(check_token)])
+    @app.get("/info", responses=describe_problems(401), dependencies=[Depends(check_token)])
     async def get_info() -> Response:
         """Say which models are served, what they have scored, and what their answers depend on."""
         return json_response({
@@ -342,7 +346,7 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
         waiting = {name: model.admission.in_progress for name, model in service.models.models.items()}
         return json_response({"status": "ok", "time": time.time(), "in_progress": waiting})
 
-    @app.get("/metrics", responses=_problems(401), dependencies=[Depends(check_token)])
+    @app.get("/metrics", responses=describe_problems(401), dependencies=[Depends(check_token)])
     async def get_metrics() -> Response:
         """Return the counters of the service for Prometheus."""
         return Response(service.telemetry.format(), headers={"Content-Type": METRICS_TYPE})
@@ -352,8 +356,8 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
         return json_response(app.openapi())
 
 
-TEXT = {"type": "string"}
-TEXTS = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+_TEXT = {"type": "string"}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 
 def _describe_interface(app: FastAPI) -> dict[str, Any]:
@@ -362,10 +366,10 @@ def _describe_interface(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         descriptions = app.state.service.descriptions.values()
         fields = {field for model in descriptions for task in model["tasks"].values() for field in task["fields"]}
-        properties = {"id": TEXT, **{field: TEXTS for field in sorted(fields)}}
+        properties = {"id": _TEXT, **dict.fromkeys(sorted(fields), _TEXTS)}
         document["components"]["schemas"] |= {
             "Request": {"type": "object", "properties": properties, "additionalProperties": False},
-            "Text": {"type": "object", "properties": {"id": TEXT, "text": TEXT}, "required": ["text"],
+            "Text": {"type": "object", "properties": {"id": _TEXT, "text": _TEXT}, "required": ["text"],
                      "additionalProperties": False},
         }  # fmt: skip
         app.openapi_schema = document

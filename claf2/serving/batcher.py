@@ -14,6 +14,7 @@ from claf2.serving.limits import BatchLimits, LateError, OverloadError
 
 __all__ = ["Batcher"]
 
+
 @dataclass(eq=False)
 class _Waiting:
     """A request in the queue."""
@@ -29,7 +30,7 @@ class _Waiting:
 class Batcher:
     """Passes requests to a function that answers several at once, in threads, and keeps the order.
 
-    A batch is made when a thread is free. With several clients it waits a little, until as many requests are there as in
+    A batch is made when a thread is free. With several clients it waits a little for as many requests as there were in
     the last batch; a single client never waits.
 
     Args:
@@ -72,7 +73,9 @@ class Batcher:
         except TimeoutError as error:
             limit = f"within {self.limits.timeout:g} seconds"
             if waiting.has_started:
-                raise LateError(f"the model has not answered {limit}; send shorter texts, or raise --timeout") from error
+                raise LateError(
+                    f"the model has not answered {limit}; send shorter texts, or raise --timeout"
+                ) from error
             raise OverloadError(f"the request was not reached {limit}; try again, or raise --timeout") from error
 
     def close(self) -> None:

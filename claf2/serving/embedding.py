@@ -44,7 +44,7 @@ class Embedder:
     """
 
     def __init__(self, answerer: Answerer) -> None:
-        loaded = answerer.model(answerer.tasks[0])
+        loaded = answerer.loaded_model(answerer.tasks[0])
         self._run = loaded.run
         self._encoder = loaded.engine if isinstance(loaded.engine, EncoderWithHeads) else None
         self._length = self._run.experiment.only_task.featurizer.max_seq_length

@@ -14,7 +14,7 @@ __all__ = ["Admission", "BatchLimits", "LateError", "OverloadError", "RequestLim
 RATE_WEIGHT = 0.2
 """The weight of the latest batch in the seconds that a request takes."""
 
-LONGEST_PAUSE = 60
+MAX_RETRY_AFTER = 60
 """The most seconds that a client is told to wait before it tries again."""
 
 
@@ -87,8 +87,10 @@ class Admission:
             OverloadError: if there is no room for all of them.
         """
         if self.in_progress + count > self.limit:
-            error = OverloadError(f"{self.in_progress} requests of at most {self.limit} are in progress; try again later")
-            error.retry_after = min(max(1, round(self.in_progress * self._seconds)), LONGEST_PAUSE)
+            error = OverloadError(
+                f"{self.in_progress} requests of at most {self.limit} are in progress; try again later"
+            )
+            error.retry_after = min(max(1, round(self.in_progress * self._seconds)), MAX_RETRY_AFTER)
             raise error
         self.in_progress += count
         try:

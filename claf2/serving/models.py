@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ from claf2.serving.embedding import Embedder, EncodedText, Pooling
 from claf2.serving.limits import Admission, BatchLimits
 from claf2.serving.telemetry import Telemetry
 
-__all__ = ["ModelSet", "Outcome", "ServedModel", "check_shares"]
+__all__ = ["ModelSet", "Outcome", "ServedModel", "check_shares", "prediction_fields"]
 
 Outcome: TypeAlias = Mapping[str, Any] | Exception
 """The answer to a request, or why there is none."""
@@ -116,9 +117,11 @@ class ServedModel:
             answer = await self._batcher.send(group, encoded, encoded.tokens)
         except Exception as error:  # noqa: BLE001 the other requests of the list are answered
             return error
-        fields = _prediction_fields(answer) if isinstance(answer, Prediction) else {"id": encoded.id, "vector": answer}
-        place = {"task": group[0]} if isinstance(answer, Prediction) else {"pooling": group[1]}
-        return {**fields, "truncated": encoded.truncated, **place, "model": self.name}
+        if isinstance(encoded, EncodedText):
+            fields = {"id": encoded.id, "vector": answer, "truncated": encoded.truncated, "pooling": group[1]}
+        else:
+            fields = {**prediction_fields(answer), "truncated": encoded.truncated, "task": group[0]}
+        return {**fields, "model": self.name}
 
     def _answer(self, group: Hashable, encoded: Sequence[Any]) -> Sequence[Any]:
         """Answer a batch, in a thread."""
@@ -132,7 +135,7 @@ class ServedModel:
         self._telemetry.observe_batch(self.name, rows, tokens, seconds)
 
 
-def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
+def prediction_fields(prediction: Prediction) -> dict[str, Any]:
     """Return what a line of a prediction file holds, without the gold answer, which a request does not have."""
     return {
         "id": prediction.id, "prediction": prediction.prediction, "score": prediction.score,
@@ -184,11 +187,11 @@ class ModelSet:
             return self.models[name]
         if not self.shares:
             raise RunError(f"several models are served, so name one: ?model={next(iter(self.models))}")
-        number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
-        for chosen, share in self.shares.items():
-            number -= share
-            if number < 0:
-                break
+        hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        number = int.from_bytes(hashed[:8], "big") / 2**64
+        ends = accumulate(self.shares.values())
+        # The last end may be below 1 by a rounding error.
+        chosen = next((name for name, end in zip(self.shares, ends, strict=True) if number < end), [*self.shares][-1])
         return self.models[chosen]
 
 

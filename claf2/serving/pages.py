@@ -16,9 +16,9 @@ import claf2
 from claf2.board.pages import FOREVER, asset_digest, make_environment, read_asset
 from claf2.runtime.web import read_body
 
-__all__ = ["AnswerForm", "add_pages"]
+__all__ = ["AnswerForm", "add_service_pages"]
 
-TEMPLATES = Path(__file__).parent / "templates"
+SERVICE_TEMPLATES = Path(__file__).parent / "templates"
 
 AnswerForm = Callable[[Mapping[str, Any], str, str], Awaitable[tuple[Mapping[str, Any] | None, str]]]
 """Request, model and task → the answer, or ``None`` and what is wrong."""
@@ -27,7 +27,7 @@ MAX_FORM = 2**20
 MAX_FIELDS = 32
 
 
-def add_pages(
+def add_service_pages(
     app: FastAPI,
     descriptions: Mapping[str, Mapping[str, Any]],
     answer: AnswerForm,
@@ -44,7 +44,7 @@ def add_pages(
 
     def page(template: str, request: Request, status: int = 200, **content: Any) -> Response:
         root = str(request.scope.get("root_path", "")).rstrip("/")
-        text = make_environment(TEMPLATES).get_template(template).render(
+        text = make_environment(SERVICE_TEMPLATES).get_template(template).render(
             root=root, version=claf2.__version__, models=descriptions, asset_url=lambda name: _asset_url(root, name),
             **content,
         )  # fmt: skip

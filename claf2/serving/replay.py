@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from claf2.data.splits import SplitData
 from claf2.errors import RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
-from claf2.export import open_folder
+from claf2.export import open_model_folder
 from claf2.heads import Head
 from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.locate import locate_splits
 from claf2.runtime.files import format_json
+from claf2.serving.models import prediction_fields
 
-__all__ = ["Replay", "ReplayRow", "find_difference", "replay_predictions", "stored_rows"]
+__all__ = ["Replay", "ReplayRow", "check_server", "find_difference", "replay_predictions", "stored_rows"]
 
-TOLERANCE = 1e-6
+REPLAY_TOLERANCE = 1e-6
 """How far scores may be from the stored ones where the last digits depend on the batch; relative, above 1."""
 
 MOST_SHOWN = 5
@@ -71,11 +74,11 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
     Raises:
         Claf2Error: if the data or the predictions are missing, or do not fit each other.
     """
-    opened, rows = open_folder(folder), list[ReplayRow]()
+    opened, rows = open_model_folder(folder), list[ReplayRow]()
     for task in opened.experiment.tasks:
         experiment = opened.experiment.select_task(task)
         data = locate_splits(experiment)[task].get(split)
-        if data is None:
+        if not isinstance(data, SplitData):
             raise RunError(f"{folder}: task {task} has no split {split!r}; name another one with --on")
         expected = read_predictions(predictions_path(folder, task, split))
         examples = list(data.examples())
@@ -104,7 +107,7 @@ def replay_predictions(
     Args:
         url: the server.
         rows: the rows.
-        exact: whether the answers must be equal to the byte; else scores may differ by ``TOLERANCE``.
+        exact: whether the answers must be equal to the byte; else scores may differ by ``REPLAY_TOLERANCE``.
         clients: how many requests are sent at the same time.
         model: the model to ask, if the server has several.
         token: the token of the server.
@@ -139,6 +142,51 @@ def replay_predictions(
     return Replay(len(rows), differences, equal, time.perf_counter() - started, sorted(times))
 
 
+def check_server(
+    url: str, folders: Mapping[str, Path], *, split: str = "valid", clients: int = 32, token: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Replay]:  # fmt: skip
+    """Compare the answers of a server with the predictions that are stored in the folders of its models.
+
+    Args:
+        url: the server.
+        folders: model → the folder of its run or export. The name does not matter if there is one model on both sides.
+        split: the rows.
+        clients: how many requests are sent at the same time.
+        token: the token of the server.
+        on_progress: called with the number of answers of a model so far, and of its rows.
+
+    Raises:
+        Claf2Error: if the server cannot be reached or serves other models, or a folder has no such predictions.
+    """
+    with _connect(url, seconds=60) as connection:
+        connection.request("GET", "/info", headers=_authorization(token))
+        response = connection.getresponse()
+        content = response.read()
+    if response.status != http.client.OK:
+        raise RunError(f"{url}: the server answers {response.status}: {content[:300].decode(errors='replace')}")
+    served: Mapping[str, Any] = json.loads(content)["models"]
+    replays = {}
+    for name, folder in folders.items():
+        asked = next(iter(served)) if len(served) == len(folders) == 1 else name
+        if asked not in served:
+            raise RunError(f"{url} serves {', '.join(served)}, but not {name}; name the folder so with --model")
+        rows = stored_rows(folder, split)
+        replays[name] = replay_predictions(
+            url, rows, exact=served[asked]["engine"] != "torch", clients=clients, model=asked, token=token,
+            on_progress=partial(_report_progress, on_progress, len(rows)),
+        )  # fmt: skip
+    return replays
+
+
+def _report_progress(report: Callable[[int, int], None], total: int, done: int) -> None:
+    report(done, total)
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 @contextmanager
 def _connect(url: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
     parts = urlsplit(url)
@@ -155,7 +203,7 @@ def _connect(url: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
 
 
 def _ask(connection: http.client.HTTPConnection, row: ReplayRow, model: str | None, token: str | None) -> Any:
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    headers = {"Content-Type": "application/json", **_authorization(token)}
     query = f"?task={quote(row.task, safe='')}" + (f"&model={quote(model, safe='')}" if model else "")
     body = json.dumps(row.request, ensure_ascii=False).encode()
     while True:
@@ -178,7 +226,7 @@ def find_difference(expected: Prediction, answer: Mapping[str, Any], *, exact: b
         answer: the answer of a server.
         exact: whether they must be the same bytes.
     """
-    stored = {"id": expected.id, "prediction": expected.prediction, "score": expected.score, "details": expected.details}
+    stored = prediction_fields(expected)
     served = {name: answer.get(name) for name in stored}
     before, after = format_json(stored), format_json(served)
     if before == after:
@@ -191,7 +239,7 @@ def find_difference(expected: Prediction, answer: Mapping[str, Any], *, exact: b
 def _is_close(first: Any, second: Any) -> bool:
     """Say whether two JSON values are equal except for the last digits of numbers."""
     if isinstance(first, float) and isinstance(second, float):
-        return abs(first - second) <= TOLERANCE * max(1.0, abs(first))
+        return abs(first - second) <= REPLAY_TOLERANCE * max(1.0, abs(first))
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(_is_close(first[name], second[name]) for name in first)
     if isinstance(first, list) and isinstance(second, list):

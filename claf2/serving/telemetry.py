@@ -24,9 +24,9 @@ METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 16384)
+SECOND_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 16384)
 
 PROCESS_FILE = re.compile(r"gauge_livesum_(\d+)\.db")
 
@@ -45,17 +45,17 @@ class Telemetry:
         )
         self.latency = Histogram(
             "claf2_request_seconds", "Seconds from the body of a message to its answer.", ["route"],
-            buckets=SECONDS, registry=self._registry,
+            buckets=SECOND_BUCKETS, registry=self._registry,
         )  # fmt: skip
         self.batch_rows = Histogram(
-            "claf2_batch_requests", "Requests in a batch.", ["model"], buckets=ROWS, registry=self._registry
+            "claf2_batch_requests", "Requests in a batch.", ["model"], buckets=ROW_BUCKETS, registry=self._registry
         )
         self.batch_tokens = Histogram(
-            "claf2_batch_tokens", "Tokens in a batch.", ["model"], buckets=TOKENS, registry=self._registry
+            "claf2_batch_tokens", "Tokens in a batch.", ["model"], buckets=TOKEN_BUCKETS, registry=self._registry
         )
         self.batch_seconds = Histogram(
             "claf2_batch_seconds", "Seconds that a model computes a batch.", ["model"],
-            buckets=SECONDS, registry=self._registry,
+            buckets=SECOND_BUCKETS, registry=self._registry,
         )  # fmt: skip
         self.in_progress = Gauge(
             "claf2_requests_in_progress", "Requests that wait or are computed.", ["model"],
@@ -78,9 +78,9 @@ class Telemetry:
             if match and not _is_alive(int(match[1])):
                 # Two processes may notice the same.
                 with suppress(FileNotFoundError):
-                    mark_process_dead(int(match[1]), folder)
+                    mark_process_dead(int(match[1]), folder)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from claf2.benchmarking.comparison import Comparison
 
 __all__ = [
-    "FOREVER", "Site", "asset_digest", "export_page", "make_environment", "read_asset", "render_comparison", "render_error", "render_index",
-    "render_run", "render_suite",
+    "FOREVER", "Site", "asset_digest", "export_page", "make_environment", "read_asset", "render_comparison",
+    "render_error", "render_index", "render_run", "render_suite",
 ]  # fmt: skip
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -233,8 +233,8 @@ def make_environment(*folders: Path) -> Environment:
 
     # `finalize` sees every value before it is escaped, so it covers all names, whatever the templates do with them.
     environment = Environment(
-        loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined, finalize=_replace_forbidden,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
+        finalize=_replace_forbidden, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(FILTERS)
     environment.filters["script_json"] = _to_script_json
