@@ -142,11 +142,13 @@ def _check_models(
     models: Mapping[str, Path], given: Mapping[str, Any], url: str | None, split: str, clients: int
 ) -> int:
     """Replay the stored predictions of each model, and return the exit code."""
+    from claf2.runtime.web import serve_in_thread
+    from claf2.serving.app import create_service_app
     from claf2.serving.replay import check_server
-    from claf2.serving.service import running_service
+    from claf2.serving.service import open_service
 
-    started = nullcontext(url) if url is not None else running_service(_make_settings(models, given))
-    with started as address:
+    own = None if url is not None else create_service_app(open_service(_make_settings(models, given)))
+    with nullcontext(url or "") if own is None else serve_in_thread(own) as address:
         replays = check_server(
             address, models, split=split, clients=clients, token=given["token"], on_progress=_show_progress()
         )

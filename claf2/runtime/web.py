@@ -8,6 +8,7 @@ import binascii
 import errno
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url", "is_loopback", "json_response", "listen",
-    "read_body", "read_token", "serve_app",
+    "read_body", "read_token", "serve_app", "serve_in_thread",
 ]  # fmt: skip
 
 BACKLOG = 2048
@@ -146,6 +147,22 @@ def format_url(listener: socket.socket) -> str:
     """Return the URL of a server that listens at a socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+@contextmanager
+def serve_in_thread(app: FastAPI) -> Iterator[str]:
+    """Serve an application on this machine while the block runs, and yield its URL."""
+    import uvicorn
+
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield format_url(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def serve_app(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from claf2.errors import RunError
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import get_text
 from claf2.runs.answerer import Answerer
+from claf2.runs.resolve import Run
 
 __all__ = ["Embedder", "EncodedText", "Pooling"]
 
@@ -44,10 +46,16 @@ class Embedder:
     """
 
     def __init__(self, answerer: Answerer) -> None:
-        loaded = answerer.loaded_model(answerer.tasks[0])
-        self._run = loaded.run
-        self._encoder = loaded.engine if isinstance(loaded.engine, EncoderWithHeads) else None
-        self._length = self._run.experiment.only_task.featurizer.max_seq_length
+        self._answerer = answerer
+
+    @cached_property
+    def _run(self) -> Run:
+        return self._answerer.loaded_model(self._answerer.tasks[0]).run
+
+    @cached_property
+    def _encoder(self) -> EncoderWithHeads | None:
+        engine = self._answerer.loaded_model(self._answerer.tasks[0]).engine
+        return engine if isinstance(engine, EncoderWithHeads) else None
 
     def check(self) -> None:
         """Check that there is an encoder.
@@ -74,7 +82,8 @@ class Embedder:
             except (TypeError, ValueError) as error:
                 raise RunError(f"malformed: {error}") from error
             texts.append(text)
-        encodings = self._run.tokenizer.encode(texts, None, max_length=self._length, offsets=False)
+        longest = self._run.experiment.only_task.featurizer.max_seq_length
+        encodings = self._run.tokenizer.encode(texts, None, max_length=longest, offsets=False)
         return [
             EncodedText(str(request.get("id", "0")), encoding.ids, encoding.type_ids, encoding.dropped > 0)
             for request, (encoding,) in zip(requests, encodings, strict=True)

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +17,14 @@ from fastapi import FastAPI
 
 from claf2.errors import Claf2Error
 from claf2.export import open_model_folder
-from claf2.runtime.web import format_url, listen, serve_app
+from claf2.runtime.web import serve_app
 from claf2.serving.app import Service, create_service_app
 from claf2.serving.description import describe_model
 from claf2.serving.limits import BatchLimits, RequestLimits
 from claf2.serving.models import ModelSet, ServedModel, check_shares
 from claf2.serving.telemetry import METRICS_DIR, Telemetry
 
-__all__ = ["ServiceSettings", "open_service", "running_service", "serve_models"]
+__all__ = ["ServiceSettings", "open_service", "serve_models"]
 
 SPARE_SECONDS = 5
 """What a stop may take longer than the slowest request."""
@@ -89,27 +88,6 @@ def serve_models(
     with _shared_counters():
         make_app = partial(_open_in_worker, settings)
         serve_app(make_app, host, port, on_start, grace=grace, workers=settings.workers)
-
-
-@contextmanager
-def running_service(settings: ServiceSettings) -> Iterator[str]:
-    """Serve models on this machine while the block runs, and yield the URL.
-
-    Raises:
-        Claf2Error: if a folder cannot be used.
-    """
-    import uvicorn
-
-    with listen("127.0.0.1", 0) as listener:
-        app = create_service_app(open_service(settings))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield format_url(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @contextmanager
