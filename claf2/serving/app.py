@@ -129,7 +129,12 @@ def _to_problem(error: Exception) -> HTTPException:
         logger.error("a request has failed", exc_info=error)
     detail = str(error) if status != 500 else "the model could not answer this request; the log of the server says why"
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadError) else None
-    return HTTPException(status, detail, headers)
+    return HTTPException(status, _to_text(detail), headers)
+
+
+def _to_text(text: str) -> str:
+    """Return what a client has sent as text that an answer can hold: without halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _to_item(outcome: Outcome, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,7 +142,7 @@ def _to_item(outcome: Outcome, request: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(outcome, Exception):
         return outcome
     problem = _to_problem(outcome)
-    return {"id": str(request["id"]), "status": problem.status_code, "detail": problem.detail}
+    return {"id": _to_text(str(request["id"])), "status": problem.status_code, "detail": problem.detail}
 
 
 @dataclass(frozen=True)

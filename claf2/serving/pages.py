@@ -52,7 +52,7 @@ def add_service_pages(
 
     @app.get("/", include_in_schema=False, dependencies=[Depends(check)])
     async def get_page(request: Request) -> Response:
-        return page("try.html", request, sent={}, answer=None, problem="")
+        return page("try.html", request, sent={"model": "", "task": ""}, answer=None, problem="")
 
     @app.post("/", include_in_schema=False, dependencies=[Depends(check)])
     async def post_page(request: Request) -> Response:
