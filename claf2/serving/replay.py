@@ -26,7 +26,7 @@ from claf2.runs.locate import locate_splits
 from claf2.runtime.files import format_json
 from claf2.serving.models import prediction_fields
 
-__all__ = ["Replay", "ReplayRow", "check_server", "find_difference", "replay_predictions", "stored_rows"]
+__all__ = ["Replay", "ReplayRow", "check_server", "find_difference", "replay_predictions", "stored_rows", "to_request"]
 
 REPLAY_TOLERANCE = 1e-6
 """How far scores may be from the stored ones where the last digits depend on the batch; relative, above 1."""
@@ -86,13 +86,13 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
             raise RunError(f"{folder}: the predictions for {split} are of other rows; run `claf2 evaluate {folder}`")
         head = experiment.only_task.head
         rows += [
-            ReplayRow(task, _to_request(head, example), prediction)
+            ReplayRow(task, to_request(head, example), prediction)
             for example, prediction in zip(examples, expected, strict=True)
         ]
     return rows
 
 
-def _to_request(head: Head[Any, Any], example: Example) -> dict[str, Any]:
+def to_request(head: Head[Any, Any], example: Example) -> dict[str, Any]:
     """Return an example as what a client sends."""
     fields = {field: getattr(example, field) for field in head.request_fields}
     return {"id": example.id, **{field: value for field, value in fields.items() if value is not None}}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,13 +20,12 @@ import claf2
 from claf2.errors import RunError
 from claf2.metrics import Prediction
 
+if TYPE_CHECKING:
+    from claf2.serving.app import Service
+
+httpx = pytest.importorskip("httpx", reason="httpx is not installed: make test")
 pytest.importorskip("fastapi", reason="the extra of servers is not installed: pip install 'claf2[serve]'")
 pytest.importorskip("prometheus_client", reason="the extra of servers is not installed: pip install 'claf2[serve]'")
-
-from claf2.serving.app import Service
-from claf2.serving.limits import BatchLimits, RequestLimits
-from claf2.serving.models import ModelSet, ServedModel
-from claf2.serving.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ def make_service(
     shares: Mapping[str, float] = {}, token: str | None = None,
 ) -> Service:  # fmt: skip
     """Return a service of stand-ins, called a, b, …"""
+    from claf2.serving.app import Service
+    from claf2.serving.limits import BatchLimits, RequestLimits
+    from claf2.serving.models import ModelSet, ServedModel
+    from claf2.serving.telemetry import Telemetry
+
     telemetry = Telemetry()
     models: list[ServedModel] = []
     for name, answerer in zip("abcdef", answerers or (StandIn(),), strict=False):
@@ -129,3 +137,84 @@ def service() -> Callable[..., Service]:
 def stand_in() -> type[StandIn]:
     """Make a model that answers without weights."""
     return StandIn
+
+
+class ServerProcess:
+    """``claf2 serve`` as a process of its own, on a free port.
+
+    Args:
+        words: the rest of the command.
+        variables: further environment variables.
+    """
+
+    def __init__(self, *words: object, **variables: str) -> None:
+        code = "from claf2.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "serve", *map(str, words), "--port", "0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("serving: "), self.stop()
+        self.url = line.split()[-1]
+        until = time.monotonic() + 120
+        while True:  # the workers are not ready when the address is printed
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    break
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    def stop(self) -> tuple[int, str]:
+        """Ask the server to end; return its exit code and what it has written."""
+        self.process.terminate()
+        _, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, errors
+
+    def workers(self) -> list[int]:
+        """Return the processes of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+        return [pid for pid, command in commands.items() if "spawn_main" in command]
+
+    def memory_mib(self) -> float:
+        """Return the resident memory."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers, which end with the test."""
+    servers: list[ServerProcess] = []
+
+    def start(*words: object, **variables: str) -> ServerProcess:
+        servers.append(ServerProcess(*words, **variables))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def send_all() -> Callable[..., None]:
+    """Send requests to a server until it is gone."""
+    return post_until_refused
+
+
+def post_until_refused(url: str, answers: list[int | str], count: int, start: threading.Event) -> None:
+    """Send requests one after another; note the status of each, or that the connection was refused or closed."""
+    with httpx.Client(timeout=60) as client:
+        for number in range(count):
+            try:
+                response = client.post(
+                    f"{url}/predict", json={"id": str(number), "text": "영화 좋다 " * (number % 7 + 1)}
+                )
+            except httpx.TransportError as error:
+                answers.append(type(error).__name__)
+                continue
+            assert response.status_code != 200 or response.json()["id"] == str(number)
+            answers.append(response.status_code)
+            start.set()
