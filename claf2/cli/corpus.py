@@ -101,7 +101,7 @@ def corpus_show(
     from claf2.corpus.preview import preview_rows
     from claf2.corpus.statistics import corpus_statistics, frequency_baseline
     from claf2.corpus.stream import CorpusStream
-    from claf2.vocabulary.progress import show_progress
+    from claf2.runs.progress import show_progress
 
     plan = open_plan(**given)
     corpus, phases = plan.corpus, [parse_phase(text) for text in phase_texts] or plan.phases
@@ -139,7 +139,7 @@ def corpus_build(**given: Any) -> None:
     The fields instances and masks do not affect shards. With --base_config, fields of the BaseConfig can be set as for
     train.
     """
-    from claf2.vocabulary.progress import show_progress
+    from claf2.runs.progress import show_progress
 
     corpus = open_plan(**given).corpus
     with show_progress("making shards", len(corpus), "shards") as progress:

@@ -50,8 +50,8 @@ def leakage_command(
     from claf2.corpus import leakage
     from claf2.corpus.sources import list_files
     from claf2.registry import load_plugin
+    from claf2.runs.progress import show_progress
     from claf2.runtime.files import format_json
-    from claf2.vocabulary.progress import show_progress
 
     for plugin in plugins:
         load_plugin(plugin)

@@ -20,6 +20,8 @@ Examples:
 """)  # fmt: skip
 @click.argument("run_dir", metavar="RUN", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, metavar="DIR", help="The folder of the export.")
+@click.option("--int8", type=click.Choice(("dynamic", "blocks", "static")),
+              help="Quantize to 8-bit integers: by the range of each row, in blocks, or by calibration.")  # fmt: skip
 @click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
 @click.option("--overwrite", is_flag=True, help="Replace the export in the folder, if there is one.")
 def export_command(run_dir: Path, out: Path, task: str | None, overwrite: bool, **given: Any) -> None:

@@ -189,7 +189,7 @@ def _row(checkpoint: StoredCheckpoint, resumable: set[str]) -> dict[str, Any]:
 @contextmanager
 def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how many bytes are done, and the time left."""
-    from claf2.vocabulary.progress import show_progress
+    from claf2.runs.progress import show_progress
 
     done, lock = 0, Lock()
     with show_progress(task, total, "B") as progress:

@@ -5,48 +5,54 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
-from claf2.data.features import featurize_in_memory
-from claf2.data.splits import SplitData
 from claf2.errors import RunError
+from claf2.evaluation.engine import Batching
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import Report, TaskReport, compute_scores
 from claf2.export.folder import ANSWERING, EXPERIMENT, GRAPH, PARITY, Answering, ExportFolder, is_export
-from claf2.export.onnx import TOKEN_INPUTS, GraphPorts, import_onnx, write_graph
-from claf2.export.onnx_engine import OnnxEngine
-from claf2.export.parity import SHAPES, largest_differences, random_batches
+from claf2.export.onnx import TOKEN_INPUTS, GraphPorts, write_graph
+from claf2.export.onnx_engine import EXTRA, OnnxEngine
+from claf2.export.parity import SHAPES, largest_differences, observed_batching, random_batches
 from claf2.export.processor import processor_flags
+from claf2.export.quantize import Quantization, check_processor, quantize_graph
+from claf2.export.rows import ModelRows
 from claf2.metrics import Prediction
-from claf2.models.encoder import EncoderWithHeads
 from claf2.models.source import weights_digest
 from claf2.runs.inference import evaluate_folder
 from claf2.runs.locate import locate_splits
 from claf2.runs.model_folder import TrainedFolder
+from claf2.runs.progress import show_progress
 from claf2.runs.provenance import code_digest
 from claf2.runs.resolve import Run
 from claf2.runtime.files import read_json, replace_dir_atomic, write_json
+from claf2.training.callbacks import check_installed
 
 __all__ = ["Export", "ExportSource", "ModelChange", "export_run"]
 
 logger = logging.getLogger("claf2")
 
-Quantization: TypeAlias = Literal["dynamic", "blocks", "static"]
-"""How weights and activations become 8-bit integers."""
-
 PLAIN = {"precision": "fp32", "padding": "keep", "compile": False, "device": "cpu", "activation_checkpointing": False}
 """The settings of ``runtime`` with which a model is traced: no hook, no cast."""
 
+TRACED_EXAMPLES = 24
+"""The validation examples that an export is traced and compared with."""
+
 EXAMPLE_ROWS = 3
+"""The rows of the batch that is traced."""
+
+CALIBRATION_ROWS = 128
+"""The training examples that give the ranges of activations."""
 
 RECORDED = ("base_config", "recipe", "experiment", "data", "tokenizer", "weights", "seed", "code", "versions")
 """The entries of the run's `run.json` that an export repeats; its ``weights`` are what the training started from."""
@@ -112,33 +118,23 @@ def export_run(
     Raises:
         Claf2Error: when the run, the head or this processor does not allow it, or a library is missing.
     """
-    import_onnx()
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        check_installed(library, EXTRA)
+    if int8 is not None:
+        check_processor()
     _check_target(out, overwrite)
     source = _open_source(run_dir, task)
-    name = next(iter(source.run.experiment.tasks))
+    (name,) = source.run.experiment.tasks
     origin = _stored_predictions(run_dir, source.run, name)
     for change in changes:
         source = change(source)
-    example = _example(source, name)
+    rows = ModelRows.read(source.run, source.model, "valid", TRACED_EXAMPLES)
     started = time.monotonic()
-    logger.info("%s: tracing %s", run_dir, type(source.model).__name__)
-
-    def fill(folder: Path) -> None:
-        ports = write_graph(source.model, example, folder / GRAPH)
-        source.run.tokenizer.save(folder)
-        source.model.config.save_pretrained(folder)
-        plain = source.run.experiment.with_values({f"runtime.{key}": value for key, value in PLAIN.items()})
-        write_json(folder / EXPERIMENT, plain.values)
-        answering = _answering(source, name, ports, _origin(run_dir, name))
-        write_json(folder / ANSWERING, answering.model_dump(mode="json"))
-
-    replace_dir_atomic(out, fill)
+    replace_dir_atomic(out, partial(_fill, source, rows, int8, _record_origin(run_dir, name)))
     seconds = time.monotonic() - started
-    differences = _compare(out, source, name, example)
-    logger.info("%s: evaluating the validation rows", out)
-    report = evaluate_folder(out, ExportFolder)
+    report = _evaluate(out, sum(map(len, origin.values())))
     parity = {
-        "differences": differences,
+        "differences": _compare(out, source, rows),
         "scores": {"origin": _scores(source.run, name, origin), "export": report.logs()},
         "bytes": sum(path.stat().st_size for path in out.glob(f"{GRAPH}*")),
         "seconds": round(seconds, 1),
@@ -146,6 +142,49 @@ def export_run(
     }
     write_json(out / PARITY, parity)
     return Export(out, name, report, origin, parity)
+
+
+def _fill(
+    source: ExportSource, rows: ModelRows, int8: Quantization | None, origin: dict[str, Any], folder: Path
+) -> None:
+    """Write all that an answer depends on into the folder of an export."""
+    logger.info("tracing %s", type(source.model).__name__)
+    example = rows.arguments(np.resize(np.arange(len(rows)), EXAMPLE_ROWS))
+    if int8 is None:
+        ports = write_graph(source.model, example, folder / GRAPH, free_axes=rows.free_axes())
+    else:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            traced = Path(scratch) / GRAPH
+            ports = write_graph(source.model, example, traced, free_axes=rows.free_axes())
+            logger.info("quantizing to 8-bit integers: %s", int8)
+            calibration = partial(_calibration, source)
+            quantize_graph(traced, folder / GRAPH, int8, calibration)
+    source.run.tokenizer.save(folder)
+    source.model.config.save_pretrained(folder)
+    plain = source.run.experiment.with_values({f"runtime.{key}": value for key, value in PLAIN.items()})
+    write_json(folder / EXPERIMENT, plain.values)
+    batching: Batching = "single"
+    if int8 != "dynamic":
+        batching = observed_batching(OnnxEngine(folder / GRAPH, "exact"), rows)
+    answering = _answering(source, rows.task, ports, origin, f"int8-{int8}" if int8 else "fp32", batching)
+    write_json(folder / ANSWERING, answering.model_dump(mode="json"))
+
+
+def _calibration(source: ExportSource) -> Iterator[dict[str, np.ndarray]]:
+    return ModelRows.read(source.run, source.model, "train", CALIBRATION_ROWS).single_passes()
+
+
+def _evaluate(out: Path, size: int) -> Report:
+    """Evaluate the export on the validation rows of its run, of which there are ``size`` or more."""
+    done = 0
+    with show_progress("evaluating", size, "rows") as progress:
+
+        def count(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress.update(done)
+
+        return evaluate_folder(out, lambda path: ExportFolder(path, on_rows=count))
 
 
 def _format_score(value: float | None) -> str:
@@ -179,24 +218,6 @@ def _open_source(run_dir: Path, task: str | None) -> ExportSource:
     return ExportSource(run, module)
 
 
-def _example(source: ExportSource, task: str) -> dict[str, torch.Tensor]:
-    """Return the arguments of a pass over some validation rows."""
-    run, (name, task_config) = source.run, next(iter(source.run.experiment.tasks.items()))
-    split = locate_splits(run.experiment)[name]["valid"]
-    assert isinstance(split, SplitData)  # a corpus has no head that answers
-    examples = [example.unlabelled() for example in islice(split.examples(), EXAMPLE_ROWS)]
-    features = featurize_in_memory(examples, task_config.featurizer, run.tokenizer, run.labels[name])
-    dataset = run.dataset(name, features)
-    batch = dataset.batch(np.resize(np.arange(len(features)), EXAMPLE_ROWS))
-    takes_segments = getattr(source.model.config, "type_vocab_size", 0) > 1
-    model = EncoderWithHeads(
-        {task: source.model},
-        takes_segments=takes_segments,
-        extra_inputs={task: tuple(task_config.head.inputs)},
-    )
-    return model.arguments(task, batch.tensors(torch.device("cpu")))
-
-
 def _stored_predictions(run_dir: Path, run: Run, task: str) -> dict[str, list[Prediction]]:
     splits = [split for split in locate_splits(run.experiment)[task] if split != "train"]
     return {split: read_predictions(predictions_path(run_dir, task, split)) for split in splits}
@@ -213,7 +234,7 @@ def _scores(run: Run, task: str, predictions: Mapping[str, Sequence[Prediction]]
     return dataclasses.replace(first, others=others).logs()
 
 
-def _origin(run_dir: Path, task: str) -> dict[str, Any]:
+def _record_origin(run_dir: Path, task: str) -> dict[str, Any]:
     """Return what the run depends on, and the digest of the weights that are exported."""
     provenance = read_json(run_dir / "run.json")
     several = "tasks" in provenance["config"]
@@ -221,7 +242,9 @@ def _origin(run_dir: Path, task: str) -> dict[str, Any]:
     return {**{key: provenance.get(key) for key in RECORDED}, "best": weights_digest(best)}
 
 
-def _answering(source: ExportSource, task: str, ports: GraphPorts, origin: dict[str, Any]) -> Answering:
+def _answering(
+    source: ExportSource, task: str, ports: GraphPorts, origin: dict[str, Any], weights: str, batching: Batching
+) -> Answering:
     task_config = source.run.experiment.only_task
     featurizer = task_config.featurizer
     packages = ("claf2", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
@@ -232,8 +255,8 @@ def _answering(source: ExportSource, task: str, ports: GraphPorts, origin: dict[
         labels=tuple(source.run.labels[task]),
         inputs=tuple(ports.inputs),
         outputs=tuple(ports.outputs),
-        weights="fp32",
-        batching="exact",
+        weights=weights,
+        batching=batching,
         changes=source.changes,
         origin=origin,
         code=code_digest(),
@@ -242,13 +265,14 @@ def _answering(source: ExportSource, task: str, ports: GraphPorts, origin: dict[
     )
 
 
-def _compare(out: Path, source: ExportSource, task: str, example: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def _compare(out: Path, source: ExportSource, rows: ModelRows) -> dict[str, float]:
     """Return the largest differences of outputs to PyTorch at shapes that were not traced."""
     answering = ExportFolder(out).answering
     engine = OnnxEngine(out / GRAPH, answering.batching)
+    example = rows.arguments(np.arange(1))
     if set(example) <= set(TOKEN_INPUTS):
         tokenizer = source.run.tokenizer
         batches = list(random_batches(example, SHAPES, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id))
     else:  # random places of words would mean nothing
-        batches = [{name: tensor[:rows] for name, tensor in example.items()} for rows in (1, EXAMPLE_ROWS)]
-    return largest_differences(source.model, engine, task, batches, answering.outputs)
+        batches = [rows.arguments(np.resize(np.arange(len(rows)), count)) for count, _ in SHAPES]
+    return largest_differences(source.model, engine, rows.task, batches, answering.outputs)

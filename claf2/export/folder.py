@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from claf2.errors import RunError
 from claf2.evaluation.engine import Batching
 from claf2.export.onnx_engine import OnnxEngine
 from claf2.export.processor import processor_flags
+from claf2.export.quantize import check_processor
 from claf2.registry import Component
 from claf2.runs.model_folder import LoadedModel, ModelFolder
 from claf2.runs.resolve import make_run
@@ -76,14 +78,15 @@ class ExportFolder(ModelFolder):
     Args:
         path: the folder.
         threads: how many threads compute a batch; ``None``: as many as PyTorch uses.
+        on_rows: called with the number of rows after each batch.
 
     Raises:
         RunError: when a file is missing or has changed, or this machine would compute other answers.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, on_rows: Callable[[int], None] | None = None) -> None:
         self.path = path
-        self._threads = threads
+        self._threads, self._on_rows = threads, on_rows
         remedy = EXPORT_AGAIN.format(folder=path)
         try:
             check_digests(path)
@@ -100,13 +103,16 @@ class ExportFolder(ModelFolder):
         experiment = self.experiment.select_task(task)
         configure_backends(deterministic=experiment.runtime.deterministic)
         run = make_run(experiment, self.path, load_tokenizer(self.path))
-        return LoadedModel(run, OnnxEngine(self.path / GRAPH, self.answering.batching, threads=self._threads))
+        engine = OnnxEngine(self.path / GRAPH, self.answering.batching, threads=self._threads, on_rows=self._on_rows)
+        return LoadedModel(run, engine)
 
     def _check_unchanged(self, remedy: str) -> None:
         task_config = self.experiment.only_task
         featurizer = {**task_config.featurizer.model_dump(mode="json"), "version": type(task_config.featurizer).version}
         if (tuple(task_config.task.labels), featurizer) != (self.answering.labels, self.answering.featurizer):
             raise RunError(f"{self.path}: this claf2 has other labels or features for the task; {remedy}")
+        if self.answering.weights != "fp32":
+            check_processor()
         if self.answering.processor != processor_flags():
             logger.warning(
                 "%s was evaluated on another kind of processor, so its answers may differ in their last digits; "

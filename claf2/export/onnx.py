@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,7 @@ from torch import nn
 
 from claf2.errors import RunError
 
-__all__ = ["GraphPorts", "import_onnx", "output_names", "write_graph"]
-
-HINT = "pip install 'claf2[onnx]'"
+__all__ = ["GraphPorts", "output_names", "write_graph"]
 
 ROWS, LENGTH = "batch", "length"
 """The names of the free axes."""
@@ -36,20 +34,6 @@ class GraphPorts:
 
     inputs: Sequence[str]
     outputs: Sequence[str]
-
-
-def import_onnx() -> None:
-    """Check that the libraries of an export are installed.
-
-    Raises:
-        RunError: naming the one that is missing.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise RunError(f"an export needs {error.name}: {HINT}") from error
 
 
 def output_names(outputs: Any) -> list[str]:
@@ -77,19 +61,25 @@ class _Positional(nn.Module):
         return tuple(getattr(outputs, name) for name in self.ports.outputs)
 
 
-def write_graph(module: nn.Module, example: Mapping[str, torch.Tensor], path: Path) -> GraphPorts:
+def write_graph(
+    module: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    free_axes: Mapping[str, Collection[int]] | None = None,
+) -> GraphPorts:
     """Write a module as an ONNX file. Weights of more than 2 GB go to a file beside it.
 
     Args:
         module: in evaluation mode; its outputs are a data class.
         example: the arguments of a pass, with several rows of several tokens. The axes of rows and tokens are free in
-            the graph; of other inputs than ids, mask and segments all axes that the module leaves free.
+            the graph.
         path: the file.
+        free_axes: the axes besides that of the rows that are free in inputs other than ids, mask and segments.
 
     Raises:
-        RunError: when a library is missing, or the module cannot be traced.
+        RunError: when the module cannot be traced.
     """
-    import_onnx()
     from torch.export import Dim
 
     with torch.inference_mode():
@@ -97,7 +87,7 @@ def write_graph(module: nn.Module, example: Mapping[str, torch.Tensor], path: Pa
     rows, length = Dim(ROWS), Dim(LENGTH)
     shapes: list[dict[int, Any]] = []
     for name, tensor in example.items():
-        others = dict.fromkeys(range(1, tensor.ndim), Dim.AUTO)
+        others = dict.fromkeys((free_axes or {}).get(name, ()), Dim.AUTO)
         shapes.append({0: rows, **({tensor.ndim - 1: length} if name in TOKEN_INPUTS else others)})
     wrapped = _Positional(module, ports).eval()
     with _quiet(), torch.no_grad():

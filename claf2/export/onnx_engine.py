@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +11,12 @@ from typing import ClassVar
 import torch
 
 from claf2.evaluation.engine import Batching
-from claf2.export.onnx import import_onnx
+from claf2.training.callbacks import check_installed
 
-__all__ = ["OnnxEngine"]
+__all__ = ["EXTRA", "OnnxEngine"]
+
+EXTRA = "onnx"
+"""The extra of claf2 that brings the libraries."""
 
 ERRORS = 3
 """The level of ONNX Runtime's log at which it reports errors alone."""
@@ -28,13 +31,21 @@ class OnnxEngine:
         path: the file of the graph.
         batching: what becomes of a row's outputs if it is computed together with others.
         threads: how many threads compute a batch; ``None``: as many as PyTorch uses.
+        on_rows: called with the number of rows after each batch.
     """
 
     is_thread_safe: ClassVar[bool] = True
     takes_targets: ClassVar[bool] = False
 
-    def __init__(self, path: Path, batching: Batching, *, threads: int | None = None) -> None:
-        import_onnx()
+    def __init__(
+        self,
+        path: Path,
+        batching: Batching,
+        *,
+        threads: int | None = None,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> None:
+        check_installed("onnxruntime", EXTRA)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -44,6 +55,7 @@ class OnnxEngine:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._inputs = [port.name for port in self._session.get_inputs()]
         self._outputs = [port.name for port in self._session.get_outputs()]
+        self._on_rows = on_rows
         self.batching: Batching = batching
         self.device = torch.device("cpu")
 
@@ -54,6 +66,6 @@ class OnnxEngine:
     def __call__(self, task: str, inputs: Mapping[str, torch.Tensor]) -> SimpleNamespace:
         """Return the outputs of the graph as attributes of the names that the head reads."""
         arrays = self._session.run(self._outputs, {name: inputs[name].numpy() for name in self._inputs})
-        return SimpleNamespace(
-            **{name: torch.from_numpy(array) for name, array in zip(self._outputs, arrays, strict=True)}
-        )
+        if self._on_rows is not None:
+            self._on_rows(len(inputs["input_ids"]))
+        return SimpleNamespace(**dict(zip(self._outputs, map(torch.from_numpy, arrays), strict=True)))

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from claf2.evaluation.engine import Engine
+from claf2.evaluation.engine import Batching, Engine
 from claf2.export.onnx import TOKEN_INPUTS
+from claf2.export.onnx_engine import OnnxEngine
+from claf2.export.rows import ModelRows
 from claf2.runtime.seed import generator
 
-__all__ = ["SHAPES", "largest_differences"]
+__all__ = ["SHAPES", "largest_differences", "observed_batching", "random_batches"]
 
 SHAPES = ((1, 7), (5, 100), (3, 2))
 """The numbers of rows and tokens that are compared: none of them is the shape that was traced."""
@@ -24,7 +26,8 @@ def largest_differences(
 ) -> dict[str, float]:
     """Return the largest difference of any output for each batch, by its number of rows and tokens.
 
-    Outputs that are ids are compared as well, as numbers.
+    Outputs that are ids are compared as well, as numbers. What is computed at padding is not compared, since nothing reads
+    it.
 
     Args:
         module: what was exported, in evaluation mode.
@@ -39,9 +42,17 @@ def largest_differences(
             expected, actual = module(**batch), engine(task, batch)
         rows, *_, length = batch["input_ids"].shape
         differences[f"{rows}x{length}"] = max(
-            float((getattr(expected, name).double() - getattr(actual, name).double()).abs().max()) for name in outputs
+            _largest(getattr(expected, name), getattr(actual, name), batch["attention_mask"]) for name in outputs
         )
     return differences
+
+
+def _largest(expected: torch.Tensor, actual: torch.Tensor, mask: torch.Tensor) -> float:
+    """Return the largest difference of two outputs; of outputs for each token, at those that are in ``mask``."""
+    difference = (expected.double() - actual.double()).abs()
+    if difference.shape[: mask.ndim] == mask.shape:
+        difference = difference[mask.bool()]
+    return float(difference.max())
 
 
 def random_batches(
@@ -69,3 +80,16 @@ def random_batches(
             "token_type_ids": is_token & (np.arange(length) >= (length + 1) // 2),
         }
         yield {name: torch.from_numpy(arrays[name].astype(np.int64)) for name in TOKEN_INPUTS if name in example}
+
+
+def observed_batching(engine: OnnxEngine, rows: ModelRows) -> Batching:
+    """Return ``exact`` if each of the rows has the same outputs alone and in a batch of all, to the bit, and else
+    ``close``."""
+    together = engine(rows.task, rows.arguments(np.arange(len(rows))))
+    for row in range(len(rows)):
+        alone = engine(rows.task, rows.arguments(np.array([row])))
+        for name, tensor in vars(alone).items():
+            unpadded = vars(together)[name][row][tuple(slice(size) for size in tensor.shape[1:])]
+            if not torch.equal(tensor[0], unpadded):
+                return "close"
+    return "exact"

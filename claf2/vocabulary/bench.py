@@ -13,9 +13,9 @@ from claf2.corpus.scripts import SCRIPTS
 from claf2.corpus.sources import TextSource, read_documents, source_files
 from claf2.errors import DataError, ModelError
 from claf2.readers.text import read_json_document
+from claf2.runs.progress import show_progress
 from claf2.task import report_damage
 from claf2.tokenizers import Tokenizer
-from claf2.vocabulary.progress import show_progress
 
 __all__ = [
     "PretrainingShape",

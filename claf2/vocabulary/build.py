@@ -19,13 +19,13 @@ from claf2.corpus.cleaning import DEFAULT_RULES, CleaningRule, make_rule
 from claf2.corpus.sources import TextSource
 from claf2.errors import ChangedError, ConfigError, DataError, ModelError, RunError
 from claf2.registry import LARGEST, Component, NamedFields, make_component
+from claf2.runs.progress import show_progress
 from claf2.runtime.files import read_json, sha256, write_json, write_text
 from claf2.tokenizers import SPECIALS, SubwordTokenizer, Tokenizer, WordTokenizer, subword_tokenizers, word_tokenizers
 from claf2.tokenizers.build import LearningOptions, compose_tokenizer
 from claf2.tokenizers.word import MorphemeTokenizer
 from claf2.training.callbacks.console import progress_display
 from claf2.vocabulary.folder import LOCK_NAME, LOCK_VERSION, check_vocabulary_folder, read_lock, write_folder
-from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import CorpusSample, draw_sample, list_files
 
 __all__ = ["BuiltVocabulary", "VocabularySpec", "build_vocabulary", "rebuild_vocabulary"]

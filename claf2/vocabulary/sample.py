@@ -12,8 +12,8 @@ from pathlib import Path
 from claf2.corpus.cleaning import Cleaner, CleaningCounts, CleaningRule
 from claf2.corpus.sources import Document, TextSource, list_files, read_documents
 from claf2.errors import DataError
+from claf2.runs.progress import show_progress
 from claf2.vocabulary.balanced_sampler import BalancedSampler, split_sentences
-from claf2.vocabulary.progress import show_progress
 
 __all__ = ["HELD_OUT", "CorpusSample", "SourceShare", "draw_sample", "is_held_out", "list_files"]
 

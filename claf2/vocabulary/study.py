@@ -12,11 +12,11 @@ from typing import Any
 
 from claf2.corpus.sources import Document
 from claf2.errors import DataError
+from claf2.runs.progress import show_progress
 from claf2.runtime.seed import derive_seed
 from claf2.tokenizers import Tokenizer
 from claf2.vocabulary.bench import TEXTS_AT_ONCE, encode_bare
 from claf2.vocabulary.build import VocabularySpec, learn_tokenizer, mark_morphemes
-from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import HELD_OUT, CorpusSample, draw_sample, is_held_out, list_files
 from claf2.vocabulary.tables import Curve, TableFormat, draw_chart, format_table
 

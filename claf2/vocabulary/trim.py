@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from claf2.corpus.sources import TextSource, read_documents, source_files
 from claf2.errors import DataError, ModelError, RunError
 from claf2.models.source import resolve_model
+from claf2.runs.progress import show_progress
 from claf2.runtime.files import default_cache_dir, read_json, write_json
 from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
 from claf2.vocabulary.bench import TEXTS_AT_ONCE, UNLIMITED, encode_bare
 from claf2.vocabulary.folder import is_vacant, write_folder
-from claf2.vocabulary.progress import show_progress
 from claf2.vocabulary.sample import HELD_OUT, is_held_out
 from claf2.vocabulary.tokenizer_file import complete_entries, renumber, trim_tokenizer_file, vocabulary_of
 

@@ -90,20 +90,13 @@ class BiaffineParser(EncoderNetwork):
         root = torch.zeros_like(first[:, :1])
         words = torch.cat([_at(states, torch.cat([root, pieces], 1)) for pieces in (first, last)], -1)
         parts = self._drop(self.pos(torch.cat([root, pos], 1)), whole_words=True)
-        lengths = there.sum(1).cpu() + 1
-        read, (_, cell) = self.reader(
-            pack_padded_sequence(torch.cat([words, parts], -1), lengths, batch_first=True, enforce_sorted=False)
-        )
-        read, _ = pad_packed_sequence(read, batch_first=True, total_length=words.shape[1])
+        lengths = there.sum(1) + 1
+        read, cell = _recur(self.reader, torch.cat([words, parts], -1), lengths)
         read = self._drop(read)
         begin = self.start(torch.cat([cell[0], cell[1]], -1))[None]
-        decoded, _ = self.decoder(
-            pack_padded_sequence(
-                elu(self.step(read[:, 1:])), (lengths - 1).clamp_min(1), batch_first=True, enforce_sorted=False
-            ),
-            (torch.tanh(begin), begin),
+        decoded, _ = _recur(
+            self.decoder, elu(self.step(read[:, 1:])), (lengths - 1).clamp_min(1), (torch.tanh(begin), begin)
         )
-        decoded, _ = pad_packed_sequence(decoded, batch_first=True, total_length=first.shape[1])
         decoded = self._drop(decoded)
 
         candidates = torch.cat([torch.ones_like(there[:, :1]), there], 1)
@@ -144,3 +137,55 @@ class Biaffine(nn.Module):
 def _at(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Return the states (B, L, D) at ``places`` (B, W): (B, W, D)."""
     return states.gather(1, places[:, :, None].expand(-1, -1, states.shape[-1]))
+
+
+def _recur(
+    lstm: nn.LSTM, inputs: torch.Tensor, lengths: torch.Tensor, start: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run an LSTM over rows of different lengths.
+
+    Args:
+        lstm: has one layer, in D directions.
+        inputs: (B, W, I); what comes after the end of a row is not read.
+        lengths: (B,).
+        start: the first hidden and cell states, (D, B, H) each; zeros unless given.
+
+    Returns:
+        The states, (B, W, D * H), zeros after the end of a row; and the last cells, (D, B, H).
+    """
+    if torch.onnx.is_in_onnx_export():
+        return _recur_in_graph(lstm, inputs, lengths, start)
+    packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    states, (_, cells) = lstm(packed, start)
+    states, _ = pad_packed_sequence(states, batch_first=True, total_length=inputs.shape[1])
+    return states, cells
+
+
+def _recur_in_graph(
+    lstm: nn.LSTM, inputs: torch.Tensor, lengths: torch.Tensor, start: tuple[torch.Tensor, torch.Tensor] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `_recur` does as ONNX's own operator, since packed sequences cannot be traced."""
+    directions, hidden, rows, words = 1 + lstm.bidirectional, lstm.hidden_size, inputs.shape[0], inputs.shape[1]
+
+    def weights(name: str) -> torch.Tensor:
+        """Return a weight of each direction, with the gates in ONNX's order: input, output, forget, cell."""
+        parts = [getattr(lstm, f"{name}_l0{suffix}") for suffix in ("", "_reverse")[:directions]]
+        return torch.stack([part.unflatten(0, (4, hidden))[[0, 3, 1, 2]].flatten(0, 1) for part in parts])
+
+    biases = torch.cat([weights("bias_ih"), weights("bias_hh")], 1)
+    zeros = inputs.new_zeros(directions, rows, hidden)
+    states, _, cells = torch.onnx.ops.symbolic_multi_out(
+        "LSTM",
+        [
+            inputs.transpose(0, 1),
+            weights("weight_ih"),
+            weights("weight_hh"),
+            biases,
+            lengths.int(),
+            *(start or (zeros, zeros)),
+        ],
+        {"hidden_size": hidden, "direction": "bidirectional" if lstm.bidirectional else "forward"},
+        dtypes=[inputs.dtype] * 3,
+        shapes=[(words, directions, rows, hidden), (directions, rows, hidden), (directions, rows, hidden)],
+    )
+    return states.permute(2, 0, 1, 3).flatten(2), cells

@@ -50,7 +50,7 @@ class StochasticAnswer(EncoderNetwork):
             both = torch.cat([state, read, (state - read).abs(), state * read], -1)
             step_probabilities.append(self.classifier(self.dropout(both)).float().softmax(-1))
         answers = torch.stack(step_probabilities)
-        kept = torch.ones(self.steps, len(input_ids), 1, device=hidden.device)
+        kept = torch.ones(self.steps, input_ids.shape[0], 1, device=hidden.device)
         if self.training:
             kept = (torch.rand_like(kept) >= self.left_out).float()
             kept[0] = torch.where(kept.any(0), kept[0], 1.0)
