@@ -15,7 +15,7 @@ from claf2.cli.options import PATH, NumberRange, needs_extra
 from claf2.errors import Interrupted, RunError
 
 if TYPE_CHECKING:
-    from claf2.serving.service import ServiceSettings
+    from claf2.serving.worker import ServiceSettings
 
 __all__ = ["serve_command"]
 
@@ -125,7 +125,7 @@ def _read_shares(text: str) -> dict[str, float]:
 
 def _make_settings(models: Mapping[str, Path], given: Mapping[str, Any]) -> ServiceSettings:
     from claf2.serving.limits import BatchLimits, RequestLimits
-    from claf2.serving.service import ServiceSettings
+    from claf2.serving.worker import ServiceSettings
 
     cores = max(1, len(os.sched_getaffinity(0)) // given["workers"])
     batches = BatchLimits(

@@ -34,6 +34,9 @@ BACKLOG = 2048
 GRACE_SECONDS = 10
 """How long requests in progress may take after a server was asked to stop."""
 
+HEALTH_SECONDS = 120
+"""How long a worker may take to answer its parent, which starts it again after that."""
+
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -189,7 +192,7 @@ def serve_app(
     with listen(host, port) as listener:
         config = uvicorn.Config(
             app, factory=workers > 1, workers=workers, log_level="warning", access_log=False, server_header=False,
-            timeout_graceful_shutdown=round(grace), timeout_worker_healthcheck=30, lifespan="on",
+            timeout_graceful_shutdown=round(grace), timeout_worker_healthcheck=HEALTH_SECONDS, lifespan="on",
         )  # fmt: skip
         on_start(format_url(listener))
         if workers == 1:

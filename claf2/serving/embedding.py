@@ -97,12 +97,11 @@ class Embedder:
         for row, text in enumerate(encoded):
             ids[row, : text.tokens], mask[row, : text.tokens] = text.ids, 1
             types[row, : text.tokens] = text.type_ids
-        arrays = {"input_ids": ids, "attention_mask": mask}
-        if self._encoder.takes_segments:
-            arrays["token_type_ids"] = types
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
         inputs = {name: torch.from_numpy(array).to(self._encoder.device) for name, array in arrays.items()}
+        inputs["lengths"] = torch.tensor([text.tokens for text in encoded])
         with torch.inference_mode(), self._run.precision().forward():
-            hidden = self._encoder.encoder(**inputs).last_hidden_state.float()
+            hidden = self._encoder.hidden_states(inputs).float()
         if pooling == "first":
             vectors = hidden[:, 0]
         else:

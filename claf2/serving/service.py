@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
-from fastapi import FastAPI
 
-from claf2.errors import Claf2Error
 from claf2.export import open_model_folder
 from claf2.runtime.web import serve_app
 from claf2.serving.app import Service, create_service_app
 from claf2.serving.description import describe_model
-from claf2.serving.limits import BatchLimits, RequestLimits
 from claf2.serving.models import ModelSet, ServedModel, check_shares
 from claf2.serving.telemetry import METRICS_DIR, Telemetry
+from claf2.serving.worker import ServiceSettings, make_worker_app
 
-__all__ = ["ServiceSettings", "open_service", "serve_models"]
+__all__ = ["open_service", "serve_models"]
 
 SPARE_SECONDS = 5
 """What a stop may take longer than the slowest request."""
-
-
-@dataclass(frozen=True)
-class ServiceSettings:
-    """What a server serves, and how. It can be sent to another process."""
-
-    folders: Mapping[str, Path]
-    """Model → the folder of its run or export."""
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """The share of the requests that each model answers; empty: requests name their model."""
-    batches: BatchLimits = field(default_factory=BatchLimits)
-    requests: RequestLimits = field(default_factory=RequestLimits)
-    token: str | None = None
-    workers: int = 1
-    """The number of processes, which share the processor's cores."""
 
 
 def open_service(settings: ServiceSettings) -> Service:
@@ -86,7 +66,7 @@ def serve_models(
     for folder in settings.folders.values():
         open_model_folder(folder)  # a mistake is found before the workers start
     with _shared_counters():
-        make_app = partial(_open_in_worker, settings)
+        make_app = partial(make_worker_app, settings)
         serve_app(make_app, host, port, on_start, grace=grace, workers=settings.workers)
 
 
@@ -100,14 +80,3 @@ def _shared_counters() -> Iterator[None]:
     finally:
         del os.environ[METRICS_DIR]
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _open_in_worker(settings: ServiceSettings) -> FastAPI:
-    """Return the application, in a process of its own."""
-    from uvicorn.config import STARTUP_FAILURE
-
-    try:
-        return create_service_app(open_service(settings))
-    except Claf2Error as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(STARTUP_FAILURE)  # the parent starts any other worker again

@@ -157,7 +157,7 @@ class ServerProcess:
         line = self.process.stdout.readline()
         assert line.startswith("serving: "), self.stop()
         self.url = line.split()[-1]
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while True:  # the workers are not ready when the address is printed
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:

@@ -24,9 +24,7 @@ ADDRESS = "http://127.0.0.1:8000"
 
 
 @pytest.mark.slow
-def test_commands(
-    tmp_path: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands(tmp_path: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """In order: a server runs until the next one starts, and is reached at the address in the page."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -61,7 +59,8 @@ def send(words: list[str]) -> dict[str, Any]:
 
 def load_example(name: str, folder: Path) -> ModuleType:
     """Import a file that the page shows."""
-    blocks = dict(re.findall(r"`(my_\w+\.py)`:\s+^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.M))
+    pattern = re.compile(r"`(my_\w+\.py)`:\s+^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    blocks = dict(pattern.findall(PAGE.read_text(encoding="utf-8")))
     path = folder / name
     path.write_text(blocks[name], encoding="utf-8")
     spec = importlib.util.spec_from_file_location(path.stem, path)
