@@ -45,3 +45,6 @@ class Engine(Protocol):
 
     def evaluation_mode(self) -> AbstractContextManager[None]:
         """Return the context in which dropout is off."""
+
+    def shared_pass(self) -> AbstractContextManager[None]:
+        """Return the context in which several heads with the same inputs may share one pass of the encoder."""

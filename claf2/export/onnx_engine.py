@@ -63,6 +63,10 @@ class OnnxEngine:
         """Do nothing: a graph has no dropout."""
         return nullcontext()
 
+    def shared_pass(self) -> AbstractContextManager[None]:
+        """Do nothing: a graph has one head."""
+        return nullcontext()
+
     def __call__(self, task: str, inputs: Mapping[str, torch.Tensor]) -> SimpleNamespace:
         """Return the outputs of the graph as attributes of the names that the head reads."""
         arrays = self._session.run(self._outputs, {name: inputs[name].numpy() for name in self._inputs})

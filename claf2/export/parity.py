@@ -26,8 +26,8 @@ def largest_differences(
 ) -> dict[str, float]:
     """Return the largest difference of any output for each batch, by its number of rows and tokens.
 
-    Outputs that are ids are compared as well, as numbers. What is computed at padding is not compared, since nothing reads
-    it.
+    Outputs that are ids are compared as well, as numbers. Padding is not compared, since nothing reads
+    what is computed there.
 
     Args:
         module: what was exported, in evaluation mode.

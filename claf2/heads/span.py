@@ -61,6 +61,7 @@ class SpanFeaturizer(Featurizer):
             answer = example.answers[0] if example.answers else None
             # An answer that no window holds whole is taught as "no answer"; the log counts such answers.
             is_reachable = answer is None
+            counts["truncated"] += encodings[0].dropped > 0
             for encoding in encodings:
                 starts, ends = _context_characters(encoding)
                 feature: Feature = {

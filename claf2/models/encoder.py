@@ -21,6 +21,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from claf2.errors import ConfigError, ModelError, nearest
 from claf2.heads import Head
 from claf2.models import SCRATCH, ModelSpec
+from claf2.models.encoder_passes import EncoderPasses
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
 from claf2.models.stored_weights import align_weights, check_finite, check_loaded
@@ -100,6 +101,7 @@ class EncoderWithHeads(nn.Module):
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
         self.packing: Packing | None = None
+        self._passes: EncoderPasses | None = None
         self.device = torch.device("cpu")
         """Where its inputs are computed."""
         self.learned = nn.ModuleDict()
@@ -150,6 +152,16 @@ class EncoderWithHeads(nn.Module):
             if was_training:
                 self.train()
 
+    @contextmanager
+    def shared_pass(self) -> Iterator[None]:
+        """Compute the encoder once in the block for heads that are called with the same ids, masks and segments."""
+        self._passes = EncoderPasses(self.encoder)
+        try:
+            with self._passes:
+                yield
+        finally:
+            self._passes = None
+
     def arguments(self, task: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what the module of a task takes of the tensors of a batch."""
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
@@ -162,7 +174,9 @@ class EncoderWithHeads(nn.Module):
         head: Callable[..., Any] = self.head(task)
         if task in self._target_tokens:
             head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
-        with self._packed(inputs, first_tokens=task in self.first_token_tasks):
+        # Other heads may read all tokens of a pass that is shared.
+        first = task in self.first_token_tasks and self._passes is None
+        with self._packed(inputs, first_tokens=first):
             return head(**self.arguments(task, inputs))
 
     def hidden_states(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Answerer:
     def __init__(self, folder: ModelFolder, tasks: Sequence[str] | None = None) -> None:
         with preserve_backends():
             names = list(folder.experiment.tasks) if tasks is None else tasks
-            self._models: dict[str, LoadedModel] = {task: folder.load_model(task) for task in names}
+            self._models: dict[str, LoadedModel] = folder.load_models(names)
         self._lock = nullcontext() if self.is_thread_safe else threading.Lock()
 
     @classmethod
@@ -85,17 +85,23 @@ class Answerer:
         """Whether several threads may ask at the same time without waiting for each other."""
         return all(model.engine.is_thread_safe for model in self._models.values())
 
-    def loaded_model(self, task: str) -> LoadedModel:
-        """Return the run and the engine of a task."""
-        return self._model(task)
-
     def labels(self, task: str) -> list[str]:
         """Return the labels of a task, in its published order; none for tasks without classes."""
-        return list(self._model(task).run.labels[task])
+        return list(self.model(task).run.labels[task])
+
+    def model(self, task: str) -> LoadedModel:
+        """Return the model of a task: its run and its engine.
+
+        Raises:
+            RunError: when there is no such task.
+        """
+        if task not in self._models:
+            raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
+        return self._models[task]
 
     def task(self, task: str) -> Task:
         """Return the description of a task."""
-        return self._model(task).run.experiment.only_task.task
+        return self.model(task).run.experiment.only_task.task
 
     def encode(self, task: str, requests: Sequence[RequestLike]) -> list[EncodedRequest]:
         """Turn requests into what the engine reads, in order.
@@ -121,7 +127,7 @@ class Answerer:
         Raises:
             Claf2Error: when it cannot be read.
         """
-        task_config = self._model(task).run.experiment.only_task
+        task_config = self.model(task).run.experiment.only_task
         if isinstance(request, Example):
             return request.unlabelled()
         try:
@@ -139,31 +145,44 @@ class Answerer:
             task: the task.
             encoded: what ``encode`` returned for this task.
         """
-        return self._answer(task, encoded, sum(len(request.features) for request in encoded))
+        with self._lock:
+            return self._answer(task, encoded, _count_rows(encoded))
+
+    def answer_all(self, encoded: Mapping[str, Sequence[EncodedRequest]]) -> dict[str, list[Prediction]]:
+        """Return the predictions of several tasks. Heads with one encoder share its pass where their rows are the same.
+
+        Args:
+            encoded: what ``encode`` returned for each task.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._lock)
+            for engine in {id(self.model(task).engine): self.model(task).engine for task in encoded}.values():
+                stack.enter_context(engine.shared_pass())
+            return {task: self._answer(task, requests, _count_rows(requests)) for task, requests in encoded.items()}
 
     def answer_by_length(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
         """Return one prediction per request, in order, in the batches of an evaluation."""
-        return self._answer(task, encoded, None)
+        with self._lock:
+            return self._answer(task, encoded, None)
 
     def _answer(self, task: str, encoded: Sequence[EncodedRequest], batch_size: int | None) -> list[Prediction]:
         if not encoded:
             return []
-        model = self._model(task)
+        model = self.model(task)
         features = [
             {**feature, "example": position} for position, request in enumerate(encoded) for feature in request.features
         ]
         data = model.run.evaluation_data(task, FeatureList(features), [request.example for request in encoded])
-        with self._lock:
-            report = evaluate_model(
-                model.engine,
-                {task: replace(data, batch_size=batch_size or data.batch_size)},
-                split="predict",
-                precision=model.run.precision(),
-            )
+        report = evaluate_model(
+            model.engine,
+            {task: replace(data, batch_size=batch_size or data.batch_size)},
+            split="predict",
+            precision=model.run.precision(),
+        )
         return list(report.tasks[task].predictions)
 
     def _encode(self, task: str, examples: Sequence[Example]) -> list[EncodedRequest]:
-        run = self._model(task).run
+        run = self.model(task).run
         featurizer, counts = run.experiment.only_task.featurizer, Counter[str]()
         rows: list[list[Feature]] = [[] for _ in examples]
         for feature in featurizer.features(examples, run.tokenizer, run.labels[task], counts):
@@ -173,10 +192,9 @@ class Answerer:
         is_truncated = bool(counts["truncated"])
         return [EncodedRequest(example, own, is_truncated) for example, own in zip(examples, rows, strict=True)]
 
-    def _model(self, task: str) -> LoadedModel:
-        if task not in self._models:
-            raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
-        return self._models[task]
+
+def _count_rows(encoded: Sequence[EncodedRequest]) -> int:
+    return sum(len(request.features) for request in encoded)
 
 
 def _batching(model: LoadedModel) -> Batching:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from claf2 import config
 from claf2.config import Experiment
 from claf2.evaluation.engine import Engine
+from claf2.models.shared_encoder import join_heads
 from claf2.runs.folder import check_openable
 from claf2.runs.resolve import Run, open_run
 
@@ -46,6 +48,10 @@ class ModelFolder(ABC):
             RunError: when a file is missing or has changed.
         """
 
+    def load_models(self, tasks: Sequence[str]) -> dict[str, LoadedModel]:
+        """Load the models of several tasks; see ``load_model``."""
+        return {task: self.load_model(task) for task in tasks}
+
 
 class TrainedFolder(ModelFolder):
     """The folder of a run, whose best checkpoint PyTorch computes."""
@@ -56,5 +62,11 @@ class TrainedFolder(ModelFolder):
         self.experiment = config.load(str(path / "config.json"))
 
     def load_model(self, task: str) -> LoadedModel:
-        run = open_run(self.path, task)
-        return LoadedModel(run, run.model().eval())
+        return self.load_models([task])[task]
+
+    def load_models(self, tasks: Sequence[str]) -> dict[str, LoadedModel]:
+        """Load the models of several tasks; as one engine where they have the same encoder."""
+        runs = {task: open_run(self.path, task) for task in tasks}
+        models = {task: run.model().eval() for task, run in runs.items()}
+        joined = join_heads(models) if len(models) > 1 else None
+        return {task: LoadedModel(run, joined or models[task]) for task, run in runs.items()}

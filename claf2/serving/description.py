@@ -36,7 +36,7 @@ def describe_model(model: ServedModel, folder: Path) -> dict[str, Any]:
             "rule": answerer.batching, "together": limits.is_batching, "max_tokens": limits.max_tokens,
             "max_wait_ms": 1000 * limits.max_wait, "at_the_same_time": limits.threads,
         },
-        "tasks": {name: _describe_task(answerer.loaded_model(name), folder, name) for name in answerer.tasks},
+        "tasks": {name: _describe_task(answerer.model(name), folder, name) for name in answerer.tasks},
         "provenance": _describe_origin(folder, answerer.tasks),
     }  # fmt: skip
 

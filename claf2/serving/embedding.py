@@ -50,11 +50,11 @@ class Embedder:
 
     @cached_property
     def _run(self) -> Run:
-        return self._answerer.loaded_model(self._answerer.tasks[0]).run
+        return self._answerer.model(self._answerer.tasks[0]).run
 
     @cached_property
     def _encoder(self) -> EncoderWithHeads | None:
-        engine = self._answerer.loaded_model(self._answerer.tasks[0]).engine
+        engine = self._answerer.model(self._answerer.tasks[0]).engine
         return engine if isinstance(engine, EncoderWithHeads) else None
 
     def check(self) -> None:

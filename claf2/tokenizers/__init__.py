@@ -66,7 +66,8 @@ class Encoding:
     sequence: list[int]
     """The text that each token comes from, (L,): 0 the first, 1 the second, -1 for special tokens."""
     dropped: int = 0
-    """How many tokens were left out because the input would have been too long. Windows leave none out."""
+    """How many tokens were left out because the input would have been too long. Windows leave none of the last text
+    out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,12 @@ def build_inputs(
         # A step beyond the space would leave tokens out between two windows.
         starts = _window_starts(len(text.ids), space, min(step, space))
         windows = [_slice_bare(text, start, start + space) for start in starts]
+        dropped = len(bare.ids) - len(head.ids)
         inputs.append(
-            [template.assemble(window, None) if tail is None else template.assemble(head, window) for window in windows]
+            [
+                template.assemble(window, None) if tail is None else template.assemble(head, window, dropped)
+                for window in windows
+            ]
         )
     return inputs
 
