@@ -41,6 +41,7 @@ TESTED_ALONE = {
     "notifications.md": "notifications/test_notify.py",
     "board.md": "board/test_submission.py",
     "corpus.md": "corpus/test_commands.py",
+    "serving.md": "serving/test_page.py",
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
     "smaller.md": "export/test_smaller.py",
 }

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ValidationError
-from starlette.datastructures import MutableHeaders
+from pydantic import ValidationError
 
 from claf2 import __version__
 from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
@@ -29,49 +26,15 @@ from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError
 from claf2.metrics import metrics
-from claf2.runtime.files import format_json
+from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.task import suites, tasks
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MAX_BODY", "create_app"]
 
 MAX_BODY = 64 * 2**20
 """The largest body of a request, in bytes: about 300,000 predictions."""
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest of a cell.")]
-
-
-class ErrorBody(BaseModel):
-    """An answer that says what is wrong with a request."""
-
-    detail: str
-
-
-class _AddSecurityHeaders:
-    """Adds the security headers to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def create_app(database_url: str, *, reads_need_token: bool = False, max_body: int = MAX_BODY) -> FastAPI:
@@ -104,7 +67,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.state.owners = TokenCache(records.engine)
     app.state.reads_need_token = reads_need_token
     app.state.max_body = max_body
-    app.add_middleware(_AddSecurityHeaders)
+    app.add_middleware(AddSecurityHeaders)
     app.add_exception_handler(Claf2Error, _answer_error)
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
@@ -127,25 +90,8 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     return json_response({"detail": str(error)}, status)
 
 
-def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer in JSON. NaN and infinity become ``null``."""
-    return Response(format_json(content), status, headers, media_type="application/json")
-
-
-def _read_token(request: Request) -> str | None:
-    """Return the token of a request. A browser sends it as the password of HTTP Basic."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    try:
-        decoded = base64.b64decode(credentials, validate=True) if scheme.lower() == "basic" else b""
-    except binascii.Error:
-        return None
-    return decoded.decode("utf-8", "replace").partition(":")[2] or None
-
-
 async def _find_owner(request: Request) -> TokenOwner | None:
-    token = _read_token(request)
+    token = read_token(request)
     owners: TokenCache = request.app.state.owners
     return None if token is None else owners.recall(token) or await run_in_threadpool(owners.find, token)
 
@@ -164,21 +110,6 @@ async def _check_writer(request: Request) -> TokenOwner:
     if not owner.writes:
         raise HTTPException(403, f"the token {owner.name!r} can only read")
     return owner
-
-
-async def _read_body(request: Request) -> bytes:
-    """Return the body of a request. One that is too large is refused before all of it is read."""
-    limit: int = request.app.state.max_body
-    problem = HTTPException(413, f"the body has more than {limit} bytes: the limit is --max-body")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
-        raise problem
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise problem
-    return bytes(body)
 
 
 def _parse_record(digest: str, body: bytes) -> CellRecord:
@@ -228,22 +159,20 @@ def _describe_interface(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorBody} for status in statuses}
-
-
 def _add_cell_routes(app: FastAPI, records: Records) -> None:
     """Add the routes of single cells."""
 
     @app.put(
-        "/api/cells/{digest}", responses={201: {}, **_problems(401, 403, 409, 413, 422, 503)}, openapi_extra=RECORD_BODY
+        "/api/cells/{digest}",
+        responses={201: {}, **describe_problems(401, 403, 409, 413, 422, 503)},
+        openapi_extra=RECORD_BODY,
     )
     async def put_cell(
         request: Request, digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)], replace: bool = False
     ) -> Response:
         """Store a cell. The same cell can be stored any number of times; another one for the same cell is refused with
         409, unless `replace` is set."""
-        body = await _read_body(request)
+        body = await read_body(request, request.app.state.max_body)
 
         def check_and_put() -> Future[WriteOutcome]:
             return records.put(_parse_record(digest, body), submitter=owner.name, replace=replace)
@@ -251,7 +180,7 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         outcome: WriteOutcome = await asyncio.wrap_future(await run_in_threadpool(check_and_put))
         return json_response(asdict(outcome), 201 if outcome.state == "created" else 200)
 
-    @app.delete("/api/cells/{digest}", responses=_problems(401, 403, 404, 503))
+    @app.delete("/api/cells/{digest}", responses=describe_problems(401, 403, 404, 503))
     async def delete_cell(digest: Digest, owner: Annotated[TokenOwner, Depends(_check_writer)]) -> Response:
         """Remove a cell."""
         outcome: WriteOutcome = await asyncio.wrap_future(records.remove(digest))
@@ -276,12 +205,12 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         """Return the digest of each cell, and that of its content: what a client compares before it submits."""
         return json_response(records.contents())
 
-    @app.get("/api/cells/{digest}", responses=_problems(404))
+    @app.get("/api/cells/{digest}", responses=describe_problems(404))
     def get_cell(digest: Digest) -> Response:
         """Return a cell with its provenance and learning curve; of its predictions, their number and SHA-256."""
         return json_response(_describe(_get(records, digest)))
 
-    @app.get("/api/cells/{digest}/predictions/{split}", responses=_problems(404))
+    @app.get("/api/cells/{digest}/predictions/{split}", responses=describe_problems(404))
     def get_predictions(digest: Digest, split: Name) -> Response:
         """Return the predictions of a cell for a split."""
         return Response(records.predictions(digest, split), media_type="application/json")
@@ -302,12 +231,12 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
         """List the suites with cells, and how many there are."""
         return json_response(records.suites())
 
-    @app.get("/api/suites/{suite}/summary", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/summary", responses=describe_problems(404, 422))
     def get_summary(suite: Name) -> Response:
         """Return the table of a suite: a row for each model, with means, intervals and marks of significance."""
         return json_response(asdict(summaries.table(suite).summary))
 
-    @app.get("/api/suites/{suite}/rows", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/rows", responses=describe_problems(404, 422))
     def get_rows(suite: Name) -> Response:
         """Return the rows of the table of a suite, in its order: the id of each, and its cells."""
         table = summaries.table(suite)
@@ -317,12 +246,12 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
             for row, cells in zip(table.summary.rows, table.rows, strict=True)
         ])  # fmt: skip
 
-    @app.get("/api/suites/{suite}/curve", responses=_problems(404, 422))
+    @app.get("/api/suites/{suite}/curve", responses=describe_problems(404, 422))
     def get_curve(suite: Name) -> Response:
         """Return the scores by step of pre-training, with intervals, for each model with checkpoints."""
         return json_response([asdict(curve) for curve in summaries.curves(suite)])
 
-    @app.get("/api/compare", responses=_problems(404, 422))
+    @app.get("/api/compare", responses=describe_problems(404, 422))
     def compare(
         a: Annotated[Name, Query(description="The digest of a cell, the id of a row, or the name of a model.")],
         b: Annotated[Name, Query(description="The same of what is compared with it.")],

@@ -3,7 +3,6 @@ run."""
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claf2.cli.options import PATH, plugin_option
+from claf2.cli.options import PATH, needs_extra, plugin_option
 from claf2.errors import Interrupted, RunError
 
 if TYPE_CHECKING:
@@ -32,16 +31,6 @@ database_option = click.option(
 token_option = click.option(
     "--token", envvar="CLAF2_BOARD_TOKEN", show_envvar=True, help="The token; other users can read it in a command."
 )
-
-
-@contextmanager
-def _needs_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "sqlalchemy", "starlette"):
-            raise
-        raise RunError(f"the board needs {error.name}: pip install 'claf2[board]'") from error
 
 
 @click.group("board")
@@ -65,27 +54,20 @@ Examples:
 def board_serve(database: str, host: str, port: int, reads_need_token: bool, max_body: int,
                 plugins: tuple[str, ...]) -> None:  # fmt: skip
     """Serve a board until Ctrl-C or SIGTERM. The address is printed."""
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.app import create_app
-        from claf2.board.serve import serve
+        from claf2.runtime.web import is_loopback, serve_app
     from claf2.registry import load_plugin
 
     for plugin in plugins:
         load_plugin(plugin)
     app = create_app(database, reads_need_token=reads_need_token, max_body=max_body * 2**20)
-    if not (reads_need_token or _is_loopback(host)):
+    if not (reads_need_token or is_loopback(host)):
         click.echo(f"everybody who reaches {host} can read this board; --read-token asks for a token", err=True)
     try:
-        serve(app, host, port, lambda url: click.echo(f"board: {url}"))
+        serve_app(app, host, port, lambda url: click.echo(f"board: {url}"))
     except (KeyboardInterrupt, Interrupted):  # uvicorn has ended, and raises the signal again
         click.echo("stopped", err=True)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @board_group.command("submit", epilog="""\b
@@ -139,7 +121,7 @@ Example:
 @plugin_option
 def board_export(suite: str, output: Path, database: str, plugins: tuple[str, ...]) -> None:
     """Write the pages of a suite and of its runs as one HTML file that works offline."""
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.pages.source import export_suite
     from claf2.registry import load_plugin
     from claf2.runtime.files import write_text
@@ -155,7 +137,7 @@ def board_export(suite: str, output: Path, database: str, plugins: tuple[str, ..
 def _open_records(database: str, *, must_exist: bool = False) -> Iterator[Records]:
     if must_exist and "://" not in database and not Path(database).is_file():
         raise RunError(f"{database}: no such database; name that of a board with --database")
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.records import Records
 
     records = Records(database)
@@ -202,7 +184,7 @@ Examples:
 @database_option
 def token_add(name: str, read_only: bool, database: str) -> None:
     """Make a token and print it. It cannot be printed again."""
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.tokens import add_token
 
     with _open_records(database) as records:
@@ -216,7 +198,7 @@ Example:
 @database_option
 def token_list(database: str) -> None:
     """Print the names of the tokens, and what they allow."""
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.tokens import list_tokens
 
     with _open_records(database, must_exist=True) as records:
@@ -232,7 +214,7 @@ Example:
 @database_option
 def token_remove(name: str, database: str) -> None:
     """Remove a token: it is refused a second later."""
-    with _needs_extra():
+    with needs_extra("board"):
         from claf2.board.tokens import remove_token
 
     with _open_records(database, must_exist=True) as records:

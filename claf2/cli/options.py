@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "overrides_argument", "plugin_option"]
+from claf2.errors import RunError
+
+__all__ = [
+    "PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "needs_extra", "overrides_argument", "plugin_option",
+]  # fmt: skip
 
 WITH_OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
 """The settings of a command that takes overrides: all options that it does not know."""
 
 PATH = click.Path(path_type=Path)
+
+
+SERVER_LIBRARIES = ("fastapi", "prometheus_client", "sqlalchemy", "starlette", "uvicorn")
+"""What the servers import besides the libraries that claf2 always needs."""
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Name the extra to install if a server's library is missing.
+
+    Args:
+        name: the extra, such as ``board``.
+
+    Raises:
+        RunError: if a library of servers cannot be imported in the block.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in SERVER_LIBRARIES:
+            raise
+        raise RunError(f"this command needs {library}: pip install 'claf2[{name}]'") from error
 
 
 class NumberRange(click.FloatRange):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
+    "TEXT_FIELDS",
     "CollectedOutputs",
     "Feature",
     "Featurizer",
@@ -177,6 +178,10 @@ class Request:
         return tuple(get_text({f"{field}[{index}]": text}, f"{field}[{index}]") for index, text in enumerate(value))
 
 
+TEXT_FIELDS = ("text_a", "text_b")
+"""The fields of a request about one text or a pair."""
+
+
 def text_request(request: Request) -> TextExample:
     """Make an unlabelled example from ``text_a`` (or ``text``) and, for pairs, ``text_b``.
 
@@ -283,6 +288,8 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     """The targets that a ``network`` reads in training, to continue from the right answer."""
     substitutes_for: ClassVar[str] = ""
     """The kind of head that it may replace: a task that asks for that one can be given this one."""
+    request_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields of a request, which its examples have as attributes; a second text is left out where there is none."""
     predicts_tokens: ClassVar[bool] = False
     """Whether it predicts the ids ``labels``, (B, L), of tokens. Its module is then computed for tokens with a target
     alone, and all word embeddings are trained."""

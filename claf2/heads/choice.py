@@ -43,6 +43,7 @@ class ChoiceHead(SingleLabelHead[ChoiceExample]):
 
     featurizer: ClassVar[type[Featurizer]] = ChoiceFeaturizer
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
+    request_fields: ClassVar[tuple[str, ...]] = ("question", "choices")
 
     def request(self, request: Request) -> Example:
         request.check_fields(("question", "choices"), "question and choices (a list)")

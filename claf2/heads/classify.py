@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from claf2.heads import (
+    TEXT_FIELDS,
     Featurizer,
     HubRow,
     LabelFeaturizer,
@@ -27,6 +28,7 @@ class ClassificationHead(SingleLabelHead[TextExample]):
 
     featurizer: ClassVar[type[Featurizer]] = LabelFeaturizer
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    request_fields: ClassVar[tuple[str, ...]] = TEXT_FIELDS
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         super().configure(config, labels)

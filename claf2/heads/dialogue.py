@@ -88,6 +88,7 @@ class DialogueHead(Head[DialogueExample, DialogueOutput]):
     inputs: ClassVar[Mapping[str, int]] = {"slots": IGNORED}
     targets: ClassVar[Mapping[str, int]] = {"gates": IGNORED, "values": IGNORED}
     teacher_forced: ClassVar[tuple[str, ...]] = ("gates", "values")
+    request_fields: ClassVar[tuple[str, ...]] = ("turns",)
 
     teacher_forcing: float = Field(0.5, ge=0, le=1)
     """How often, in training, a value is continued from its gold tokens."""

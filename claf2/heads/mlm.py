@@ -12,6 +12,7 @@ from pydantic import Field
 
 from claf2.errors import Claf2Error, ConfigError
 from claf2.heads import (
+    TEXT_FIELDS,
     CollectedOutputs,
     Feature,
     Featurizer,
@@ -90,6 +91,7 @@ class MaskedTokensHead(Head[TextExample, Mapping[str, Any]], ABC):
     featurizer: ClassVar[type[Featurizer]] = MaskedTextFeaturizer
     targets: ClassVar[Mapping[str, int]] = {"labels": NO_TARGET}
     predicts_tokens: ClassVar[bool] = True
+    request_fields: ClassVar[tuple[str, ...]] = TEXT_FIELDS
     logits_name: ClassVar[str]
     """The name of the decoder's output, (1, M, V) for M tokens with a target."""
 

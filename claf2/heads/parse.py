@@ -122,6 +122,7 @@ class ParsingHead(Head[ParseExample, ParseOutput]):
     inputs: ClassVar[Mapping[str, int]] = {"first": 0, "last": 0, "pos": 0}
     targets: ClassVar[Mapping[str, int]] = {"heads": IGNORED, "relations": IGNORED}
     teacher_forced: ClassVar[tuple[str, ...]] = ("heads", "relations")
+    request_fields: ClassVar[tuple[str, ...]] = ("words", "pos")
 
     pos_size: int = Field(256, ge=1, le=WIDEST_LAYER)
     """The width of a part of speech."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from claf2.heads import (
+    TEXT_FIELDS,
     CollectedOutputs,
     Featurizer,
     Head,
@@ -43,6 +44,7 @@ class RegressionHead(Head[TextExample, LogitsOutput]):
 
     featurizer: ClassVar[type[Featurizer]] = NumberFeaturizer
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    request_fields: ClassVar[tuple[str, ...]] = TEXT_FIELDS
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         config.problem_type = "regression"

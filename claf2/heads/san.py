@@ -9,6 +9,7 @@ from pydantic import Field
 
 from claf2.errors import ConfigError
 from claf2.heads import (
+    TEXT_FIELDS,
     Featurizer,
     HubRow,
     LabelFeaturizer,
@@ -31,6 +32,7 @@ class SanHead(SingleLabelHead[TextExample]):
 
     featurizer: ClassVar[type[Featurizer]] = LabelFeaturizer
     substitutes_for: ClassVar[str] = "classify"
+    request_fields: ClassVar[tuple[str, ...]] = TEXT_FIELDS
     inputs: ClassVar[Mapping[str, int]] = {"token_type_ids": 0}
 
     san_steps: int = Field(5, ge=1, le=1000)

@@ -119,6 +119,7 @@ class SpanHead(Head[SpanExample, SpanOutput]):
 
     featurizer: ClassVar[type[Featurizer]] = SpanFeaturizer
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    request_fields: ClassVar[tuple[str, ...]] = ("question", "context")
     targets: ClassVar[Mapping[str, int]] = {"start_positions": 0, "end_positions": 0}
 
     answer_maxlen: int = Field(30, ge=1, le=LONGEST_INPUT)

@@ -129,6 +129,7 @@ class TaggingHead(Head[TokenExample, LogitsOutput]):
 
     featurizer: ClassVar[type[Featurizer]] = TagFeaturizer
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    request_fields: ClassVar[tuple[str, ...]] = ("tokens",)
     targets: ClassVar[Mapping[str, int]] = {"labels": IGNORED}
 
     def weight(self, batch: Mapping[str, np.ndarray]) -> float:

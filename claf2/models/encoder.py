@@ -7,7 +7,7 @@ import copy
 import logging
 import pickle
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -172,17 +172,27 @@ class EncoderWithHeads(nn.Module):
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
         encoder needs the rows' ``lengths`` as well, (B,), on the host."""
-        arguments = self.arguments(task, inputs)
         head: Callable[..., Any] = self.head(task)
         if task in self._target_tokens:
             head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
-        if self.packing is None:
-            return head(**arguments)
-        ids = inputs["input_ids"]
         # Other heads may read all tokens of a pass that is shared.
         first = task in self.first_token_tasks and self._passes is None
-        with self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device, first_tokens=first):
-            return head(**arguments)
+        with self._packed(inputs, first_tokens=first):
+            return head(**self.arguments(task, inputs))
+
+    def hidden_states(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the last layer's vectors of all tokens, (B, L, H), for the same inputs."""
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
+        with self._packed(inputs, first_tokens=False):
+            hidden: torch.Tensor = self.encoder(**{name: inputs[name] for name in names}).last_hidden_state
+        return hidden
+
+    def _packed(self, inputs: Mapping[str, torch.Tensor], *, first_tokens: bool) -> AbstractContextManager[None]:
+        """Return the context of a pass: that of a packed encoder, if it is one."""
+        if self.packing is None:
+            return nullcontext()
+        ids = inputs["input_ids"]
+        return self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device, first_tokens=first_tokens)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return every parameter and buffer once, by name: what `last/` stores."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from claf2.data.features import FeatureList
 from claf2.errors import Claf2Error, RunError
+from claf2.evaluation.engine import Batching
 from claf2.evaluation.evaluate import evaluate_model
 from claf2.heads import Feature, Request
 from claf2.metrics import Prediction
@@ -54,8 +55,7 @@ class Answerer:
         with preserve_backends():
             names = list(folder.experiment.tasks) if tasks is None else tasks
             self._models: dict[str, LoadedModel] = folder.load_models(names)
-        safe = all(model.engine.is_thread_safe for model in self._models.values())
-        self._lock = nullcontext() if safe else threading.Lock()
+        self._lock = nullcontext() if self.is_thread_safe else threading.Lock()
 
     @classmethod
     def open(cls, folder: Path, *, tasks: Sequence[str] | None = None) -> Answerer:
@@ -72,6 +72,18 @@ class Answerer:
         """Whether requests can be answered together without changing an answer by a bit. With PyTorch, the last digits
         of scores may change. Engines that compute each row alone gain nothing from being given several."""
         return all(model.engine.batching == "exact" for model in self._models.values())
+
+    @property
+    def batching(self) -> Batching:
+        """What becomes of an answer if the request is answered together with others, for all tasks. Passes in half
+        precision count as ``single``: neighbors change more than their last digits."""
+        kinds = {_batching(model) for model in self._models.values()}
+        return "single" if "single" in kinds else "close" if "close" in kinds else "exact"
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may ask at the same time without waiting for each other."""
+        return all(model.engine.is_thread_safe for model in self._models.values())
 
     def labels(self, task: str) -> list[str]:
         """Return the labels of a task, in its published order; none for tasks without classes."""
@@ -183,6 +195,11 @@ class Answerer:
 
 def _count_rows(encoded: Sequence[EncodedRequest]) -> int:
     return sum(len(request.features) for request in encoded)
+
+
+def _batching(model: LoadedModel) -> Batching:
+    is_rounded = model.run.experiment.runtime.precision != "fp32" and model.engine.batching == "close"
+    return "single" if is_rounded else model.engine.batching
 
 
 def _length(feature: Feature) -> int:

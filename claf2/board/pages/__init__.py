@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from claf2.benchmarking.comparison import Comparison
 
 __all__ = [
-    "Site", "export_page", "read_asset", "render_comparison", "render_error", "render_index",
-    "render_run", "render_suite",
+    "FOREVER", "Site", "asset_digest", "export_page", "make_environment", "read_asset", "render_comparison",
+    "render_error", "render_index", "render_run", "render_suite",
 ]  # fmt: skip
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TEMPLATES = Path(__file__).parent.parent / "templates"
+
+FOREVER = "public, max-age=31536000, immutable"
+"""How long a browser keeps an asset: its address contains a digest of the content."""
 
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
@@ -202,7 +205,7 @@ def read_asset(name: str) -> tuple[bytes, str] | None:
 
 def _render_site(view: View, title: str, site: Site, scripts: Sequence[str]) -> str:
     def asset_url(name: str) -> str:
-        return f"{site.root}/assets/{name}?{_asset_digest(name)}"
+        return f"{site.root}/assets/{name}?{asset_digest(name)}"
 
     return _render(
         [view], title, site, scripts,
@@ -215,18 +218,23 @@ def _render_site(view: View, title: str, site: Site, scripts: Sequence[str]) -> 
 def _render(
     views: Sequence[View], title: str, site: Site | None, scripts: Sequence[str], **more: str | Callable[[str], str]
 ) -> str:
-    template = _environment().get_template("page.html")
+    template = make_environment().get_template("page.html")
     return str(template.render(views=views, title=title, site=site, scripts=scripts, version=claf2.__version__, **more))
 
 
 @cache
-def _environment() -> Environment:
+def make_environment(*folders: Path) -> Environment:
+    """Return what fills templates, which escapes every value.
+
+    Args:
+        folders: where templates are looked for, before those of the board.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # `finalize` sees every value before it is escaped, so it covers all names, whatever the templates do with them.
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_replace_forbidden,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
+        finalize=_replace_forbidden, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(FILTERS)
     environment.filters["script_json"] = _to_script_json
@@ -257,7 +265,8 @@ def _read_library(name: str) -> str:
 
 
 @cache
-def _asset_digest(name: str) -> str:
+def asset_digest(name: str) -> str:
+    """Return what the address of an asset contains, so that another content has another address."""
     return hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from claf2.benchmarking.comparison import Comparison
 from claf2.benchmarking.summary import Summary
 from claf2.board.pages import (
+    FOREVER,
     Site,
     read_asset,
     render_comparison,
@@ -24,9 +25,6 @@ from claf2.board.pages.suite import RowRuns
 from claf2.errors import Claf2Error
 
 __all__ = ["PageSource", "add_pages"]
-
-FOREVER = "public, max-age=31536000, immutable"
-"""How long a browser keeps an asset: its address contains a digest of the content."""
 
 PathName = Annotated[str, Path(max_length=20_000)]
 

@@ -1,0 +1,110 @@
+"""Vectors of texts: the encoder of a run, without its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from claf2.errors import RunError
+from claf2.models.encoder import EncoderWithHeads
+from claf2.readers import get_text
+from claf2.runs.answerer import Answerer
+from claf2.runs.resolve import Run
+
+__all__ = ["Embedder", "EncodedText", "Pooling"]
+
+Pooling: TypeAlias = Literal["mean", "first"]
+"""How the vectors of tokens become one: their mean, or the vector of the first token."""
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text as the encoder reads it."""
+
+    id: str
+    ids: Sequence[int]
+    type_ids: Sequence[int]
+    truncated: bool
+    """Whether the text was cut to the longest input of the model's task."""
+
+    @property
+    def tokens(self) -> int:
+        """The length in tokens."""
+        return len(self.ids)
+
+
+class Embedder:
+    """The encoder of a model.
+
+    Args:
+        answerer: the model.
+    """
+
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+
+    @cached_property
+    def _run(self) -> Run:
+        return self._answerer.model(self._answerer.tasks[0]).run
+
+    @cached_property
+    def _encoder(self) -> EncoderWithHeads | None:
+        engine = self._answerer.model(self._answerer.tasks[0]).engine
+        return engine if isinstance(engine, EncoderWithHeads) else None
+
+    def check(self) -> None:
+        """Check that there is an encoder.
+
+        Raises:
+            RunError: if the model is an export, whose graph returns the outputs of its head alone.
+        """
+        if self._encoder is None:
+            raise RunError("this model is an export without vectors: its graph ends in its head; serve the run itself")
+
+    def encode(self, requests: Sequence[Mapping[str, Any]]) -> list[EncodedText]:
+        """Turn texts into what the encoder reads, in order.
+
+        Raises:
+            RunError: when a request is not ``text`` and, if wanted, ``id``.
+        """
+        texts = []
+        for request in requests:
+            if not {"text"} <= request.keys() <= {"id", "text"}:
+                raise RunError(f"a request needs text; got: {', '.join(request) or 'nothing'}")
+            try:
+                text = get_text(request, "text")
+                text.encode()  # a lone surrogate is not text
+            except (TypeError, ValueError) as error:
+                raise RunError(f"malformed: {error}") from error
+            texts.append(text)
+        longest = self._run.experiment.only_task.featurizer.max_seq_length
+        encodings = self._run.tokenizer.encode(texts, None, max_length=longest, offsets=False)
+        return [
+            EncodedText(str(request.get("id", "0")), encoding.ids, encoding.type_ids, encoding.dropped > 0)
+            for request, (encoding,) in zip(requests, encodings, strict=True)
+        ]
+
+    def embed(self, pooling: Pooling, encoded: Sequence[EncodedText]) -> list[list[float]]:
+        """Return the vector of each text, (H,). Its numbers are the shortest that are the same in single precision."""
+        assert self._encoder is not None
+        shape = (len(encoded), max(text.tokens for text in encoded))
+        ids, mask, types = np.full(shape, self._run.tokenizer.pad_id), np.zeros(shape, int), np.zeros(shape, int)
+        for row, text in enumerate(encoded):
+            ids[row, : text.tokens], mask[row, : text.tokens] = text.ids, 1
+            types[row, : text.tokens] = text.type_ids
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        inputs = {name: torch.from_numpy(array).to(self._encoder.device) for name, array in arrays.items()}
+        inputs["lengths"] = torch.tensor([text.tokens for text in encoded])
+        with torch.inference_mode(), self._run.precision().forward():
+            hidden = self._encoder.hidden_states(inputs).float()
+        if pooling == "first":
+            vectors = hidden[:, 0]
+        else:
+            weights = inputs["attention_mask"][..., None].float()
+            vectors = (hidden * weights).sum(1) / weights.sum(1)
+        return [[float(str(number)) for number in vector] for vector in vectors.cpu().numpy()]

@@ -1,0 +1,210 @@
+"""The models of a service: each one behind a queue of its own, and which of them answers a request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from claf2.errors import RunError, nearest
+from claf2.export import open_answerer
+from claf2.metrics import Prediction
+from claf2.runs.answerer import Answerer, EncodedRequest
+from claf2.serving.batcher import Batcher
+from claf2.serving.embedding import Embedder, EncodedText, Pooling
+from claf2.serving.limits import Admission, BatchLimits
+from claf2.serving.telemetry import Telemetry
+
+__all__ = ["ModelSet", "Outcome", "ServedModel", "check_shares", "prediction_fields"]
+
+Outcome: TypeAlias = Mapping[str, Any] | Exception
+"""The answer to a request, or why there is none."""
+
+EMBEDDING = "embed"
+"""The first entry of the group of requests for a vector."""
+
+
+class ServedModel:
+    """A finished model behind a queue. It is used in one event loop.
+
+    Args:
+        name: what the clients call it.
+        answerer: the model.
+        limits: how requests are put together. Engines that cannot answer several at once without changing the answers,
+            or in several threads, are not asked to.
+        telemetry: the counters.
+    """
+
+    def __init__(self, name: str, answerer: Answerer, limits: BatchLimits, telemetry: Telemetry) -> None:
+        self.name = name
+        self.answerer = answerer
+        self.limits = replace(
+            limits,
+            threads=limits.threads if answerer.is_thread_safe else 1,
+            is_batching=limits.is_batching and answerer.batching != "single",
+        )
+        self.admission = Admission(limits.max_queue)
+        self._telemetry = telemetry
+        self._embedder = Embedder(answerer)
+        self._batcher = Batcher(self._answer, self.limits, self._observe_batch)
+        # One thread, since a tokenizer of Python's own need not allow several.
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="claf2-encode")
+        telemetry.in_progress.labels(name).set(0)
+
+    @classmethod
+    def open(cls, name: str, folder: Path, limits: BatchLimits, telemetry: Telemetry, cores: int) -> ServedModel:
+        """Load a run or an export.
+
+        Args:
+            name: what the clients call it.
+            folder: the folder of the run or of the export.
+            limits: how requests are put together.
+            telemetry: the counters.
+            cores: the processor cores that the model may use, which the batches of an export share.
+
+        Raises:
+            Claf2Error: if the folder is neither, or damaged.
+        """
+        answerer = open_answerer(folder, threads=max(1, cores // limits.threads))
+        return cls(name, answerer, limits, telemetry)
+
+    async def predict(self, task: str, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Answer requests, in order. One that cannot be answered does not change the others.
+
+        Raises:
+            OverloadError: if there is no room for all of them.
+        """
+        return await self._answer_all((task,), partial(self.answerer.encode, task), requests)
+
+    async def embed(self, pooling: Pooling, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Return the vectors of texts, in order.
+
+        Raises:
+            OverloadError: if there is no room for all of them.
+            RunError: if the model has no vectors.
+        """
+        self._embedder.check()
+        return await self._answer_all((EMBEDDING, pooling), self._embedder.encode, requests)
+
+    def close(self) -> None:
+        """End the threads. What is in progress is answered first."""
+        self._encoding.shutdown()
+        self._batcher.close()
+
+    async def _answer_all(
+        self, group: tuple[str, ...], encode: Any, requests: Sequence[Mapping[str, Any]]
+    ) -> list[Outcome]:
+        with self.admission.admit(len(requests)):
+            gauge = self._telemetry.in_progress.labels(self.name)
+            gauge.inc(len(requests))
+            try:
+                loop = asyncio.get_running_loop()
+                encoded = await loop.run_in_executor(self._encoding, _encode_each, encode, requests)
+                return list(await asyncio.gather(*(self._send(group, item) for item in encoded)))
+            finally:
+                gauge.dec(len(requests))
+
+    async def _send(self, group: tuple[str, ...], encoded: EncodedRequest | EncodedText | Exception) -> Outcome:
+        if isinstance(encoded, Exception):
+            return encoded
+        try:
+            answer = await self._batcher.send(group, encoded, encoded.tokens)
+        except Exception as error:  # noqa: BLE001 the other requests of the list are answered
+            return error
+        if isinstance(encoded, EncodedText):
+            fields = {"id": encoded.id, "vector": answer, "truncated": encoded.truncated, "pooling": group[1]}
+        else:
+            fields = {**prediction_fields(answer), "truncated": encoded.truncated, "task": group[0]}
+        return {**fields, "model": self.name}
+
+    def _answer(self, group: Hashable, encoded: Sequence[Any]) -> Sequence[Any]:
+        """Answer a batch, in a thread."""
+        assert isinstance(group, tuple)
+        if group[0] == EMBEDDING and len(group) > 1:
+            return self._embedder.embed(group[1], encoded)
+        return self.answerer.answer(group[0], encoded)
+
+    def _observe_batch(self, rows: int, tokens: int, seconds: float) -> None:
+        self.admission.observe(seconds / rows / self.limits.threads)
+        self._telemetry.observe_batch(self.name, rows, tokens, seconds)
+
+
+def prediction_fields(prediction: Prediction) -> dict[str, Any]:
+    """Return what a line of a prediction file holds, without the gold answer, which a request does not have."""
+    return {
+        "id": prediction.id, "prediction": prediction.prediction, "score": prediction.score,
+        "details": prediction.details,
+    }  # fmt: skip
+
+
+def _encode_each(encode: Any, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return each request as the engine reads it, or why it cannot be read."""
+    try:
+        encoded: list[Any] = encode(requests)
+        return encoded
+    except Exception as error:  # noqa: BLE001 the other requests of the list are answered
+        if len(requests) == 1:
+            return [error]
+        return [item for request in requests for item in _encode_each(encode, [request])]
+
+
+class ModelSet:
+    """The models of a service by name, and how requests are divided among them.
+
+    Args:
+        models: the models.
+        shares: the share of the requests that each model answers; empty: requests name their model, unless there is
+            only one.
+
+    Raises:
+        RunError: if a name is unknown, or the shares do not add up to 1.
+    """
+
+    def __init__(self, models: Sequence[ServedModel], shares: Mapping[str, float]) -> None:
+        self.models = {model.name: model for model in models}
+        self.shares = dict(shares) or ({models[0].name: 1.0} if len(models) == 1 else {})
+        check_shares(self.shares, list(self.models))
+
+    def choose(self, name: str | None, key: str) -> ServedModel:
+        """Return the model that answers a request.
+
+        Args:
+            name: the model that the client names, if any.
+            key: what the choice depends on: the same model answers the same key.
+
+        Raises:
+            RunError: if there is no such model, or the client must name one.
+        """
+        if name is not None:
+            if name not in self.models:
+                raise RunError(f"there is no model {name[:80]!r}; {nearest(name, self.models)}")
+            return self.models[name]
+        if not self.shares:
+            raise RunError(f"several models are served, so name one: ?model={next(iter(self.models))}")
+        hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        number = int.from_bytes(hashed[:8], "big") / 2**64
+        ends = accumulate(self.shares.values())
+        # The last end may be below 1 by a rounding error.
+        chosen = next((name for name, end in zip(self.shares, ends, strict=True) if number < end), [*self.shares][-1])
+        return self.models[chosen]
+
+
+def check_shares(shares: Mapping[str, float], names: Sequence[str]) -> None:
+    """Check how requests are divided among models.
+
+    Raises:
+        RunError: if a name is unknown, or the shares do not add up to 1.
+    """
+    for name, share in shares.items():
+        if name not in names:
+            raise RunError(f"--split: there is no model {name!r}; {nearest(name, names)}")
+        if not 0 <= share <= 1:
+            raise RunError(f"--split: the share of {name} is {share:g}; write a number from 0 to 1")
+    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+        raise RunError(f"--split: the shares add up to {sum(shares.values()):g}; make them add up to 1")

@@ -1,0 +1,78 @@
+"""The commands and the services of docs/serving.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from claf2.task import shipped_dir
+
+PAGE = shipped_dir("tasks").parent / "docs/serving.md"
+CLAF2 = [sys.executable, "-c", "from claf2.cli.main import main; main()"]
+ADDRESS = "http://127.0.0.1:8000"
+
+
+@pytest.mark.slow
+def test_commands(tmp_path: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order: a server runs until the next one starts, and is reached at the address in the page."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    models, server = [], None
+    for line in (line for block in blocks for line in block.splitlines()):
+        url = server.url if server else ""
+        program, *words = shlex.split(line.replace(ADDRESS, url))
+        if program == "curl":
+            models.append(send(words)["model"])
+            continue
+        assert program == "claf2", line
+        if words[0] == "serve" and "--check" not in words:
+            server = start_server(*words[1:])
+            continue
+        done = subprocess.run([*CLAF2, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    assert len(models) == 2
+    assert models[0] == "nsmc"
+    assert models[1] in ("old", "new")
+
+
+def send(words: list[str]) -> dict[str, Any]:
+    """Do what curl does with these options, and return the answer."""
+    url, options = words[0], dict(zip(words[1::2], words[2::2], strict=True))
+    assert options.keys() <= {"-d", "-H"}
+    headers = dict([options["-H"].split(": ")]) if "-H" in options else {}
+    response = httpx.post(url, content=options["-d"], headers=headers)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def load_example(name: str, folder: Path) -> ModuleType:
+    """Import a file that the page shows."""
+    pattern = re.compile(r"`(my_\w+\.py)`:\s+^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    blocks = dict(pattern.findall(PAGE.read_text(encoding="utf-8")))
+    path = folder / name
+    path.write_text(blocks[name], encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def expected_predictions(run: Path) -> list[dict[str, Any]]:
+    """Return the stored predictions for the first rows."""
+    lines = (run / "predictions/nsmc-valid.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[:8]]

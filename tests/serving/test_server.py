@@ -1,0 +1,134 @@
+"""Servers as processes of their own: how they end, what a killed worker loses, and what many requests cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from claf2.runtime.web import serve_in_thread
+from claf2.serving.app import create_service_app
+
+StartServer = Callable[..., Any]
+
+
+def send_from_clients(send_all: Callable[..., None], url: str, clients: int, count: int) -> tuple[list[Any], Any]:
+    """Send requests from several clients at once, and return the outcomes, which grow, and what waits for the end."""
+    outcomes: list[Any] = []
+    started = threading.Event()
+    pool = ThreadPoolExecutor(clients)
+    futures = [pool.submit(send_all, url, outcomes, count, started) for _ in range(clients)]
+    assert started.wait(60)
+
+    def finish() -> Counter[Any]:
+        for future in futures:
+            future.result()
+        pool.shutdown()
+        return Counter(outcomes)
+
+    return outcomes, finish
+
+
+def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(
+    run: Path, start_server: StartServer, send_all: Callable[..., None]
+) -> None:
+    server = start_server(run)
+    outcomes, finish = send_from_clients(send_all, server.url, clients=8, count=60)
+    answered = len(outcomes)
+    code, errors = server.stop()
+    counts = finish()
+    assert (code, errors.splitlines()[-1]) == (0, "stopped")
+    assert counts.total() == 8 * 60  # every client has got an answer, or seen that there is none
+    assert counts[200] >= answered
+    # Requests that were accepted are answered, so no connection ends in the middle of one.
+    assert set(counts) <= {200, "ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
+    assert counts["RemoteProtocolError"] + counts["ReadError"] + counts["WriteError"] <= 8
+
+
+def test_a_token_comes_from_the_environment(run: Path, start_server: StartServer) -> None:
+    server = start_server(run, CLAF2_SERVE_TOKEN="secret")
+    assert httpx.post(f"{server.url}/predict", json={"text": "a"}).status_code == 401
+    headers = {"Authorization": "Bearer secret"}
+    answer = httpx.post(f"{server.url}/predict", json={"text": "재미있다"}, headers=headers)
+    assert answer.json()["model"] == "nsmc"
+    vector = httpx.post(f"{server.url}/embed", json=[{"text": "재미있다"}], headers=headers).json()
+    assert len(vector[0]["vector"]) == 128
+    info = httpx.get(f"{server.url}/info", headers=headers).json()["models"]["nsmc"]
+    assert info["engine"] == "torch"
+    score = info["tasks"]["nsmc"]["scores"]["valid"]
+    assert score["low"] < score["value"] < score["high"]
+    assert len(info["provenance"]["best"]["nsmc"]) == 64
+
+
+def test_a_slow_client_and_a_silent_one_hold_up_nobody(service: Callable[..., Any]) -> None:
+    with serve_in_thread(create_service_app(service(limits={"timeout": 1.0}))) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            with socket.create_connection((address.hostname, address.port)) as silent:
+                for _ in range(20):
+                    assert httpx.post(f"{url}/predict", json={"text": "a"}).status_code == 200
+                silent.close()
+            slow.settimeout(20)
+            assert b"408" in slow.recv(100)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_no_request_silently_and_is_started_again(
+    run: Path, start_server: StartServer, send_all: Callable[..., None]
+) -> None:
+    server = start_server(run, "--workers", 2)
+    until = time.monotonic() + 60
+    before = server.workers()
+    assert len(before) == 2
+    outcomes, finish = send_from_clients(send_all, server.url, clients=8, count=100)
+    os.kill(before[0], signal.SIGKILL)
+    counts = finish()
+    assert counts.total() == 800
+    assert counts[200] >= 700
+    assert set(counts) <= {200, "ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
+    while len(after := server.workers()) < 2 or before[0] in after:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
+    # The counters of both are one, also those of the process that was killed.
+    counted = next(line for line in text.splitlines() if line.startswith("claf2_requests_total{"))
+    assert counts[200] <= float(counted.split()[-1]) <= 800
+    assert 'claf2_requests_in_progress{model="nsmc"} 0.0' in text
+    assert server.stop()[0] == 0
+    assert outcomes
+
+
+def test_workers_that_cannot_start_end_the_server(run: Path, tmp_path: Path, start_server: StartServer) -> None:
+    with pytest.raises(AssertionError, match="has no best/ checkpoint"):
+        start_server(tmp_path, "--workers", 2)
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_are_all_answered_and_memory_stays_flat(run: Path, start_server: StartServer) -> None:
+    server = start_server(run)
+
+    def send(first: int, count: int) -> int:
+        with httpx.Client(timeout=120) as client:
+            return sum(
+                client.post(f"{server.url}/predict", json={"id": str(n), "text": "영화 좋다 " * (n % 9)}).json()["id"]
+                == str(n)
+                for n in range(first, first + count)
+            )
+
+    with ThreadPoolExecutor(32) as pool:
+        assert sum(pool.map(lambda n: send(n * 100, 100), range(32))) == 3200
+        before = server.memory_mib()
+        assert sum(pool.map(lambda n: send(n * 220, 220), range(32))) == 7040
+    assert server.memory_mib() < before + 20
