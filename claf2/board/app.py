@@ -263,7 +263,7 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
             asdict(summaries.compare_cells(a, b, suite=suite, force=force, level=level, margin=margin))
         )
 
-    @app.get("/api/token", responses=_problems(401, 403))
+    @app.get("/api/token", responses=describe_problems(401, 403))
     async def get_token(owner: Annotated[TokenOwner, Depends(_check_writer)]) -> Response:
         """Return the name of the token, if it may write. A client asks this before it trains for hours."""
         return json_response({"name": owner.name})

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
-    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url", "freeze_loaded_objects", "is_loopback", "json_response", "listen",
+    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url",
+    "freeze_loaded_objects", "is_loopback", "json_response", "listen",
     "read_body", "read_token", "serve_app", "serve_in_thread",
 ]  # fmt: skip
 
