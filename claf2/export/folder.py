@@ -123,6 +123,6 @@ class ExportFolder(ModelFolder):
             others.append(f"ONNX Runtime {self.answering.versions['onnxruntime']}")
         if others:
             logger.warning(
-                "%s was evaluated with %s, so its answers may differ in their last digits; `claf2 evaluate %s` says what "
-                "it scores here", self.path, " and ".join(others), self.path,
+                "%s was evaluated with %s, so its answers may differ in their last digits; `claf2 evaluate %s` says "
+                "what it scores here", self.path, " and ".join(others), self.path,
             )  # fmt: skip
