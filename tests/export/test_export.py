@@ -96,12 +96,17 @@ def test_labels_and_features_of_another_claf2_are_refused(export: Path, monkeypa
         ExportFolder(export)
 
 
-def test_another_processor_is_said(
+def test_another_processor_and_another_runtime_are_said(
     export: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ExportFolder(export)
+    assert caplog.text == ""
     monkeypatch.setattr("claf2.export.folder.processor_flags", lambda: ("x86_64", "avx"))
     ExportFolder(export)
-    assert "another kind of processor" in caplog.text
+    assert "was evaluated with another kind of processor, so its answers may differ" in caplog.text
+    monkeypatch.setattr("claf2.export.folder.importlib.metadata.version", lambda name: "0.1")
+    ExportFolder(export)
+    assert "with another kind of processor and ONNX Runtime 1." in caplog.text
 
 
 def test_the_folder_names_what_answers_depend_on_and_no_place(exported_run: Path, export: Path) -> None:

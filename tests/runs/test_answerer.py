@@ -84,8 +84,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on tasks with heads of different kinds."""
     folder = tmp_path_factory.mktemp("tasks") / "run"
     claf2.train(
-        tasks=["glue/rte_bert", "glue/stsb_bert", "squad/v1_bert"], pretrained_model_name="scratch", sample=True, log_dir=folder,
-        argv=["--num_steps", "3", "--tasks.num_steps", "3"],
+        tasks=["glue/rte_bert", "glue/stsb_bert", "squad/v1_bert"], pretrained_model_name="scratch", sample=True,
+        log_dir=folder, argv=["--num_steps", "3", "--tasks.num_steps", "3"],
     )  # fmt: skip
     return folder
 
