@@ -32,7 +32,8 @@ def write_submission(suite: Suite, folder: Path, archive: Path) -> list[str]:
     results = list_cells(folder)
     missing, texts = [], {}
     for name, (task, test_file) in suite.submission.items():
-        finished = [result for result in results if result.cell.task == task and result.scores]
+        # An export has the predictions of the run that it was made of, or worse ones.
+        finished = [r for r in results if r.cell.task == task and r.scores and r.cell.export is None]
         if not finished:
             missing.append(f"{name}: {task} was not trained")
             continue

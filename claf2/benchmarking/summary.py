@@ -121,11 +121,12 @@ class GridChoice:
     nested: float
     """The score of the choice on examples that it was not made on: the best variant on a random half of the examples,
     scored on the other half, averaged over many splits."""
+    lower_is_better: bool = False
 
     @property
     def optimism(self) -> float:
         """By how many points the best score is better than the nested one."""
-        return abs(self.score - self.nested)
+        return self.nested - self.score if self.lower_is_better else self.score - self.nested
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,10 @@ def _choose(model: str, grid: str, column: Column, scored: Mapping[str, ScoredRu
         _score_choice(scored.values(), chosen_on, scored_on, sign)
         for chosen_on, scored_on in ((halves, 1.0 - halves), (1.0 - halves, halves))
     ]
-    return GridChoice(model, grid, column.label, len(names), names[best], means[best], fmean(nested))
+    return GridChoice(
+        model, grid, column.label, len(names), names[best], means[best], fmean(nested),
+        column.lower_is_better,
+    )  # fmt: skip
 
 
 def _score_choice(scored: Iterable[ScoredRuns], chosen_on: Floats, scored_on: Floats, sign: float) -> float:
