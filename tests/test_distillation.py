@@ -22,10 +22,16 @@ from claf2.heads import Head
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
-from claf2.training.objectives import Distillation, ForwardPass
+from claf2.training.objectives import Distillation, ForwardPass, soft_field
 
 TASKS = {"classify": "mrpc", "san": "mrpc", "regress": "stsb", "tag": "klue_ner", "span": "korquad",
          "choice": "jcommonsenseqa", "parse": "klue_dp", "dialogue": "wos"}  # fmt: skip
+ANSWERS = {
+    "tag": {"tags": "labels"},
+    "span": {"start": "start_positions", "end": "end_positions"},
+    "parse": {"heads": "heads", "relations": "relations"},
+}
+"""The answers of a head, and the targets that they are about."""
 DISTILLED = ["classify", "san", "regress", "tag", "span", "choice", "parse"]
 NETWORKS = {
     "parse": ["--pos_size", "8", "--bert_for_parse.hidden_size", "8", "--head_size", "8", "--relation_size", "8"],
@@ -108,6 +114,10 @@ def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(
     assert softer[1] < 1e-3 * own[1]
     if kind != "regress":  # the teacher's entropy is left, and it is nats, so a softer one has more of them
         assert softer[0] > 9 * taught[0] > 0
+    # A teacher that is sure of the right answers says what the labels say.
+    sure = gradient(objective, model, task, head, Batch({**batch.arrays, **sure_answers(kind, batch)}))
+    own_loss = gradient(Distillation(weight=0), model, task, head, batch)
+    assert sure == pytest.approx(own_loss, rel=1e-4)
     fields = [name for name in batch.arrays if name.startswith("soft_")]
     assert fields
     others = {name: array - np.arange(1, array.shape[-1] + 1) for name in fields for array in [batch.arrays[name]]}
@@ -117,6 +127,22 @@ def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(
     ones = [dataset.batch(rows[index : index + 1]) for index in rows]
     whole = gradient_of_parts(objective, model, task, head, [batch])
     torch.testing.assert_close(gradient_of_parts(objective, model, task, head, ones), whole, rtol=1e-3, atol=1e-6)
+
+
+def sure_answers(kind: str, batch: Batch) -> dict[str, np.ndarray]:
+    """Return the right answers as those of a teacher that has no doubt."""
+    if kind == "regress":
+        return {soft_field("pooled"): batch.arrays["labels"].astype(np.float32)[:, None]}
+    answers = {}
+    for name, target in ANSWERS.get(kind, {"pooled": "labels"}).items():
+        given, targets = batch.arrays[soft_field(name)], batch.arrays[target]
+        taught = np.isfinite(given)
+        if name == "relations":  # the teacher's own answers leave out those to heads that it gets wrong
+            taught = np.broadcast_to((targets >= 0)[..., None], (*targets.shape, given.shape[-1]))
+        answers[soft_field(name)] = soft = np.where(taught, np.float32(0), np.float32(-np.inf))
+        places = np.nonzero(targets >= 0)
+        soft[(*places, targets[places])] = 99
+    return answers
 
 
 def gradient_of_parts(
