@@ -192,21 +192,21 @@ def test_a_token_is_asked_for_wherever_something_is_said(client: Clients) -> Non
 
 def test_requests_are_divided_by_their_ids(client: Clients, stand_in: MakeStandIn) -> None:
     with client(stand_in(), stand_in(), shares={"a": 0.9, "b": 0.1}, requests={"max_requests": 2000}) as service:
-        requests = [{"id": f"user-{number}", "text": "a"} for number in range(2000)]
+        requests = [{"id": f"user-{number}", "text": "a"} for number in range(1000)]
         answers = [
-            item for start in range(0, 2000, 500)
+            item for start in range(0, 1000, 500)
             for item in service.post("/predict", json=requests[start : start + 500]).json()
         ]  # fmt: skip
         chosen = {answer["id"]: answer["model"] for answer in answers}
-        assert 1750 < Counter(chosen.values())["a"] < 1850
+        assert 860 < Counter(chosen.values())["a"] < 940
         for request in requests[::100]:  # the same id, the same model, alone as in a list
             assert service.post("/predict", json=request).json()["model"] == chosen[request["id"]]
         given = {
             service.post("/predict", json={"text": "a"}, headers={"x-request-id": "7"}).json()["model"] for _ in "abc"
         }
         assert len(given) == 1
-        drawn = Counter(service.post("/predict", json={"text": "a"}).json()["model"] for _ in range(100))
-        assert 1 < drawn["b"] < 30
+        drawn = Counter(service.post("/predict", json={"text": "a"}).json()["model"] for _ in range(60))
+        assert 0 < drawn["b"] < 25
         assert service.post("/predict", params={"model": "b"}, json={"text": "a"}).json()["model"] == "b"
 
 

@@ -155,6 +155,7 @@ def test_waiting_too_long_says_whether_the_queue_or_the_model_is_slow() -> None:
             return await asyncio.gather(*(batcher.send("t", n, 1) for n in range(2)), return_exceptions=True)
         finally:
             model.released.set()
+            await asyncio.sleep(0.1)
 
     first, second = run_batcher(model, use, timeout=0.05)
     assert isinstance(first, LateError)
