@@ -19,10 +19,10 @@ from claf2.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from claf2.benchmarking.backends import Backend
     from claf2.benchmarking.cell_queue import CellQueue
-    from claf2.benchmarking.cells import CellResult
+    from claf2.benchmarking.cells import Cell, CellResult
     from claf2.benchmarking.comparison import Comparison
     from claf2.benchmarking.curve import CheckpointCurve
-    from claf2.benchmarking.matrix import Progress
+    from claf2.benchmarking.matrix import BenchModel, Progress
     from claf2.benchmarking.summary import Summary
     from claf2.evaluation.report import Report
     from claf2.task import Suite
@@ -239,22 +239,13 @@ def bench(
         >>> [(row.model, row.average) for row in summary.rows]
         [('bert-base-cased', 76.4)]
     """
-    from claf2.benchmarking import matrix
+    from claf2.benchmarking import cell_latency, matrix
     from claf2.benchmarking.aggregation import summarize_bench
     from claf2.benchmarking.backends import SerialBackend
-    from claf2.benchmarking.variants import expand_variants, takes_list
 
     bench_models = [matrix.BenchModel(model, model) for model in _to_list(models)]
     bench_models += [model for pattern in _to_list(checkpoints) for model in matrix.find_checkpoints(pattern)]
-    if not bench_models:
-        raise RunError("nothing to measure: give --models A B … or --checkpoints 'dir/step-*'")
-    found, recipe, words, plugins = _resolve_suite(suite, recipe, **settings)
-    first = (_to_list(tasks) or list(found.columns))[0]
-    base_config = f"{found.configs.get(first, first)}_{recipe}"
-    cells = matrix.plan_cells(
-        found, bench_models, tasks=_to_list(tasks), seeds=seeds, recipe=recipe, overrides=words, plugins=plugins,
-        variants=expand_variants(variants or {}, takes_list(base_config, words, plugins)),
-    )  # fmt: skip
+    cells = _plan_bench(bench_models, suite, _to_list(tasks), seeds, recipe, variants or {}, **settings)
     folder = Path("logs/bench") / cells[0].suite if out is None else Path(out)
     results = matrix.run_bench(
         cells, folder, backend=backend or SerialBackend(), cpus=cpus, keep=keep, retries=retries,
@@ -263,9 +254,7 @@ def bench(
     for result in results:
         on_result(result)
     if latency:
-        from claf2.benchmarking.cell_latency import time_cells
-
-        time_cells(results)
+        cell_latency.time_cells(results)
     return summarize_bench(folder, margin=margin)
 
 
@@ -323,6 +312,23 @@ def watch(
     return watch_checkpoints(
         lister, plan, folder, backend=backend or SerialBackend(), poll=poll, until_step=until_step, once=once,
         on_progress=on_progress, on_ended=report.update,
+    )  # fmt: skip
+
+
+def _plan_bench(
+    models: Sequence[BenchModel], suite_name: str, names: Sequence[str], seeds: Sequence[int], recipe: str | None,
+    variants: Mapping[str, Any], **settings: Any,
+) -> list[Cell]:  # fmt: skip
+    from claf2.benchmarking.matrix import plan_cells
+    from claf2.benchmarking.variants import expand_variants, takes_list
+
+    if not models:
+        raise RunError("nothing to measure: give --models A B … or --checkpoints 'dir/step-*'")
+    suite, chosen, words, plugins = _resolve_suite(suite_name, recipe, **settings)
+    is_value = takes_list(list(suite.configs.values()), chosen, words, plugins)
+    return plan_cells(
+        suite, models, tasks=names, seeds=seeds, recipe=chosen, overrides=words, plugins=plugins,
+        variants=expand_variants(variants, is_value),
     )  # fmt: skip
 
 

@@ -106,20 +106,26 @@ def grid_name(variant: str) -> str:
     return name if slash else ""
 
 
-def takes_list(base_config: str, words: Sequence[str], plugins: Sequence[str]) -> Callable[[str, Any], bool]:
-    """Return a function that says whether a field of a BaseConfig takes a list as its value.
+def takes_list(
+    configs: Sequence[str], recipe: str, words: Sequence[str], plugins: Sequence[str]
+) -> Callable[[str, Any], bool]:
+    """Return a function that says whether a field of any BaseConfig of a suite takes a list as its value.
 
     Args:
-        base_config: the BaseConfig.
+        configs: the names of the BaseConfigs, without the recipe.
+        recipe: the suffix of their names.
         words: the overrides of all variants.
         plugins: files or modules to load before.
     """
 
     def is_value(key: str, value: Any) -> bool:
-        try:
-            config.load(base_config, [*words, *Override.of_value(key, value).words()], plugins)
-        except ConfigError:
-            return False
-        return True
+        own = Override.of_value(key, value).words()
+        for name in configs:
+            try:
+                config.load(f"{name}_{recipe}", [*words, *own], plugins)
+            except ConfigError:
+                continue
+            return True
+        return False
 
     return is_value

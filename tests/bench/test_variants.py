@@ -50,7 +50,7 @@ def test_full_comes_first_and_a_list_is_a_grid_where_the_field_takes_none() -> N
     assert variants[1].overrides == ("--keep", "[0, 5]", "--learning_rate", "1e-05", "--batch_size", "8")
     assert variants[5] == Variant("int8", (), ("--int8", "dynamic"))
     assert variants[6] == Variant("both", ("--dropout", "0.0"), ())
-    is_value = takes_list("glue/rte_bert", [], [])
+    is_value = takes_list(["glue/rte"], "bert", [], [])
     assert not is_value("learning_rate", [1e-5, 3e-5])
 
 
