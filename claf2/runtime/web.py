@@ -36,8 +36,9 @@ BACKLOG = 2048
 GRACE_SECONDS = 10
 """How long requests in progress may take after a server was asked to stop."""
 
-HEALTH_SECONDS = 120
-"""How long a worker may take to answer its parent, which starts it again after that."""
+HEALTH_SECONDS = 20
+"""How long a worker may take to answer its parent, which starts it again after that. A parent that waits for a worker
+that was killed meanwhile notices nothing else until then."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (

@@ -168,7 +168,7 @@ class ServerProcess:
     def stop(self) -> tuple[int, str]:
         """Ask the server to end; return its exit code and what it has written."""
         self.process.terminate()
-        _, errors = self.process.communicate(timeout=60)
+        _, errors = self.process.communicate(timeout=180)
         return self.process.returncode, errors
 
     def workers(self) -> list[int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,7 +72,51 @@ def load_example(name: str, folder: Path) -> ModuleType:
     return module
 
 
-def expected_predictions(run: Path) -> list[dict[str, Any]]:
-    """Return the stored predictions for the first rows."""
-    lines = (run / "predictions/nsmc-valid.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines[:8]]
+def stored_texts(run: Path) -> list[tuple[dict[str, Any], Any]]:
+    """Return the first validation rows as requests, with what was predicted for them."""
+    from claf2.serving.replay import stored_rows
+
+    return [(dict(row.request), row.expected) for row in stored_rows(run)[:3]]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_service_for_ray_answers_what_was_scored(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "Ray Serve is not installed: pip install 'ray[serve]'"
+    serve: Any = pytest.importorskip("ray.serve", reason=missing, exc_type=ImportError)
+    ray: Any = pytest.importorskip("ray", reason=missing)
+    monkeypatch.setenv("MODEL", str(run))
+    variables = {"PYTHONPATH": f"{PAGE.parents[1]}:{tmp_path}"}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
+    try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        serve.start(http_options={"port": port})
+        serve.run(load_example("my_ray_service.py", tmp_path).app)
+        for request, expected in stored_texts(run):
+            answer = httpx.post(f"http://127.0.0.1:{port}/", json=request, timeout=120).json()
+            assert answer["prediction"] == expected.prediction
+            assert answer["score"] == pytest.approx(expected.score, abs=1e-6)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_service_for_bentoml_answers_what_was_scored(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bentoml", reason="BentoML is not installed: pip install bentoml")
+    from starlette.testclient import TestClient
+
+    monkeypatch.setenv("MODEL", str(run))
+    service = load_example("my_bento_service.py", tmp_path).Sentiment
+    with TestClient(service.to_asgi()) as client:
+        for request, expected in stored_texts(run):
+            first, second = client.post("/answer", json={"texts": [request["text_a"]] * 2}).json()
+            assert first["prediction"] == second["prediction"] == expected.prediction
+            assert first["score"] == pytest.approx(expected.score, abs=1e-6)

@@ -89,7 +89,6 @@ def test_a_killed_worker_loses_no_request_silently_and_is_started_again(
     run: Path, start_server: StartServer, send_all: Callable[..., None]
 ) -> None:
     server = start_server(run, "--workers", 2)
-    until = time.monotonic() + 60
     before = server.workers()
     assert len(before) == 2
     outcomes, finish = send_from_clients(send_all, server.url, clients=8, count=100)
@@ -98,6 +97,7 @@ def test_a_killed_worker_loses_no_request_silently_and_is_started_again(
     assert counts.total() == 800
     assert counts[200] >= 700
     assert set(counts) <= {200, "ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
+    until = time.monotonic() + 120
     while len(after := server.workers()) < 2 or before[0] in after:
         assert time.monotonic() < until
         time.sleep(0.2)
