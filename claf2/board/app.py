@@ -26,6 +26,7 @@ from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError
 from claf2.metrics import metrics
+from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.task import suites, tasks
 
@@ -54,7 +55,8 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
 
     @asynccontextmanager
     async def close_at_end(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        with freeze_heap():  # a full collection of garbage would let every request wait for a tenth of a second
+            yield
         records.close()
 
     # The pages with which FastAPI shows the interface load scripts from elsewhere.

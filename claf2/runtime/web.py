@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import errno
-import gc
 import ipaddress
 import socket
 import threading
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
-    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url",
-    "freeze_loaded_objects", "is_loopback", "json_response", "listen",
+    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url", "is_loopback", "json_response", "listen",
     "read_body", "read_token", "serve_app", "serve_in_thread",
 ]  # fmt: skip
 
@@ -171,16 +169,6 @@ def serve_in_thread(app: FastAPI) -> Iterator[str]:
             thread.join()
 
 
-def freeze_loaded_objects() -> None:
-    """Keep the collector of garbage from the objects that exist now.
-
-    A process with its modules loaded holds about a million objects that stay. A full collection visits all of them, for
-    a tenth of a second in which no request is answered.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 def serve_app(
     app: FastAPI | Callable[[], FastAPI], host: str, port: int, on_start: Callable[[str], None] = lambda _: None,
     *, grace: float = GRACE_SECONDS, workers: int = 1,
@@ -209,7 +197,6 @@ def serve_app(
         )  # fmt: skip
         on_start(format_url(listener))
         if workers == 1:
-            freeze_loaded_objects()
             uvicorn.Server(config).run(sockets=[listener])
             return
         supervisor = Multiprocess(config, sockets=[listener])

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from claf2 import __version__
 from claf2.errors import Claf2Error
+from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.serving.embedding import Pooling
 from claf2.serving.limits import LateError, OverloadError, RequestLimits, TooLargeError
@@ -87,7 +88,8 @@ def create_service_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def close_at_end(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        with freeze_heap():  # a full collection of garbage would let every request wait for a tenth of a second
+            yield
         await asyncio.to_thread(service.close)
 
     # The pages with which FastAPI shows the interface load scripts from elsewhere.

@@ -39,14 +39,11 @@ def make_worker_app(settings: ServiceSettings) -> FastAPI:
     """Return the application, in a process of its own. A mistake ends the service: every other process makes it too."""
     from uvicorn.config import STARTUP_FAILURE
 
-    from claf2.runtime.web import freeze_loaded_objects
     from claf2.serving.app import create_service_app
     from claf2.serving.service import open_service
 
     try:
-        app = create_service_app(open_service(settings))
+        return create_service_app(open_service(settings))
     except Claf2Error as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(STARTUP_FAILURE)
-    freeze_loaded_objects()
-    return app
