@@ -1,8 +1,7 @@
 """Heads, one for each kind of answer. Example → features, hidden states → loss, outputs → prediction.
 
 A member has two halves. The *featurizer* turns examples into token ids and targets and knows nothing about weights; its
-fields are the data block of a BaseConfig. The *head* wraps the encoder, states the loss and reads answers off the
-outputs; its fields are part of the model block.
+fields are the data block. The *head* states the loss and reads answers off outputs; its fields are in the model block.
 """
 
 from __future__ import annotations
@@ -324,8 +323,7 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         return None
 
     def soft_answers(self, outputs: OutputT, batch: Mapping[str, torch.Tensor]) -> Sequence[Mapping[str, SoftAnswer]]:
-        """Return what a student learns from a teacher, by name, for each term of the loss; several answers of a term
-        count as their mean. By default the pooled logits; empty where the head cannot be distilled."""
+        """Return what a student learns from a teacher, by name, for each term of the loss: the mean of its answers."""
         logits = self.pooled_logits(outputs)
         return [] if logits is None else [{"pooled": SoftAnswer(logits)}]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import claf2
+from claf2.cli.bench import SCORE_DROPPED
 from claf2.cli.main import main
 from claf2.errors import RunError
 from claf2.export.build import export_run
@@ -32,7 +33,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(run: Path, name: str, *words: str) -> Path:
     folder = run.parent / name
     with pytest.raises(SystemExit) as ended:
-        main(["export", str(run), "-o", str(folder), *words])
+        # A margin that every export is within: what it loses is not what these tests are about.
+        main(["export", str(run), "-o", str(folder), "--non-inferior", "100", "--no-costs", *words])
     assert not ended.value.code
     return folder
 
@@ -105,7 +107,8 @@ def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             Path("reviews.txt").write_text("\n\n".join(rows * 3))
         with pytest.raises(SystemExit) as ended:
             main(shlex.split(command)[1:])
-        assert not ended.value.code, command
+        # An export of a model that has learned nothing need not be as good as the run.
+        assert ended.value.code in (0, SCORE_DROPPED) if "export" in command else not ended.value.code, command
 
 
 @pytest.mark.parametrize(
