@@ -15,7 +15,7 @@ from claf2.cli.options import PATH, NumberRange, needs_extra
 from claf2.errors import Interrupted, RunError
 
 if TYPE_CHECKING:
-    from claf2.serving.settings import ServiceSettings
+    from claf2.serving.limits import ServiceSettings
 
 __all__ = ["serve_command"]
 
@@ -80,7 +80,7 @@ def serve_command(
     models = _name_models(folders, named)
     with needs_extra("serve"):
         from claf2.runtime.web import is_loopback
-        from claf2.serving.server import serve_models
+        from claf2.serving.processes import serve_models
     if check:
         return _check_models(models, given, url, on_split, clients)
     settings = _make_settings(models, given)
@@ -124,8 +124,7 @@ def _read_shares(text: str) -> dict[str, float]:
 
 
 def _make_settings(models: Mapping[str, Path], given: Mapping[str, Any]) -> ServiceSettings:
-    from claf2.serving.limits import BatchLimits, RequestLimits
-    from claf2.serving.settings import ServiceSettings
+    from claf2.serving.limits import BatchLimits, RequestLimits, ServiceSettings
 
     cores = max(1, len(os.sched_getaffinity(0)) // given["workers"])
     batches = BatchLimits(

@@ -1,14 +1,27 @@
-"""What a service accepts, and how it refuses the rest."""
+"""What a service serves and accepts, and how it refuses the rest.
+
+A new process of a service reads this module before it answers its parent for the first time, so nothing heavy is
+imported here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from claf2.errors import Claf2Error
 
-__all__ = ["Admission", "BatchLimits", "LateError", "OverloadError", "RequestLimits", "TooLargeError"]
+__all__ = [
+    "Admission",
+    "BatchLimits",
+    "LateError",
+    "OverloadError",
+    "RequestLimits",
+    "ServiceSettings",
+    "TooLargeError",
+]
 
 
 RATE_WEIGHT = 0.2
@@ -61,6 +74,21 @@ class RequestLimits:
     """Requests in a body."""
     max_characters: int = 100_000
     """Characters of the texts of a request. Shorter texts are cut to the longest input of the model, as in training."""
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """What a server serves, and how. It can be sent to another process."""
+
+    folders: Mapping[str, Path]
+    """Model → the folder of its run or export."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The share of the requests that each model answers; empty: requests name their model."""
+    batches: BatchLimits = field(default_factory=BatchLimits)
+    requests: RequestLimits = field(default_factory=RequestLimits)
+    token: str | None = None
+    workers: int = 1
+    """The number of processes, which share the processor's cores."""
 
 
 class Admission:

@@ -1,4 +1,4 @@
-"""From the folders of models to a service."""
+"""From folders to the models of a service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from claf2.serving.app import Service
 from claf2.serving.description import describe_model
+from claf2.serving.limits import ServiceSettings
 from claf2.serving.models import ModelSet, ServedModel, check_shares
-from claf2.serving.settings import ServiceSettings
 from claf2.serving.telemetry import Telemetry
 
 __all__ = ["open_service"]

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from claf2.serving.app import create_service_app
+from claf2.serving.limits import ServiceSettings
 from claf2.serving.service import open_service
-from claf2.serving.settings import ServiceSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that it imports

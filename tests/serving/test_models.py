@@ -15,9 +15,8 @@ from transformers import AutoModel, AutoTokenizer
 
 import claf2
 from claf2.serving.app import create_service_app
-from claf2.serving.limits import RequestLimits
+from claf2.serving.limits import RequestLimits, ServiceSettings
 from claf2.serving.service import open_service
-from claf2.serving.settings import ServiceSettings
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ ADDRESS = "http://127.0.0.1:8000"
 def test_commands(tmp_path: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """In order: a server runs until the next one starts, and is reached at the address in the page."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in found if not language]
     models, server = [], None
     for line in (line for block in blocks for line in block.splitlines()):
         url = server.url if server else ""

@@ -47,6 +47,7 @@ def test_other_answers_are_named_and_end_with_3(run: Path, tmp_path: Path, capsy
     assert "1 with another answer" in output
 
 
+@pytest.mark.slow
 def test_a_server_that_runs_already_is_asked(
     run: Path, start_server: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

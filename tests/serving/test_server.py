@@ -16,9 +16,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
+from claf2.errors import RunError
 from claf2.runtime.web import serve_in_thread
 from claf2.serving.app import create_service_app
+from claf2.serving.limits import ServiceSettings
+from claf2.serving.processes import make_worker_app, serve_models
 
 StartServer = Callable[..., Any]
 
@@ -56,6 +60,7 @@ def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(
     assert counts["RemoteProtocolError"] + counts["ReadError"] + counts["WriteError"] <= 8
 
 
+@pytest.mark.slow
 def test_a_token_comes_from_the_environment(run: Path, start_server: StartServer) -> None:
     server = start_server(run, CLAF2_SERVE_TOKEN="secret")
     assert httpx.post(f"{server.url}/predict", json={"text": "a"}).status_code == 401
@@ -110,9 +115,17 @@ def test_a_killed_worker_loses_no_request_silently_and_is_started_again(
     assert outcomes
 
 
-def test_workers_that_cannot_start_end_the_server(run: Path, tmp_path: Path, start_server: StartServer) -> None:
-    with pytest.raises(AssertionError, match="has no best/ checkpoint"):
-        start_server(tmp_path, "--workers", 2)
+def test_a_mistake_is_found_before_workers_start(tmp_path: Path) -> None:
+    settings = ServiceSettings({"a": tmp_path}, workers=2)
+    with pytest.raises(RunError, match="has no best/ checkpoint"):
+        serve_models(settings, "127.0.0.1", 0)
+
+
+def test_a_worker_that_cannot_start_ends_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_worker_app(ServiceSettings({"a": tmp_path}, workers=2))
+    assert caught.value.code == STARTUP_FAILURE
+    assert "has no best/ checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,23 +1,26 @@
-"""A running server of models, with one process or several."""
+"""A service in one process, or in several.
+
+A new process reads this module before it answers its parent for the first time, so nothing heavy is imported with it.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
-from claf2.export import open_model_folder
-from claf2.runtime.web import serve_app
-from claf2.serving.app import create_service_app
-from claf2.serving.service import open_service
-from claf2.serving.settings import ServiceSettings
-from claf2.serving.telemetry import METRICS_DIR
-from claf2.serving.worker import make_worker_app
+from claf2.errors import Claf2Error
+from claf2.serving.limits import ServiceSettings
 
-__all__ = ["serve_models"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["make_worker_app", "serve_models"]
 
 SPARE_SECONDS = 5
 """What a stop may take longer than the slowest request."""
@@ -37,6 +40,11 @@ def serve_models(
     Raises:
         Claf2Error: if a folder or the address cannot be used.
     """
+    from claf2.export import open_model_folder
+    from claf2.runtime.web import serve_app
+    from claf2.serving.app import create_service_app
+    from claf2.serving.service import open_service
+
     grace = settings.batches.timeout + SPARE_SECONDS
     if settings.workers == 1:
         serve_app(create_service_app(open_service(settings)), host, port, on_start, grace=grace)
@@ -51,6 +59,8 @@ def serve_models(
 @contextmanager
 def _shared_counters() -> Iterator[None]:
     """Let the processes that are started in the block count together."""
+    from claf2.serving.telemetry import METRICS_DIR
+
     folder = tempfile.mkdtemp(prefix="claf2-metrics-")
     os.environ[METRICS_DIR] = folder
     try:
@@ -58,3 +68,17 @@ def _shared_counters() -> Iterator[None]:
     finally:
         del os.environ[METRICS_DIR]
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_worker_app(settings: ServiceSettings) -> FastAPI:
+    """Return the application, in a process of its own. A mistake ends the service: every other process makes it too."""
+    from uvicorn.config import STARTUP_FAILURE
+
+    from claf2.serving.app import create_service_app
+    from claf2.serving.service import open_service
+
+    try:
+        return create_service_app(open_service(settings))
+    except Claf2Error as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(STARTUP_FAILURE)
