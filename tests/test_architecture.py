@@ -243,8 +243,15 @@ def test_nothing_is_a_junk_room() -> None:
 
 @pytest.mark.slow
 def test_a_fine_tuning_imports_nothing_of_the_rest_of_the_factory(tmp_path: Path) -> None:
-    others = ("claf2.storage.", "claf2.notifications.", "claf2.board.", "claf2.vocabulary.", "claf2.benchmarking.")
-    libraries = ("obstore", "apprise", "fastapi", "sqlalchemy", "datasketch")
+    others = (
+        "claf2.storage.",
+        "claf2.notifications.",
+        "claf2.board.",
+        "claf2.vocabulary.",
+        "claf2.benchmarking.",
+        "claf2.export.",
+    )
+    libraries = ("obstore", "apprise", "fastapi", "sqlalchemy", "datasketch", "onnx", "onnxscript", "onnxruntime")
     code = (
         "import sys, claf2\n"
         f"claf2.train(claf2.load('scratch/nsmc', sample=True, num_steps=20, log_dir={str(tmp_path / 'run')!r}))\n"

@@ -183,16 +183,17 @@ def explain_command(
 Examples:
   claf2 evaluate logs/klue/korquad
   claf2 evaluate logs/glue/mnli DATA/diagnostic.tsv --task ax
+  claf2 evaluate exports/korquad
   torchrun --nproc_per_node 8 -m claf2 evaluate logs/klue/korquad
 """)  # fmt: skip
-@click.argument("folder", metavar="RUN", type=PATH)
+@click.argument("folder", metavar="RUN|EXPORT", type=PATH)
 @click.argument("data_file", metavar="[DATA_FILE]", required=False, type=PATH)
 @click.option("--task", metavar="NAME", help="One of the run's tasks, or the task that DATA_FILE belongs to.")
 def evaluate_command(folder: Path, data_file: Path | None, task: str | None) -> None:
-    """Evaluate the best checkpoint of a run.
+    """Evaluate the best checkpoint of a run, or an export of it.
 
     Without DATA_FILE, it is evaluated on the run's own validation data. Scores and predictions are written into the
-    folder of the run.
+    folder of the run or of the export.
     """
     from claf2 import api
     from claf2.runtime import distributed
@@ -212,13 +213,13 @@ Examples:
   claf2 predict logs/scratch/nsmc --input requests.jsonl
   claf2 predict logs/scratch/nsmc --input reviews.tsv
 """)  # fmt: skip
-@click.argument("folder", metavar="RUN", type=PATH)
+@click.argument("folder", metavar="RUN|EXPORT", type=PATH)
 @click.option("--input", "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
               help="Read requests from a file; - is standard input.")  # fmt: skip
 @click.option("--task", metavar="NAME", help="One of the run's tasks, if it has several.")
 @click.argument("fields", metavar="[--FIELD TEXT]...", nargs=-1, type=click.UNPROCESSED)
 def predict_command(folder: Path, file: Path | None, task: str | None, fields: tuple[str, ...]) -> None:
-    """Predict with the best checkpoint of a run.
+    """Predict with the best checkpoint of a run, or with an export of it.
 
     A request is given by its fields, or one per line as a JSON object or plain text; a JSON list of objects is read as
     well. A file with another ending than .json, .jsonl, .ndjson or .txt, such as .csv or .tsv, is in the format of the

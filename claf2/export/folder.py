@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from claf2 import config
 from claf2.errors import RunError
 from claf2.evaluation.engine import Batching
-from claf2.export.onnx_engine import OnnxEngine
+from claf2.export.onnx_engine import EXTRA, OnnxEngine
 from claf2.export.processor import processor_flags
 from claf2.export.quantize import check_processor
 from claf2.registry import Component
@@ -21,6 +22,7 @@ from claf2.runs.resolve import make_run
 from claf2.runtime.device import configure_backends
 from claf2.runtime.files import check_digests, read_json
 from claf2.tokenizers.build import load_tokenizer
+from claf2.training.callbacks import check_installed
 
 __all__ = ["ANSWERING", "EXPERIMENT", "GRAPH", "PARITY", "Answering", "ExportFolder", "is_export"]
 
@@ -85,6 +87,7 @@ class ExportFolder(ModelFolder):
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, on_rows: Callable[[int], None] | None = None) -> None:
+        check_installed("onnxruntime", EXTRA)
         self.path = path
         self._threads, self._on_rows = threads, on_rows
         remedy = EXPORT_AGAIN.format(folder=path)
@@ -113,8 +116,13 @@ class ExportFolder(ModelFolder):
             raise RunError(f"{self.path}: this claf2 has other labels or features for the task; {remedy}")
         if self.answering.weights != "fp32":
             check_processor()
+        others = []
         if self.answering.processor != processor_flags():
+            others.append("another kind of processor")
+        if self.answering.versions["onnxruntime"] != importlib.metadata.version("onnxruntime"):
+            others.append(f"ONNX Runtime {self.answering.versions['onnxruntime']}")
+        if others:
             logger.warning(
-                "%s was evaluated on another kind of processor, so its answers may differ in their last digits; "
-                "`claf2 evaluate %s` says what it scores on this one", self.path, self.path,
+                "%s was evaluated with %s, so its answers may differ in their last digits; `claf2 evaluate %s` says "
+                "what it scores here", self.path, " and ".join(others), self.path,
             )  # fmt: skip

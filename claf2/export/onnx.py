@@ -104,7 +104,7 @@ def write_graph(
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise RunError(
-                f"{type(module).__name__} cannot be exported to ONNX: {reason}; use the run itself"
+                f"{type(module).__name__} cannot be exported to ONNX: {reason}; answer with the run itself"
             ) from error
     assert program is not None
     _drop_traces(program.model)

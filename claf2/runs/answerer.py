@@ -75,11 +75,21 @@ class Answerer:
 
     def labels(self, task: str) -> list[str]:
         """Return the labels of a task, in its published order; none for tasks without classes."""
-        return list(self._model(task).run.labels[task])
+        return list(self.model(task).run.labels[task])
+
+    def model(self, task: str) -> LoadedModel:
+        """Return the model of a task: its run and its engine.
+
+        Raises:
+            RunError: when there is no such task.
+        """
+        if task not in self._models:
+            raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
+        return self._models[task]
 
     def task(self, task: str) -> Task:
         """Return the description of a task."""
-        return self._model(task).run.experiment.only_task.task
+        return self.model(task).run.experiment.only_task.task
 
     def encode(self, task: str, requests: Sequence[RequestLike]) -> list[EncodedRequest]:
         """Turn requests into what the engine reads, in order.
@@ -105,7 +115,7 @@ class Answerer:
         Raises:
             Claf2Error: when it cannot be read.
         """
-        task_config = self._model(task).run.experiment.only_task
+        task_config = self.model(task).run.experiment.only_task
         if isinstance(request, Example):
             return request.unlabelled()
         try:
@@ -134,7 +144,7 @@ class Answerer:
         """
         with ExitStack() as stack:
             stack.enter_context(self._lock)
-            for engine in {id(self._model(task).engine): self._model(task).engine for task in encoded}.values():
+            for engine in {id(self.model(task).engine): self.model(task).engine for task in encoded}.values():
                 stack.enter_context(engine.shared_pass())
             return {task: self._answer(task, requests, _count_rows(requests)) for task, requests in encoded.items()}
 
@@ -146,7 +156,7 @@ class Answerer:
     def _answer(self, task: str, encoded: Sequence[EncodedRequest], batch_size: int | None) -> list[Prediction]:
         if not encoded:
             return []
-        model = self._model(task)
+        model = self.model(task)
         features = [
             {**feature, "example": position} for position, request in enumerate(encoded) for feature in request.features
         ]
@@ -160,7 +170,7 @@ class Answerer:
         return list(report.tasks[task].predictions)
 
     def _encode(self, task: str, examples: Sequence[Example]) -> list[EncodedRequest]:
-        run = self._model(task).run
+        run = self.model(task).run
         featurizer, counts = run.experiment.only_task.featurizer, Counter[str]()
         rows: list[list[Feature]] = [[] for _ in examples]
         for feature in featurizer.features(examples, run.tokenizer, run.labels[task], counts):
@@ -169,11 +179,6 @@ class Answerer:
             return [encoded for example in examples for encoded in self._encode(task, [example])]
         is_truncated = bool(counts["truncated"])
         return [EncodedRequest(example, own, is_truncated) for example, own in zip(examples, rows, strict=True)]
-
-    def _model(self, task: str) -> LoadedModel:
-        if task not in self._models:
-            raise RunError(f"there is no task {task!r}; it is one of {', '.join(self._models)}")
-        return self._models[task]
 
 
 def _count_rows(encoded: Sequence[EncodedRequest]) -> int:

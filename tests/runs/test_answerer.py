@@ -81,11 +81,11 @@ def test_threads_take_turns(answerer: Answerer) -> None:
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two tasks of one text each, with heads of different kinds."""
+    """A run on tasks with heads of different kinds."""
     folder = tmp_path_factory.mktemp("tasks") / "run"
     claf2.train(
-        tasks=["glue/rte_bert", "glue/stsb_bert"], pretrained_model_name="scratch", sample=True, log_dir=folder,
-        argv=["--num_steps", "3", "--tasks.num_steps", "3"],
+        tasks=["glue/rte_bert", "glue/stsb_bert", "squad/v1_bert"], pretrained_model_name="scratch", sample=True,
+        log_dir=folder, argv=["--num_steps", "3", "--tasks.num_steps", "3"],
     )  # fmt: skip
     return folder
 
@@ -93,13 +93,14 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tasks_of_one_encoder_are_answered_in_one_pass(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answerer = Answerer.open(several)
     requests: list[dict[str, Any]] = [{"text_a": "a film", "text_b": "the film"}, {"text_a": "a", "text_b": "b"}]
-    encoded = {task: answerer.encode(task, requests) for task in answerer.tasks}
+    pair_tasks = ("rte", "stsb")
+    encoded = {task: answerer.encode(task, requests) for task in pair_tasks}
     passes: list[int] = []
-    model: Any = answerer._models["rte"].engine
+    model: Any = answerer.model("rte").engine
     assert isinstance(model, EncoderWithHeads)
-    assert answerer._models["stsb"].engine is model
+    assert answerer.model("stsb").engine is model
     model.encoder.encoder.register_forward_hook(lambda *_: passes.append(1))
-    single = {task: answerer.answer(task, encoded[task]) for task in answerer.tasks}
+    single = {task: answerer.answer(task, encoded[task]) for task in pair_tasks}
     assert len(passes) == 2
     together = answerer.answer_all(encoded)
     assert len(passes) == 3
@@ -111,6 +112,26 @@ def test_tasks_of_one_encoder_are_answered_in_one_pass(several: Path, monkeypatc
     encoded["stsb"] = answerer.encode("stsb", requests[:1])
     answerer.answer_all(encoded)
     assert len(passes) == 5
+
+
+def test_the_windows_of_a_text_stay_one_request(several: Path) -> None:
+    answerer = Answerer.open(several, tasks=["squad"])
+    context = "the king of the city " * 120
+    requests = [
+        {"id": "long", "question": "who?", "context": context},
+        {"id": "short", "question": "who?", "context": "a king"},
+        {"id": "cut", "question": "who is it? " * 40, "context": "a king"},
+    ]
+    encoded = answerer.encode("squad", requests)
+    assert [len(request.features) > 1 for request in encoded] == [True, False, False]
+    assert [request.truncated for request in encoded] == [False, False, True]
+    assert encoded[0].tokens == sum(len(feature["input_ids"]) for feature in encoded[0].features)
+    predictions = answerer.answer("squad", encoded)
+    assert [prediction.id for prediction in predictions] == ["long", "short", "cut"]
+    assert predictions[0].prediction in context
+    for request, prediction in zip(encoded, predictions, strict=True):
+        (alone,) = answerer.answer("squad", [request])
+        assert alone.score == pytest.approx(prediction.score, abs=1e-5)
 
 
 def test_encoders_that_differ_are_not_shared(several: Path) -> None:
