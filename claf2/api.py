@@ -239,7 +239,7 @@ def bench(
         >>> [(row.model, row.average) for row in summary.rows]
         [('bert-base-cased', 76.4)]
     """
-    from claf2.benchmarking import cell_latency, matrix
+    from claf2.benchmarking import matrix
     from claf2.benchmarking.aggregation import summarize_bench
     from claf2.benchmarking.backends import SerialBackend
 
@@ -254,6 +254,8 @@ def bench(
     for result in results:
         on_result(result)
     if latency:
+        from claf2.benchmarking import cell_latency
+
         cell_latency.time_cells(results)
     return summarize_bench(folder, margin=margin)
 

@@ -364,6 +364,8 @@ def changed(value: Any, annotation: Any) -> str:
     kinds = [union_member for union_member in union_members(annotation) if union_member is not type(None)]
     if isinstance(value, bool):
         return str(not value).lower()
+    if value == 1 and float in kinds:  # a share, which cannot be larger
+        return "0.5"
     if isinstance(value, int | float):
         return repr(value / 2) if isinstance(value, float) and value else repr(value + 1 if value else 0.5)
     if isinstance(value, list):

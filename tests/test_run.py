@@ -77,7 +77,11 @@ PRETRAINING = {name for name in source.list_configs() if name.startswith("pretra
 """Their number of steps is that of their phases: they are tried in `tests/pretraining`."""
 
 
-@pytest.mark.parametrize("name", sorted({*source.list_configs()} - PRETRAINING))
+DISTILLATION = {name for name in source.list_configs() if name.startswith("distil/")}
+"""They need a teacher: they are tried in `tests/test_distil_configs.py`."""
+
+
+@pytest.mark.parametrize("name", sorted({*source.list_configs()} - PRETRAINING - DISTILLATION))
 def test_every_shipped_config_is_built_and_stepped(
     name: str, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:

@@ -235,7 +235,7 @@ def test_a_study_needs_documents_to_hold_out(tmp_path: Path) -> None:
         (["--sizes", "200.7"], "--sizes 200.7: expected whole numbers from 10 to 1e+07"),
         (["--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),
         (["--fractions", "0,0.5"], "--fractions 0,0.5: expected numbers from 1e-06 to 1"),
-        (["--seeds", "x"], "--seeds x: not numbers"),
+        (["--seeds", "x"], "--seeds x: neither numbers"),
     ],
 )
 def test_mistakes_in_a_study(
