@@ -127,6 +127,7 @@ def test_a_download_that_has_changed_is_downloaded_again(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("claf2"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("claf2"), "handlers", [])  # what an earlier test has left counts twice
     server.files = {"/m.zip": archive("zip", "one")}
     url = f"{server.url}/m.zip"
     folder = resolve_model(url, cache=tmp_path)
