@@ -438,7 +438,7 @@ def test_a_bench_from_the_command_line(workplace: Path) -> None:
     assert "- X, rte, seed 1: " in failed.stdout
     assert "[3/3] 0 running" in failed.stderr
     assert (
-        "--seeds x: not numbers"
+        "--seeds x: neither numbers"
         in claf2("bench", "run", "--suite", "glue", "--models", "X", "--seeds", "x", cwd=workplace, code=2).stderr
     )
     assert "nothing to measure" in claf2("bench", "run", "--suite", "glue", cwd=workplace, code=2).stderr

@@ -29,14 +29,12 @@ class LoadedModel:
 class ModelFolder(ABC):
     """A folder with a finished model. Opening it reads no weights.
 
-    Args:
-        path: the folder.
-
     Raises:
         RunError: when the folder holds no such model, or is damaged.
     """
 
     path: Path
+    """The folder."""
     experiment: Experiment
     """What was trained, all tasks of it."""
 
