@@ -43,6 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 NonInferiorityVerdict: TypeAlias = Literal["non-inferior", "inferior", "not shown"]
+"""What the examples show about a margin; ``not shown`` where they are too few for either."""
 
 
 @dataclass(frozen=True, kw_only=True)

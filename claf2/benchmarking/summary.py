@@ -48,6 +48,7 @@ GRID_NOTE = (
     "other examples is that of the variant which is best on a random half of the examples, on the other half, averaged "
     "over 200 splits; half of the examples choose a little worse than all."
 )
+"""What a reader of a grid's table needs to know."""
 
 
 @dataclass(frozen=True)

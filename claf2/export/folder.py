@@ -29,10 +29,13 @@ __all__ = ["ANSWERING", "EXPERIMENT", "GRAPH", "PARITY", "Answering", "ExportFol
 logger = logging.getLogger("claf2")
 
 ANSWERING = "answering.json"
+"""What an answer depends on: ``Answering``."""
 EXPERIMENT = "experiment.json"
 """The run's filled config. `config.json` is that of `transformers`, which the tokenizer is loaded with."""
 GRAPH = "model.onnx"
+"""The network."""
 PARITY = "parity.json"
+"""How the export differs from its run, and what both cost."""
 
 EXPORT_AGAIN = "export the run again with `claf2 export RUN -o {folder} --overwrite`"
 

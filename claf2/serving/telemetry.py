@@ -23,6 +23,7 @@ METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with which `prometheus_client` is told where several processes count together."""
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
+"""The content type of the counters."""
 
 SECOND_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
