@@ -313,18 +313,12 @@ def _make_schema(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
     )
 
 
-FIRST_OBJECTIVES = frozenset({"distil", "smart", "uncertainty"})
-
-
 def _objectives_section() -> type[BaseModel]:
     """Return section `objectives`: an optional block for each objective."""
-    # A complete config states that an objective is not used only if those of the first version did, so that the digests
-    # of experiments without the others stay the same.
-    later = {"recipe": "if set", "written": False}
-    blocks: dict[str, Any] = {
-        name: (objectives.get(name) | None, Field(None, json_schema_extra=None if name in FIRST_OBJECTIVES else later))
-        for name in objectives.names()
-    }
+    # Later objectives are written only where they are used, so that digests of experiments without them stay the same.
+    later = Field(None, json_schema_extra={"recipe": "if set", "written": False})
+    default = {name: None if name in ("distil", "smart", "uncertainty") else later for name in objectives.names()}
+    blocks: dict[str, Any] = {name: (objectives.get(name) | None, field) for name, field in default.items()}
     doc = "Section `objectives`: what changes inputs or loss; `null`: not used."
     return create_model("ObjectivesSection", __base__=Component, __doc__=doc, **blocks)
 
