@@ -247,7 +247,7 @@ def bench(
     bench_models += [model for pattern in _to_list(checkpoints) for model in matrix.find_checkpoints(pattern)]
     cells = _plan_bench(bench_models, suite, _to_list(tasks), seeds, recipe, variants or {}, **settings)
     folder = Path("logs/bench") / cells[0].suite if out is None else Path(out)
-    given = {"backend": backend or SerialBackend(), "cpus": cpus, "keep": keep, "retries": retries}
+    given: dict[str, Any] = {"backend": backend or SerialBackend(), "cpus": cpus, "keep": keep, "retries": retries}
     results = matrix.run_bench(cells, folder, on_progress=on_progress, **given)
     for result in results:
         on_result(result)
