@@ -192,6 +192,10 @@ def _format_score(value: float | None) -> str:
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out} cannot be created: {error.strerror}; give another folder with -o") from error
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not is_export(out):

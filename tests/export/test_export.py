@@ -175,3 +175,9 @@ def test_the_command_exports_and_every_command_takes_the_export(exported_run: Pa
     assert json.loads(predicted.output.splitlines()[-1])["prediction"] in ("0", "1")
     repeated = runner.invoke(command, ["export", str(exported_run), "-o", out])
     assert "add --overwrite" in str(repeated.exception)
+
+
+def test_a_folder_that_cannot_be_made_is_named(exported_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/x cannot be created: .*; give another folder with -o"):
+        export_run(exported_run, tmp_path / "file" / "x")
