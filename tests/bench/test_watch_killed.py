@@ -39,8 +39,8 @@ def test_each_cell_is_trained_once_by_two_watches_and_five_kills(tmp_path: Path)
         words = [sys.executable, str(DRIVER), str(run), str(out), str(last)]
         return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE)
 
-    def finished() -> list[str]:
-        return (out / "journal").read_text().splitlines() if (out / "journal").is_file() else []
+    def finished() -> list[Path]:
+        return list(out.glob("step-*/*/metrics.json"))
 
     add_checkpoint(1)
     watches = [start(), start()]
@@ -62,7 +62,7 @@ def test_each_cell_is_trained_once_by_two_watches_and_five_kills(tmp_path: Path)
         _, errors = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, errors.decode()
     cells = {f"{step} {task}" for step in range(1, last + 1) for task in suites.get("glue").columns}
-    counts = Counter(finished())
-    assert set(counts) == cells
-    # A kill between the journal and metrics.json is the one moment in which a cell of this test is finished twice.
-    assert [cell for cell, count in counts.items() if count > 1] == []
+    starts = Counter((out / "journal").read_text().splitlines())
+    assert set(starts) == cells and len(finished()) == len(cells)
+    # A watch trains one cell at a time, so that a kill interrupts one cell at most, which is then started again.
+    assert starts.total() <= len(cells) + 5, {cell: count for cell, count in starts.items() if count > 1}

@@ -1,4 +1,4 @@
-"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Finished cells are journal lines."""
+"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Each start of a cell is a journal line."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def run_cell(job: CellJob) -> CellOutcome:
     try:
         with lock_dir(folder):
             if not (folder / "metrics.json").is_file():
-                sum(range(2_000_000))  # a while in which a kill may come
                 with (folder.parents[1] / "journal").open("a") as file:
                     file.write(f"{job.cell.step} {job.cell.task}\n")
+                sum(range(2_000_000))  # a while in which a kill may come
                 write_json(folder / "metrics.json", {})
     except RunInUseError:
         return CellOutcome(busy=True)
