@@ -14,7 +14,7 @@ from claf2 import config
 from claf2.benchmarking.runs import CELL_FILE, METRICS
 from claf2.config import Experiment
 from claf2.config.source import parse_overrides
-from claf2.errors import RunError
+from claf2.errors import ConfigError, RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.metrics import Prediction
 from claf2.registry import digest
@@ -192,7 +192,12 @@ def cell_dir(out: Path, cell: Cell) -> Path:
 
 
 def _load_cell(cell: Cell) -> Experiment:
-    return config.load(cell.base_config, cell.arguments(), cell.plugins)
+    try:
+        return config.load(cell.base_config, cell.arguments(), cell.plugins)
+    except ConfigError as error:
+        if not cell.variant:
+            raise
+        raise ConfigError(error.path, error.problem, origin=f"variant {cell.variant}", hint=error.hint) from error
 
 
 def _model_name(weights: str) -> str:

@@ -18,7 +18,8 @@ __all__ = ["EXPORT_FOLDER", "check_export_words", "export_cell", "is_exported"]
 EXPORT_FOLDER = "export"
 """The folder of the export within that of the cell."""
 
-SET_BY_BENCH = ("run_dir", "out", "task", "overwrite")
+NOT_IN_VARIANTS = ("run_dir", "out", "task", "changes", "overwrite")
+"""The arguments of an export that the bench sets, or that JSON cannot hold."""
 
 
 def _parse_words(words: Sequence[str]) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def check_export_words(words: Sequence[str]) -> None:
     """
     from claf2.export.build import export_run
 
-    known = [name for name in inspect.signature(export_run).parameters if name not in SET_BY_BENCH]
+    known = [name for name in inspect.signature(export_run).parameters if name not in NOT_IN_VARIANTS]
     for name in _parse_words(words):
         if name not in known:
             raise RunError(f"export: there is no argument {name!r}; {nearest(name, known)}")

@@ -73,21 +73,21 @@ def export_command(run_dir: Path, out: Path, task: str | None, int8: str | None,
     from claf2.benchmarking.noninferiority import format_noninferiority
     from claf2.benchmarking.proof import prove_export
     from claf2.export.build import export_run
-    from claf2.export.pruning import prune_export
     from claf2.runtime.device import preserve_backends
 
     if bits == "4" and int8 != "blocks":
         raise click.UsageError("--bits 4 needs --int8 blocks.")
     quantization: Any = "blocks-4bit" if bits == "4" else int8
     changes = []
-    if layers is not None or ffn_width is not None:
-        changes.append(prune_export(layers=layers, width=ffn_width))
     if trim_vocab:
         from claf2.vocabulary.trim_export import trim_export
 
         changes.append(trim_export([parse_source(text) for text in trim_vocab]))
     with preserve_backends():
-        export = export_run(run_dir, out, task=task, int8=quantization, changes=changes, overwrite=overwrite)
+        export = export_run(
+            run_dir, out, task=task, int8=quantization, layers=layers, ffn_width=ffn_width, changes=changes,
+            overwrite=overwrite,
+        )  # fmt: skip
         click.echo(export.summary())
         result = prove_export(run_dir, export, margin=margin, costs=costs)
     click.echo(format_noninferiority(result), nl=False)

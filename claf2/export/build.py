@@ -28,6 +28,7 @@ from claf2.export.processor import processor_flags
 from claf2.export.quantize import QUANTIZED_WEIGHTS, Quantization, check_processor, quantize_graph
 from claf2.export.rows import ModelRows
 from claf2.metrics import Prediction
+from claf2.models.pruning import prune
 from claf2.models.source import weights_digest
 from claf2.runs.inference import evaluate_folder
 from claf2.runs.locate import locate_splits
@@ -102,6 +103,8 @@ def export_run(
     *,
     task: str | None = None,
     int8: Quantization | None = None,
+    layers: Sequence[int] | None = None,
+    ffn_width: int | None = None,
     changes: Sequence[ModelChange] = (),
     overwrite: bool = False,
 ) -> Export:
@@ -112,7 +115,9 @@ def export_run(
         out: the folder of the export.
         task: one of the run's tasks; ``None`` where it has only one.
         int8: how to quantize; ``None``: not at all.
-        changes: what makes the model smaller first, in order.
+        layers: the layers of the encoder to keep, from 0; ``None``: all of them.
+        ffn_width: how many neurons each feed-forward network keeps; ``None``: all of them.
+        changes: what makes the pruned model smaller still, in order.
         overwrite: replace an export that is there.
 
     Raises:
@@ -123,7 +128,7 @@ def export_run(
     if int8 is not None:
         check_processor()
     _check_target(out, overwrite)
-    source = _open_source(run_dir, task)
+    source = _prune(_open_source(run_dir, task), layers, ffn_width)
     (name,) = source.run.experiment.tasks
     origin = _stored_predictions(run_dir, source.run, name)
     for change in changes:
@@ -220,6 +225,16 @@ def _open_source(run_dir: Path, task: str | None) -> ExportSource:
     module = run.model().eval().head(name)
     assert isinstance(module, PreTrainedModel)
     return ExportSource(run, module)
+
+
+def _prune(source: ExportSource, layers: Sequence[int] | None, width: int | None) -> ExportSource:
+    """Remove layers and neurons from the encoder, and note it."""
+    if layers is None and width is None:
+        return source
+    prune(source.model, layers=layers, width=width)
+    changes = [] if layers is None else [f"layers {', '.join(map(str, layers))}"]
+    changes += [] if width is None else [f"feed-forward networks of {width} neurons"]
+    return dataclasses.replace(source, changes=(*source.changes, *changes))
 
 
 def _stored_predictions(run_dir: Path, run: Run, task: str) -> dict[str, list[Prediction]]:

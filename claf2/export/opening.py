@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from claf2.errors import RunError
 from claf2.evaluation.report import Report
 from claf2.export.folder import ExportFolder, is_export
 from claf2.runs.answerer import Answerer
@@ -24,7 +25,11 @@ def open_model_folder(folder: Path, *, threads: int | None = None) -> ModelFolde
     Raises:
         RunError: when it is neither, or damaged.
     """
-    return ExportFolder(folder, threads=threads) if is_export(folder) else TrainedFolder(folder)
+    if is_export(folder):
+        return ExportFolder(folder, threads=threads)
+    if not any((folder / name).exists() for name in ("best", ".best.old", "config.json")):
+        raise RunError(f"{folder}: is neither a run nor an export; give the --log_dir of a run, or the -o of an export")
+    return TrainedFolder(folder)
 
 
 def open_answerer(folder: Path, *, tasks: Sequence[str] | None = None, threads: int | None = None) -> Answerer:

@@ -15,16 +15,18 @@ from click.testing import CliRunner
 import claf2
 from claf2.benchmarking import comparison
 from claf2.benchmarking.aggregation import summarize_bench, summarize_cells
+from claf2.benchmarking.backends import SerialBackend
 from claf2.benchmarking.cells import Cell, cell_dir, list_cells, read_cell, row_key
 from claf2.benchmarking.exported_cells import check_export_words
-from claf2.benchmarking.matrix import BenchModel, plan_cells
+from claf2.benchmarking.matrix import BenchModel, plan_cells, run_bench
 from claf2.benchmarking.summary import format_summary, read_summary
 from claf2.benchmarking.variants import Variant, expand_variants, read_variants, takes_list
 from claf2.board.cell_record import CellFields
 from claf2.board.pages.suite import make_suite_page
 from claf2.board.pages.variants import make_variant_table
 from claf2.cli.bench import bench_run
-from claf2.errors import RunError
+from claf2.config.source import Override
+from claf2.errors import ConfigError, RunError
 from claf2.metrics import Prediction
 from claf2.task import suites, tasks
 
@@ -78,6 +80,16 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         read_variants(tmp_path / "none.json")
     with pytest.raises(RunError, match=r"export: there is no argument 'int9'; did you mean 'int8'"):
         check_export_words(["--int9", "dynamic"])
+    check_export_words(Override.of_value("layers", [0, 2]).words() + ["--ffn_width", "64"])
+
+
+def test_a_wrong_field_is_named_with_its_variant(tmp_path: Path) -> None:
+    cells = plan_cells(
+        suites.get("glue"), [BenchModel("m", "m")], tasks=["cola"], seeds=[1], recipe="bert",
+        variants=expand_variants({"slow": {"learnin_rate": 1e-5}}, lambda key, value: True),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"from variant slow\); did you mean"):
+        run_bench(cells, tmp_path, backend=SerialBackend())
 
 
 def test_cells_of_earlier_versions_stay_what_they_were(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_mistakes_in_the_command_are_named(run: Path, capsys: pytest.CaptureFixt
         ((run, run), "two models are called 'nsmc'"),
         ((run, "--split", "x"), "write NAME=SHARE"),
         ((run, "--split", "x=1"), "no model 'x'"),
-        ((run.parent,), "has no best/ checkpoint"),
+        ((run.parent,), "neither a run nor an export"),
     ]:
         assert check(*words) == 2
         assert reason in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_a_killed_worker_loses_no_request_silently_and_is_started_again(
 
 def test_a_mistake_is_found_before_workers_start(tmp_path: Path) -> None:
     settings = ServiceSettings({"a": tmp_path}, workers=2)
-    with pytest.raises(RunError, match="has no best/ checkpoint"):
+    with pytest.raises(RunError, match="neither a run nor an export"):
         serve_models(settings, "127.0.0.1", 0)
 
 
@@ -125,7 +125,7 @@ def test_a_worker_that_cannot_start_ends_the_others(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit) as caught:
         make_worker_app(ServiceSettings({"a": tmp_path}, workers=2))
     assert caught.value.code == STARTUP_FAILURE
-    assert "has no best/ checkpoint" in capsys.readouterr().err
+    assert "neither a run nor an export" in capsys.readouterr().err
 
 
 @pytest.mark.slow
