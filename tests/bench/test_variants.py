@@ -80,7 +80,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         read_variants(tmp_path / "none.json")
     with pytest.raises(RunError, match=r"export: there is no argument 'int9'; did you mean 'int8'"):
         check_export_words(["--int9", "dynamic"])
-    check_export_words(Override.of_value("layers", [0, 2]).words() + ["--ffn_width", "64"])
+    check_export_words([*Override.of_value("layers", [0, 2]).words(), "--ffn_width", "64"])
 
 
 def test_a_wrong_field_is_named_with_its_variant(tmp_path: Path) -> None:

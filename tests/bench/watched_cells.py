@@ -1,4 +1,4 @@
-"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. Each start of a cell is a journal line."""
+"""A watch whose cells take no time: ``python watched_cells.py RUN OUT UNTIL``. A start is a journal line."""
 
 from __future__ import annotations
 
