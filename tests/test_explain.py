@@ -20,6 +20,8 @@ from claf2.runs import estimate
 from claf2.runs import train as training
 from claf2.runs.explain import explain
 from claf2.runs.explanation_text import format_explanation
+from claf2.runs.prepare import prepare
+from claf2.runs.resolve import resolve
 from claf2.runs.train import train
 
 TWO = "glue/rte_bert,conll2003/ner_bert"
@@ -284,3 +286,12 @@ def test_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["steps"]["all"] == 10
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("base", ["glue/rte_bert", "jglue/jcommonsenseqa_bert"])
+def test_all_texts_of_a_row_count(base: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    experiment = load(tmp_path / "run", model_folder(), "--num_epochs", "1", "--batch_size", "16", base=base)
+    prepared = prepare(*resolve(experiment))
+    steps = [microbatches for _, microbatches in prepared.stream.epoch(0)]
+    seen = sum(int(batch.arrays["attention_mask"].sum()) for microbatches in steps for batch in microbatches)
+    assert estimate.tokens_per_step(prepared.run, prepared.train) == pytest.approx(seen / len(steps))

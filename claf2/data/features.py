@@ -56,6 +56,18 @@ class FeatureSet:
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each feature, (M,): of its longest text where it has several."""
         import numpy as np
+
+        return self._token_counts(np.maximum)
+
+    def token_counts(self) -> np.ndarray:
+        """Return the number of tokens of each feature, (M,): of all its texts."""
+        import numpy as np
+
+        return self._token_counts(np.add)
+
+    def _token_counts(self, reduce: np.ufunc) -> np.ndarray:
+        """Return the number of tokens of each feature, (M,), reduced over its texts."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -64,8 +76,8 @@ class FeatureSet:
         if not pa.types.is_list(ids.type.value_type):
             return counts
         inner = pc.list_value_length(ids.flatten()).to_numpy()
-        longest: np.ndarray = np.maximum.reduceat(inner, np.cumsum(counts) - counts)
-        return longest
+        reduced: np.ndarray = reduce.reduceat(inner, np.cumsum(counts) - counts)
+        return reduced
 
     def token_ids(self) -> np.ndarray:
         """Return the different ids of all features, ascending."""

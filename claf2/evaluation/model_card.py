@@ -80,17 +80,20 @@ Recipe digest `{provenance["recipe"]}`: scores of runs with another recipe are n
 
 
 def _leakage_text(provenance: Mapping[str, Any]) -> str:
-    """Return what is known of the rows of benchmarks in the text of a pre-training, as a paragraph; an empty text for
-    other runs."""
+    """Return what is known of the rows of benchmarks in the text of a pre-training, this run or an earlier one, as
+    paragraphs; an empty text where there was none by claf2."""
     paragraphs = []
-    for report in provenance.get("leakage", {}).values():
+    reports = [("the training text", report) for report in provenance.get("leakage", {}).values()]
+    earlier = provenance.get("weights_leakage", {}).values()
+    reports += [("the text that the weights were pre-trained on", report) for report in earlier]
+    for text, report in reports:
         if report is None:
-            paragraphs.append("It was not checked whether rows of benchmarks occur in the training text.")
+            paragraphs.append(f"It was not checked whether rows of benchmarks occur in {text}.")
             continue
         removed = "; the lines with these rows were removed" if report["removed"] else ""
         splits = ", ".join(f"{name} {entry['leaked']} of {entry['rows']}" for name, entry in report["splits"].items())
         paragraphs.append(
-            f"Rows of benchmarks that occur in the training text, of which {report['checked']} of {report['files']} "
+            f"Rows of benchmarks that occur in {text}, of which {report['checked']} of {report['files']} "
             f"files were checked{removed}: {splits}."
         )
     return "".join(f"{paragraph}\n\n" for paragraph in paragraphs)

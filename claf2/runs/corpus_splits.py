@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from claf2.config import Experiment
 from claf2.data.features import FeatureSet
 from claf2.data.splits import SplitData, locate_split
-from claf2.errors import ConfigError, DataError
+from claf2.errors import ConfigError, DataError, RunError
 from claf2.readers import Example, TextExample
 from claf2.registry import digest
-from claf2.runtime.files import sha256
+from claf2.runtime.files import read_json, sha256
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
+from claf2.training.kept_steps import MANIFEST
 from claf2.training.trainers.pretrain import PretrainTrainer
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 # The modules of a corpus are imported where they are used: they are of no use to a fine-tuning.
 
-__all__ = ["AnySplit", "CorpusText", "HeldOutFile", "HeldOutRows", "locate_corpus"]
+__all__ = ["AnySplit", "CorpusText", "HeldOutFile", "HeldOutRows", "locate_corpus", "recorded_leakage"]
 
 READ_WHOLE = 2**26
 """The most bytes of text that are digested in full at each start."""
@@ -239,3 +241,31 @@ def locate_corpus(experiment: Experiment, name: str, *, data_dir: Path, cache: P
     task.check_file(valid)
     source_files(TextSource(path=str(valid)))  # an early error
     return {"train": text, "valid": HeldOutFile(task, valid, text_field=text_field)}
+
+
+def recorded_leakage(data: Mapping[str, Mapping[str, AnySplit]], source: Path | str) -> dict[str, Any]:
+    """Return what is known of the rows of benchmarks in the text of a pre-training, for `run.json`.
+
+    Args:
+        data: task → split → its examples.
+        source: the folder of the weights that the run starts from.
+
+    Returns:
+        ``leakage`` if the run is a pre-training, and ``weights_leakage`` if its weights are those of one by claf2, or
+        were fine-tuned from such. Both are task → report, or ``None`` where nobody looked.
+    """
+    texts = {task: splits.get("train") for task, splits in data.items()}
+    own = {task: text.leakage() for task, text in texts.items() if isinstance(text, CorpusText)}
+    earlier = _leakage_of_weights(source) if isinstance(source, Path) else {}
+    return {**({"leakage": own} if own else {}), **({"weights_leakage": earlier} if earlier else {})}
+
+
+def _leakage_of_weights(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a kept step says, or the record of the run whose best checkpoint this is."""
+    reports: dict[str, Any] = {}
+    for path in (folder / MANIFEST, folder.parent / "run.json"):
+        with suppress(RunError):  # other tools write files of these names too
+            record = read_json(path)
+            for name in ("weights_leakage", "leakage"):
+                reports |= value if isinstance(value := record.get(name), dict) else {}
+    return reports

@@ -59,13 +59,13 @@ def _steps(run: Run, task: str, features: FeatureSet) -> int:
 
 def tokens_per_step(run: Run, features: Mapping[str, FeatureSet]) -> float:
     """Return the mean number of tokens of a step in the first epoch, without padding."""
-    tokens = {task: features[task].lengths().sum() / _steps(run, task, features[task]) for task in features}
+    tokens = {task: features[task].token_counts().sum() / _steps(run, task, features[task]) for task in features}
     return float(sum(tokens[task] * share for task, share in task_shares(run, features).items()))
 
 
 def count_tokens(sets: EvaluationSets) -> int:
     """Return the number of tokens of an evaluation."""
-    return sum(int(features.lengths().sum()) for tasks in sets.values() for features, _ in tasks.values())
+    return sum(int(features.token_counts().sum()) for tasks in sets.values() for features, _ in tasks.values())
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         return memory
     experiment = prepared.run.experiment
     longest = max(
-        int(np.sort(prepared.train[task].lengths())[-task_config.iterator.batch_size :].sum())
+        int(np.sort(prepared.train[task].token_counts())[-task_config.iterator.batch_size :].sum())
         if task in prepared.train
         else costs.activation_tokens
         for task, task_config in experiment.tasks.items()

@@ -189,7 +189,7 @@ def _splits(prepared: PreparedRun, data: TaskSplits) -> Iterator[tuple[str, dict
                 "median": int(np.quantile(lengths, 0.5, method="nearest")),
                 "95 %": int(np.quantile(lengths, 0.95, method="nearest")),
                 "most": int(lengths.max()),
-                "all": int(lengths.sum()),
+                "all": int(features.token_counts().sum()),
             }
             counts = dict(prepared.counts[name])
             yield name, {"path": str(data[task][split].path), **counts, "tokens": tokens}

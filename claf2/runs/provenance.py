@@ -22,7 +22,7 @@ from claf2.models import SCRATCH
 from claf2.models.encoder import stored_label_order
 from claf2.models.source import weights_digest
 from claf2.registry import ENTRY_POINTS
-from claf2.runs.corpus_splits import CorpusText
+from claf2.runs.corpus_splits import recorded_leakage
 from claf2.runs.locate import TaskSplits
 from claf2.runs.resolve import Run, split_name
 from claf2.runtime import distributed
@@ -104,7 +104,7 @@ def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
         "tokenizer": run.tokenizer.digest,
         "weights": weights_digest(run.source),
         **_label_orders(run),
-        **_leakage(data),
+        **recorded_leakage(data, run.source),
         "seed": experiment.seed,
         "device": str(device),
         "versions": _versions(),
@@ -115,13 +115,6 @@ def collect_provenance(run: Run, data: TaskSplits) -> dict[str, Any]:
         **_environment(device),
         "config": experiment.values,
     }
-
-
-def _leakage(data: TaskSplits) -> dict[str, Any]:
-    """Return what is known of the rows of benchmarks in the text of a pre-training; nothing for other runs."""
-    texts = {task: splits.get("train") for task, splits in data.items()}
-    found = {task: text.leakage() for task, text in texts.items() if isinstance(text, CorpusText)}
-    return {"leakage": found} if found else {}
 
 
 def _versions() -> dict[str, str]:

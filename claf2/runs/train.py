@@ -58,7 +58,7 @@ SAME_IN_ALL_PROCESSES = ("experiment", "recipe", "data", "tokenizer", "weights",
 """The entries of the provenance that all processes of a run must share."""
 
 
-DIGESTS_OF_STEPS = ("experiment", "recipe", "data", "tokenizer", "weights", "code")
+RECORDED_IN_STEPS = ("experiment", "recipe", "data", "tokenizer", "weights", "code", "leakage", "weights_leakage")
 """The entries of the provenance that the manifest of a kept step records."""
 
 
@@ -162,7 +162,7 @@ def _train(
     optimizer = build_optimizer(experiment.optimizer, model, plan.learning_rate)
     checkpointer = CheckpointManager(
         folder, model, run.tokenizer, optimizer, prepared.precision.scaler, saves_finished=needs_last,
-        digests={name: provenance[name] for name in DIGESTS_OF_STEPS},
+        digests={name: provenance[name] for name in RECORDED_IN_STEPS if name in provenance},
     )  # fmt: skip
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []

@@ -253,6 +253,16 @@ def test_a_pre_training_records_what_is_known_and_its_card_says_so(
     record, card = train("after")
     assert record["corpus_mlm"]["splits"] == {"nsmc/valid": {"leaked": 1, "rows": 3}}
     assert "of which 1 of 1 files were checked: nsmc/valid 1 of 3." in card
+    for name in ("steps/step-000000002", "best"):
+        folder = tmp_path / f"fine-tuned-{Path(name).name}"
+        claf2.train(
+            claf2.load(
+                "scratch/nsmc", sample=True, num_steps=3, batch_size=2,
+                pretrained_model_name=tmp_path / "after" / name, token={}, log_dir=folder,
+            )
+        )  # fmt: skip
+        assert json.loads((folder / "run.json").read_text())["weights_leakage"] == record
+        assert "that the weights were pre-trained on, of which 1 of 1 files" in (folder / "README.md").read_text()
 
 
 @pytest.mark.skipif("CLAF2_BENCHMARK_DATA" not in os.environ, reason="CLAF2_BENCHMARK_DATA is not set")
