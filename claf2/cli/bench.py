@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, overrides_argument, plugin_option
+from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, matrix_options, overrides_argument, plugin_option
 from claf2.cli.reporting import report_progress, reporting_options
 from claf2.errors import RunError
 
@@ -48,28 +48,16 @@ Examples:
   claf2 bench run --suite glue --checkpoints 'pretraining/step-*' --tasks rte,mrpc --learning_rate 3e-5
   claf2 bench run --suite glue --models bert-base-cased --tasks rte,mrpc --variants variants.json --latency
 """)  # fmt: skip
-@click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all.")
+@matrix_options
 @click.option("--models", multiple=True, metavar="A B …", help="Hub ids, folders, archives or URLs.")
 @click.option("--checkpoints", multiple=True, metavar="GLOB", help="Checkpoints of a pre-training run: 'dir/step-*'.")
-@click.option("--tasks", default="", metavar="A,B,…", help="Tasks of the suite.  [default: all]")
-@click.option("--seeds", default="1-3", show_default=True, metavar="1-5|1,2,…",
-              help="The seeds, not how many: 3 is seed 3 alone, 1-3 are three.")  # fmt: skip
-@click.option("--recipe", metavar="NAME", help="A recipe of the suite.  [default: its first]")
 @click.option("--out", type=PATH, help="The folder of the bench.  [default: logs/bench/SUITE]")
-@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="Where cells are trained.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local: number of processes.")
-@click.option("--cpus", type=click.IntRange(1), help="Threads per cell.  [default: all cores, divided among workers]")
-@click.option("--gpus", type=NumberRange(0), default=0.0, show_default=True,
-              help="Local: GPUs of this machine. Ray: GPUs per cell, such as 0.5.")  # fmt: skip
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Keep the best checkpoint of each cell.")
 @click.option("--variants", type=PATH, metavar="FILE",
               help="JSON: name → changed fields, and the arguments of an export.")  # fmt: skip
 @click.option("--non-inferior", "margin", type=NumberRange(0), default=1.0, show_default=True, metavar="POINTS",
               help="By how many points a variant may be worse.")  # fmt: skip
 @click.option("--latency", is_flag=True, help="Measure the latency of the variants at the end.")
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
-              help="How many times a failed cell is trained again.")  # fmt: skip
 @reporting_options
 @plugin_option
 @click.option("--sample", is_flag=True, help="Use generated samples of the tasks instead of their data.")

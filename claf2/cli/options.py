@@ -13,7 +13,8 @@ import click
 from claf2.errors import RunError
 
 __all__ = [
-    "PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "needs_extra", "overrides_argument", "plugin_option",
+    "PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "matrix_options", "needs_extra",
+    "overrides_argument", "plugin_option",
 ]  # fmt: skip
 
 WITH_OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -80,5 +81,28 @@ def experiment_options(command: Any) -> Any:
         click.option("--tasks", default="", metavar="A,B,…", help="BaseConfigs to train together in one run."),
         click.option("--base_config", metavar="NAME", help="A BaseConfig, by name (klue/korquad_bert) or path."),
     ):
+        command = option(command)
+    return command
+
+
+def matrix_options(command: Any) -> Any:
+    """Give a command the options that say which cells are trained, and by which processes."""
+    for option in (
+        click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
+                     help="How many times a failed cell is trained again."),
+        click.option("--gpus", type=NumberRange(0), default=0.0, show_default=True,
+                     help="Local: GPUs of this machine. Ray: GPUs per cell, such as 0.5."),
+        click.option("--cpus", type=click.IntRange(1),
+                     help="Threads per cell.  [default: all cores, divided among workers]"),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+                     help="Local: number of processes."),
+        click.option("--backend", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+                     help="Where cells are trained."),
+        click.option("--recipe", metavar="NAME", help="A recipe of the suite.  [default: its first]"),
+        click.option("--seeds", default="1-3", show_default=True, metavar="1-5|1,2,…",
+                     help="The seeds, not how many: 3 is seed 3 alone, 1-3 are three."),
+        click.option("--tasks", default="", metavar="A,B,…", help="Tasks of the suite.  [default: all]"),
+        click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all."),
+    ):  # fmt: skip
         command = option(command)
     return command

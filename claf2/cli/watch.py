@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claf2.cli.bench import CELL_FAILED, parse_seeds, split_list, suite_name
-from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, overrides_argument, plugin_option
+from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, matrix_options, overrides_argument, plugin_option
 from claf2.cli.reporting import report_progress, reporting_options
 
 if TYPE_CHECKING:
@@ -26,11 +26,7 @@ Examples:
   claf2 watch s3://larva/base-ko --suite larva_klue --board http://127.0.0.1:8000 --notify
 """)  # fmt: skip
 @click.argument("target", metavar="URL|DIR")
-@click.option("--suite", "name", required=True, help="The suite, such as glue; claf2 suite list prints all.")
-@click.option("--tasks", default="", metavar="A,B,…", help="Tasks of the suite.  [default: all]")
-@click.option("--seeds", default="1-3", show_default=True, metavar="1-5|1,2,…",
-              help="The seeds, not how many: 3 is seed 3 alone, 1-3 are three.")  # fmt: skip
-@click.option("--recipe", metavar="NAME", help="A recipe of the suite.  [default: its first]")
+@matrix_options
 @click.option("--out", type=PATH, help="The folder of the bench.  [default: logs/watch/MODEL/SUITE]")
 @click.option("--poll", type=NumberRange(0, min_open=True), default=5.0, show_default=True, metavar="SECONDS",
               help="How often to look for new checkpoints.")  # fmt: skip
@@ -40,15 +36,7 @@ Examples:
               help="How many checkpoints are expected: the error rate of verdicts is shared among them.")  # fmt: skip
 @click.option("--tolerance", type=NumberRange(0, min_open=True), default=1.0, show_default=True, metavar="POINTS",
               help="What the average gains at most on a plateau.")  # fmt: skip
-@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="Where cells are trained.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local: number of processes.")
-@click.option("--cpus", type=click.IntRange(1), help="Threads per cell.  [default: all cores, divided among workers]")
-@click.option("--gpus", type=NumberRange(0), default=0.0, show_default=True,
-              help="Local: GPUs of this machine. Ray: GPUs per cell, such as 0.5.")  # fmt: skip
 @click.option("--keep/--no-keep", default=False, show_default=True, help="Keep the best checkpoint of each cell.")
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True,
-              help="How many times a failed cell is trained again.")  # fmt: skip
 @reporting_options
 @plugin_option
 @click.option("--sample", is_flag=True, help="Use generated samples of the tasks instead of their data.")

@@ -78,7 +78,8 @@ def export_suite(records: Records, suite: str) -> str:
     """
     table = Summaries(records).table(suite)
     if not table.rows:
-        raise RunError(f"the board has no results of {table.summary.suite}")
+        known = ", ".join(sorted(records.suites())) or "none yet"
+        raise RunError(f"the board has no results of {table.summary.suite}; it has those of: {known}")
 
     def runs() -> Iterator[RunDetails]:
         yield from (_run_details(stored) for row in table.rows for stored in row if stored.scores)
