@@ -25,6 +25,7 @@ setup(
         "claf2": ["py.typed"],
         "claf2.base_config": ["**/*.json", "**/*.jsonnet", "**/*.libsonnet"],
         "claf2.board": ["assets/*.css", "assets/*.js", "assets/*.txt", "templates/*.html"],
+        "claf2.hygiene": ["templates/*.html"],
         "claf2.serving": ["templates/*.html"],
     },
     install_requires=[
