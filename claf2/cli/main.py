@@ -23,6 +23,7 @@ from claf2.cli.export import export_command
 from claf2.cli.init import init_command
 from claf2.cli.latency import latency_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
+from claf2.cli.machine import machine_group
 from claf2.cli.notify import notify_command
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
 from claf2.cli.retrieval import index_command, search_command
@@ -260,6 +261,7 @@ COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
     corpus_group, push_command, pull_command, ls_command, watch_command, board_group, notify_command,
     export_command, latency_command, serve_command, index_command, search_command, data_group,
+    machine_group,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -230,11 +230,12 @@ def _check_texts(split: RowSplit) -> Iterator[_Found]:
     personal, damaged, empty = [], [], []
     for row in split.rows:
         before, own_damage = counts.copy(), Counter[str]()
+        masked = tuple(map(mask, row.texts))
         for text in row.texts:
-            mask(text)
             own_damage += find_damage(text)
         if own := counts - before:
-            personal.append((row, _list_counts(own)))
+            # A report is passed on more readily than the data: it does not repeat what is personal.
+            personal.append((replace(row, texts=masked), _list_counts(own)))
         if own_damage:
             damaged.append((row, _list_counts(own_damage)))
             damage.update(own_damage.keys())

@@ -107,7 +107,7 @@ def _predict_out_of_fold(texts: Sequence[str], given: NDArray[np.int64], seed: i
     features = TfidfTransformer(sublinear_tf=True).fit_transform(vectorizer.transform(texts))
     probabilities = np.zeros((len(texts), int(given.max()) + 1))
     for train, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, given):
-        model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, random_state=seed)
+        model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=seed)
         model.fit(features[train], given[train])
         probabilities[held_out] = model.predict_proba(features[held_out])
     return probabilities

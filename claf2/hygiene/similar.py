@@ -86,6 +86,8 @@ def _hash_grams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.in
     codes = np.frombuffer("".join(joined).encode("utf-32-le", "surrogatepass"), "<u4")
     owners = np.repeat(np.arange(len(texts)), [len(text) for text in joined])
     kept = letter_table()[codes]
+    # Of a text without any letter, such as "♥♥", all characters count: it is not equal to every other one.
+    kept |= (np.bincount(owners, weights=kept, minlength=len(texts)) == 0)[owners]
     codes, owners = codes[kept].astype(np.uint64), owners[kept].astype(np.uint64)
     # A text that is too short is filled up with zeros, so that it is one n-gram.
     lengths = np.bincount(owners.astype(np.int64), minlength=len(texts))
