@@ -136,7 +136,7 @@ def test_wrong_labels_are_doubted() -> None:
         rows.append(row(number, text, label))
     doubts = doubt_labels(rows)
     assert doubts.reason == ""
-    assert {doubt.place for doubt in doubts.doubted[:10]} == wrong
+    assert wrong <= {doubt.place for doubt in doubts.doubted}
     assert len(doubts.doubted) < 15
     random_labels = [row(number, row_.texts[0], str(rng.integers(2))) for number, row_ in enumerate(rows)]
     assert "the model is right in" in doubt_labels(random_labels).reason
@@ -230,5 +230,5 @@ def test_the_files_of_a_base_config(benchmark_data: Path, capsys: pytest.Capture
     words = ("--base_config", "glue/mrpc_bert", "--data_dir", str(benchmark_data), "--json")
     assert run("data", "check", *words, "--no-labels") == 0
     report = json.loads(capsys.readouterr().out)
-    assert [(each["name"], each["rows"]) for each in report["splits"]][:2] == [("train", 2490), ("valid", 277)]
-    assert report["splits"][0]["labels"] == {"entailment": 1249, "not_entailment": 1241}
+    assert [(each["name"], each["rows"]) for each in report["splits"]][:2] == [("train", 3668), ("valid", 408)]
+    assert report["splits"][0]["labels"] == {"1": 2474, "0": 1194}
