@@ -13,7 +13,6 @@ import numpy as np
 
 from claf2.corpus.cleaning.privacy import PersonalData
 from claf2.corpus.leakage import Benchmark, LeakageCounts, find_leaked_lines
-from claf2.corpus.ngrams import NGRAM_SIZES
 from claf2.corpus.sources import Document, TextSource, read_sources
 from claf2.hygiene.damage import find_damage
 from claf2.hygiene.labels import doubt_labels, find_conflicts
@@ -34,8 +33,8 @@ CHECKS = {
     "shared_rows": "rows of which another split has the same texts",
     "near_duplicates": f"further rows that are nearly equal to another one (Jaccard index of {THRESHOLD} or more)",
     "near_shared_rows": "further rows that are nearly equal to one of another split",
-    "leaked": "rows that share an n-gram with the training data: 13 words, in Japanese 26 characters",
-    "leaked_corpus": "rows that share an n-gram with the corpus: 13 words, in Japanese 26 characters",
+    "leaked": "rows of which a text shares 13 words (in Japanese, 26 characters) with the training data",
+    "leaked_corpus": "rows of which a text shares 13 words (in Japanese, 26 characters) with the corpus",
     "conflicts": "rows with the texts of another row and another label",
     "suspicious_labels": "rows whose label a model of the other rows doubts",
     "personal_data": "rows with e-mail addresses, or telephone, resident or card numbers",
@@ -80,7 +79,7 @@ def check_data(splits: Sequence[RowSplit], corpus: Sequence[TextSource] = (), *,
     skipped: dict[str, str] = {}
     found = [*_check_repeated(splits), *_check_similar(splits), *_check_leakage(splits, corpus)]
     for split in splits:
-        if labels:
+        if labels and any(row.labels for row in split.rows):
             found += _check_labels(split, skipped)
         found += _check_texts(split)
     order = list(CHECKS)
@@ -211,7 +210,7 @@ def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Documen
             for place in leaked
         ]
         found_rows = list(zip([split.rows[place] for place in leaked], remarks, strict=True))
-        yield _Found(check, split, found_rows, f"n-grams of {NGRAM_SIZES[rows.unit]} {rows.unit}; {note}".rstrip("; "))
+        yield _Found(check, split, found_rows, note)
 
 
 def _check_labels(split: RowSplit, skipped: dict[str, str]) -> Iterator[_Found]:

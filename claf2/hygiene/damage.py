@@ -1,4 +1,4 @@
-"""Damaged text: bytes that were decoded in a wrong encoding, decomposed letters, characters that cannot be seen."""
+"""Damaged text: bytes that were decoded in a wrong encoding, text not in NFC, characters that cannot be seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_damage(text: str) -> Counter[str]:
         return found
     found["wrong decoding"] = sum(_undo_wrong_decoding(match) != match[0] for match in GARBLED.finditer(text))
     found["replacement characters"] = text.count(REPLACEMENT)
-    found["decomposed letters"] = int(not unicodedata.is_normalized("NFC", text))
+    found["text not in NFC"] = int(not unicodedata.is_normalized("NFC", text))
     rest = SEPARATOR.sub("", text.replace(REPLACEMENT, ""))
     # What was decoded wrongly contains control characters, which are not counted again.
     rest = GARBLED.sub(_undo_wrong_decoding, rest)

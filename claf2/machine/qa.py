@@ -1,7 +1,7 @@
 """Questions about a collection: passages are found, and one model reads all of them.
 
-A softmax over one passage says nothing about another passage. Answers are compared by raw scores instead, as in BERTserini
-(Yang et al., 2019): the logits of start and end, minus those of "no answer" in the same passage.
+A softmax over one passage says nothing about another passage. Answers are compared by raw scores instead, as in
+BERTserini (Yang et al., 2019): the logits of start and end, minus those of "no answer" in the same passage.
 """
 
 from __future__ import annotations

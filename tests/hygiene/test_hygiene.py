@@ -86,7 +86,7 @@ def test_damage_is_found_and_repaired() -> None:
     assert find_damage(garbled) == {"wrong decoding": 2}
     assert repair_text(garbled) == "영화 café"
     assert (find_damage(windows), repair_text(windows)) == ({"wrong decoding": 1}, "it’s")
-    assert (find_damage(decomposed), repair_text(decomposed)) == ({"decomposed letters": 1}, "한국")
+    assert (find_damage(decomposed), repair_text(decomposed)) == ({"text not in NFC": 1}, "한국")
     assert (find_damage("a\u200bb\ufeff"), repair_text("a\u200bb\ufeff")) == ({"invisible characters": 2}, "ab")
     assert find_damage("lost \ufffd") == {"replacement characters": 1}
     for text in ("plain", "naïve déjà vu", "서울", "👩\u200d💻", "a\tb", "“quoted” – dash…", "É"):
@@ -136,8 +136,9 @@ def test_wrong_labels_are_doubted() -> None:
         rows.append(row(number, text, label))
     doubts = doubt_labels(rows)
     assert doubts.reason == ""
-    assert wrong <= {doubt.place for doubt in doubts.doubted}
-    assert len(doubts.doubted) < 15
+    doubted = {doubt.place for doubt in doubts.doubted}
+    assert len(wrong & doubted) >= 9
+    assert len(doubted - wrong) <= 2
     random_labels = [row(number, row_.texts[0], str(rng.integers(2))) for number, row_ in enumerate(rows)]
     assert "the model is right in" in doubt_labels(random_labels).reason
 
