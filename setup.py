@@ -64,6 +64,7 @@ setup(
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
+            "bm25s>=0.2",
             "build>=1",
             "coverage>=7.10",
             "hypothesis>=6",
