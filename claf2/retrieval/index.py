@@ -22,7 +22,7 @@ from claf2.retrieval.encoders import TextEncoder, open_encoder
 from claf2.retrieval.passages import Passage, write_passages
 from claf2.retrieval.terms import choose_terms, find_splitter
 from claf2.runs.progress import show_progress
-from claf2.runtime.files import check_digests, lock_dir, read_json, recover_dirs, replace_dir_atomic, write_json
+from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, wait_for_lock, write_json
 
 __all__ = ["Hit", "IndexSettings", "PassageIndex", "SearchMethod", "build_index"]
 
@@ -85,8 +85,19 @@ def build_index(
         Claf2Error: if the encoder cannot be opened.
     """
     folder = folder.absolute()
-    recover_dirs(folder.parent) if add and not folder.exists() else None
-    old = PassageIndex(folder) if add else None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Held from the first look at the folder on: of two processes that add at once, the second sees what the first did.
+    with wait_for_lock(folder.with_name(f".{folder.name}.lock")):
+        left = folder.with_name(f".{folder.name}.old")
+        if left.is_dir() and not folder.exists():  # a process was killed while it replaced the index
+            left.rename(folder)
+        return _build(folder, passages, settings, PassageIndex(folder) if add else None)
+
+
+def _build(
+    folder: Path, passages: Iterable[Passage], settings: IndexSettings, old: PassageIndex | None
+) -> PassageIndex:
+    """Make an index that holds the passages of ``old``, if there is one, and others."""
     if old is None and folder.exists() and any(folder.iterdir()):
         hint = "add to it with --add, or give another folder" if (folder / INDEX_FILE).is_file() else "give another one"
         raise RunError(f"{folder}: exists already; {hint}")
@@ -108,9 +119,7 @@ def build_index(
     def fill(new: Path) -> None:
         _write(new, list(found.values()), texts, settings, vectors, encoder_digest)
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock_dir(folder.parent / f".{folder.name}.lock"):
-        replace_dir_atomic(folder, fill)
+    replace_dir_atomic(folder, fill)
     return PassageIndex(folder)
 
 

@@ -120,6 +120,18 @@ def test_adding_equals_making_at_once(tmp_path: Path) -> None:
         parts.check()
 
 
+def test_an_index_survives_a_kill_while_it_is_replaced(tmp_path: Path) -> None:
+    passages = [Passage(text) for text in TEXTS]
+    index = build_index(tmp_path / "index", passages[:2], IndexSettings())
+    index.folder.rename(tmp_path / ".index.old")
+    (tmp_path / ".others.old").mkdir()
+    (tmp_path / ".others.new").touch()
+    assert len(build_index(tmp_path / "index", passages, IndexSettings(), add=True)) == 5
+    # Nothing else in the folder is touched.
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names - {".index.lock"} == {"index", ".others.old", ".others.new"}
+
+
 def test_equal_scores_keep_their_order() -> None:
     assert best_places(np.array([1.0, 2.0, 1.0, 2.0, 1.0]), 4).tolist() == [1, 3, 0, 2]
     assert best_places(np.array([1.0]), 5).tolist() == [0]
