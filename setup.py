@@ -25,6 +25,7 @@ setup(
         "claf2": ["py.typed"],
         "claf2.base_config": ["**/*.json", "**/*.jsonnet", "**/*.libsonnet"],
         "claf2.board": ["assets/*.css", "assets/*.js", "assets/*.txt", "templates/*.html"],
+        "claf2.hygiene": ["templates/*.html"],
         "claf2.serving": ["templates/*.html"],
     },
     install_requires=[
@@ -63,6 +64,7 @@ setup(
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
+            "bm25s>=0.2",
             "build>=1",
             "coverage>=7.10",
             "hypothesis>=6",

@@ -40,9 +40,12 @@ if TYPE_CHECKING:
         TextFeaturizer,
         register_head,
     )
+    from claf2.machine.nlu import NluMachine
+    from claf2.machine.qa import QaMachine
     from claf2.metrics import Metric, Prediction, register_metric
     from claf2.models import Wrapper, register_wrapper
     from claf2.readers import Example, Reader, TextExample, register_reader
+    from claf2.retrieval.index import PassageIndex
     from claf2.runs.hub import push
     from claf2.task import Published, Suite, Task, register_suite, register_task
     from claf2.tokenizers import (
@@ -74,11 +77,14 @@ __all__ = [
     "Masks",
     "Metric",
     "ModelError",
+    "NluMachine",
     "Objective",
     "Optimizer",
+    "PassageIndex",
     "Prediction",
     "Predictor",
     "Published",
+    "QaMachine",
     "Reader",
     "RegistryError",
     "Report",
@@ -137,10 +143,13 @@ _NAMES = {
     "claf2.errors": "Claf2Error ConfigError DataError ModelError RegistryError RunError",
     "claf2.evaluation.report": "Report TaskReport",
     "claf2.heads": "CollectedOutputs Featurizer Head LabelFeaturizer SingleLabelHead TextFeaturizer register_head",
+    "claf2.machine.nlu": "NluMachine",
+    "claf2.machine.qa": "QaMachine",
     "claf2.metrics": "Metric Prediction register_metric",
     "claf2.models": "Wrapper register_wrapper",
     "claf2.readers": "Example Reader TextExample register_reader",
     "claf2.export.predictor": "Predictor",
+    "claf2.retrieval.index": "PassageIndex",
     "claf2.runs.hub": "push",
     "claf2.task": "Published Suite Task register_suite register_task",
     "claf2.tokenizers":

@@ -29,6 +29,8 @@ WINGS = (
     ("runs",),
     ("export",),
     ("benchmarking", "vocabulary"),
+    ("retrieval", "hygiene"),
+    ("machine",),
     ("board",),
     ("serving",),
     ("api",),

@@ -18,12 +18,15 @@ from claf2 import __version__
 from claf2.cli.bench import bench_group, compare_command, gate_command
 from claf2.cli.board import board_group
 from claf2.cli.corpus import corpus_group
+from claf2.cli.data import data_group
 from claf2.cli.export import export_command
 from claf2.cli.init import init_command
 from claf2.cli.latency import latency_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
+from claf2.cli.machine import machine_group
 from claf2.cli.notify import notify_command
 from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
+from claf2.cli.retrieval import index_command, search_command
 from claf2.cli.serve import serve_command
 from claf2.cli.store import ls_command, pull_command, push_command
 from claf2.cli.vocab import vocab_group
@@ -257,7 +260,8 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
     corpus_group, push_command, pull_command, ls_command, watch_command, board_group, notify_command,
-    export_command, latency_command, serve_command,
+    export_command, latency_command, serve_command, index_command, search_command, data_group,
+    machine_group,
 )  # fmt: skip
 for command in COMMANDS:
     claf2.add_command(command)

@@ -29,6 +29,7 @@ __all__ = [
     "BenchmarkSplit",
     "LeakageCounts",
     "find_leakage",
+    "find_leaked_lines",
     "find_reports",
     "read_benchmark",
     "report_leakage",
@@ -76,13 +77,20 @@ class Benchmark:
 
     def add(self, task: Task, split: str, path: Path, examples: Iterable[Example]) -> None:
         """Add the rows of a file."""
-        unit = "characters" if task.language in WITHOUT_SPACES else "words"
-        rows = BenchmarkSplit(task.name, split, path, unit)
-        for example in examples:
-            numbers = [self._number(unit, text) for text in dict.fromkeys(example.texts())]
-            rows.ids.append(example.id)
-            rows.texts.append(tuple(number for number in numbers if number is not None))
-        self.splits.append(rows)
+        rows = ((example.id, tuple(example.texts())) for example in examples)
+        self.add_texts(split, path, task.language, rows, task=task.name)
+
+    def add_texts(
+        self, split: str, path: Path, language: str, rows: Iterable[tuple[str, Sequence[str]]], *, task: str = ""
+    ) -> None:
+        """Add rows, each given by its id and its texts."""
+        unit = "characters" if language in WITHOUT_SPACES else "words"
+        added = BenchmarkSplit(task, split, path, unit)
+        for identity, texts in rows:
+            numbers = [self._number(unit, text) for text in dict.fromkeys(texts)]
+            added.ids.append(identity)
+            added.texts.append(tuple(number for number in numbers if number is not None))
+        self.splits.append(added)
 
     def _number(self, unit: str, text: str) -> int | None:
         key = blake2b(f"{unit} {text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -184,7 +192,7 @@ def find_leakage(
             file = None
             if target is not None:
                 file = stack.enter_context(stack.enter_context(replace_file_atomic(target)).open("w", encoding="utf-8"))
-            for document, leaked in _leaked_lines(benchmark, documents, counts):
+            for document, leaked in find_leaked_lines(benchmark, documents, counts):
                 _count(document, leaked, counts, file)
         if target is not None:
             counts.written.append(target)
@@ -227,10 +235,16 @@ def _count(document: Document, leaked: Sequence[int], counts: LeakageCounts, fil
         file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
 
 
-def _leaked_lines(
+def find_leaked_lines(
     benchmark: Benchmark, documents: Iterable[Document], counts: LeakageCounts
 ) -> Iterator[tuple[Document, list[int]]]:
-    """Yield each document with the numbers of its lines of which a part is in the benchmark."""
+    """Yield each document with the numbers of its lines of which a part is in the benchmark.
+
+    Args:
+        benchmark: the rows.
+        documents: the documents. A batch of them is in memory at a time.
+        counts: gets the places where texts of the benchmark were found.
+    """
     batch: list[Document] = []
     size = 0
     for document in documents:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["NgramIndex", "SplitText", "split_characters", "split_words"]
+__all__ = ["NgramIndex", "SplitText", "letter_table", "normalize", "split_characters", "split_words", "word_number"]
 
 NGRAM_SIZES = {"words": 13, "characters": 26}
 """The length of an n-gram. 13 words are the practice since GPT-3 (Brown et al., 2020, appendix C); in Japanese, a word
@@ -54,7 +54,7 @@ def split_words(text: str) -> SplitText:
 def split_characters(text: str) -> SplitText:
     """Return the letters and digits of a text."""
     codes = np.frombuffer(normalize(text).encode("utf-32-le", "surrogatepass"), "<u4")
-    kept = _is_letter()[codes]
+    kept = letter_table()[codes]
     lines = np.cumsum(codes == ord("\n"), dtype=np.int32)[kept]
     return SplitText(_mix(codes[kept].astype(np.uint64)), lines)
 
@@ -76,8 +76,13 @@ class _WordNumbers(dict[str, int]):
 _numbers = _WordNumbers()
 
 
+def word_number(word: str) -> int:
+    """Return the 64 bits that stand for a word."""
+    return _numbers[word]
+
+
 @lru_cache(maxsize=1)
-def _is_letter() -> np.ndarray:
+def letter_table() -> np.ndarray:
     """Return for every code point whether it is a letter or a digit."""
     return np.fromiter((chr(code).isalnum() for code in range(0x110000)), bool, 0x110000)
 

@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 from claf2 import __version__
 from claf2.errors import Claf2Error
+from claf2.runs.embedding import Pooling
 from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
-from claf2.serving.embedding import Pooling
 from claf2.serving.limits import LateError, OverloadError, RequestLimits, TooLargeError
 from claf2.serving.models import ModelSet, Outcome, ServedModel
 from claf2.serving.pages import add_service_pages

@@ -16,8 +16,8 @@ from claf2.errors import RunError, nearest
 from claf2.export import open_answerer
 from claf2.metrics import Prediction
 from claf2.runs.answerer import Answerer, EncodedRequest
+from claf2.runs.embedding import Embedder, EncodedText, Pooling
 from claf2.serving.batcher import Batcher
-from claf2.serving.embedding import Embedder, EncodedText, Pooling
 from claf2.serving.limits import Admission, BatchLimits
 from claf2.serving.telemetry import Telemetry
 

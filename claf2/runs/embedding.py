@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from claf2.errors import RunError
 from claf2.models.encoder import EncoderWithHeads
@@ -91,6 +92,10 @@ class Embedder:
 
     def embed(self, pooling: Pooling, encoded: Sequence[EncodedText]) -> list[list[float]]:
         """Return the vector of each text, (H,). Its numbers are the shortest that are the same in single precision."""
+        return [[float(str(number)) for number in vector] for vector in self.compute_vectors(pooling, encoded)]
+
+    def compute_vectors(self, pooling: Pooling, encoded: Sequence[EncodedText]) -> NDArray[np.float32]:
+        """Return the vectors of texts in one batch, (B, H)."""
         assert self._encoder is not None
         shape = (len(encoded), max(text.tokens for text in encoded))
         ids, mask, types = np.full(shape, self._run.tokenizer.pad_id), np.zeros(shape, int), np.zeros(shape, int)
@@ -107,4 +112,5 @@ class Embedder:
         else:
             weights = inputs["attention_mask"][..., None].float()
             vectors = (hidden * weights).sum(1) / weights.sum(1)
-        return [[float(str(number)) for number in vector] for vector in vectors.cpu().numpy()]
+        array: NDArray[np.float32] = vectors.cpu().numpy()
+        return array

@@ -1,0 +1,183 @@
+"""The rows of a data set, as its checks see them: texts and a label, and where they stand in their file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from claf2.errors import DataError
+from claf2.readers import DialogueExample, Example, SpanExample, read_json_rows, read_lines
+from claf2.task import Task, report_damage, tasks
+
+__all__ = ["DataRow", "RowSplit", "format_of_rows", "guess_split", "read_task_split", "read_untyped_split"]
+
+TEXT_NAMES = (
+    ("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+    ("text",), ("sentence",), ("document",), ("comments",), ("title",), ("question",), ("instruction",),
+)  # fmt: skip
+"""The names of texts, in files that no task describes. The first that a file has are taken."""
+LABEL_NAMES = ("label", "gold_label", "labels", "class", "gold", "score")
+TABLE_ENDINGS = {".tsv": "\t", ".csv": ","}
+SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class DataRow:
+    """A row of a data set."""
+
+    id: str
+    line: int
+    """Its line, or its number in a JSON list, from 1; 0 if unknown."""
+    texts: tuple[str, ...]
+    label: str | None
+    """Its gold answer as text; ``None`` if it is unlabelled."""
+    labels: tuple[str, ...]
+    """The names of labels that it uses: one for classification, one per token for tags."""
+    compared: tuple[str, ...]
+    """The texts that near duplicates share: not the context that many questions are about."""
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """The rows of one file."""
+
+    name: str
+    path: Path
+    rows: Sequence[DataRow]
+    fields: tuple[str, ...]
+    """The names of the texts of a row."""
+    language: str
+    """ISO 639-1 code of the texts; empty if unknown."""
+
+
+def read_task_split(name: str, path: Path, task: Task) -> RowSplit:
+    """Read a file by the reader of its task.
+
+    Args:
+        name: what the split is called.
+        path: the file.
+        task: the task. Its test reader is used for ``test``, whose labels may be absent or hidden.
+
+    Raises:
+        DataError: if the file or a row does not follow the format.
+    """
+    if name == "test" and task.test_reader is not None:
+        task = task.model_copy(update={"reader": task.test_reader})
+    examples = task.read_unlabelled(path) if name == "test" else task.read(path)
+    rows = [_to_row(example) for example in examples]
+    fields = ("question", "context") if task.head == "span" else ("text_a", "text_b")[: len(rows[0].texts)]
+    return RowSplit(name, path, rows, fields, task.language)
+
+
+def _to_row(example: Example) -> DataRow:
+    texts, labels = tuple(example.texts()), tuple(example.label_names())
+    golds = [getattr(example, field) for field in example.gold_fields]
+    label = None if any(gold is None for gold in golds) else " ".join(map(_describe, golds))
+    if isinstance(example, DialogueExample):
+        compared: tuple[str, ...] = ()  # each turn repeats those before it
+    else:
+        compared = texts[:1] if isinstance(example, SpanExample) else texts
+    return DataRow(example.id, example.line, texts, label, labels, compared)
+
+
+def _describe(gold: Any) -> str:
+    return gold if isinstance(gold, str) else str(gold)
+
+
+def format_of_rows(path: Path) -> str:
+    """Return the ending of a file's name without that of its compression: ``.jsonl``, ``.tsv``, …"""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None = None) -> RowSplit:
+    """Read a file that no task describes.
+
+    Args:
+        path: JSON with one object per line or one list of objects, a table with a header (``.tsv``, ``.csv``), a
+            ``.json`` file in SQuAD's format, or one text per line.
+        texts: the names of the columns or keys with text; empty: the usual ones.
+        label: that of the label; ``None``: the usual ones.
+
+    Raises:
+        DataError: if there is no such column, or a row is malformed.
+    """
+    kind, split = format_of_rows(path), guess_split(path)
+    if not path.is_file():
+        raise DataError(path, "no such file", hint="give files, or --base_config with --data_dir")
+    with report_damage(path):
+        if kind == ".json" and _is_squad(path):
+            return read_task_split("valid" if split == "test" else split, path, tasks.get("squad_v2"))
+        if kind not in (".json", ".jsonl", ".ndjson", *TABLE_ENDINGS):
+            rows = [
+                DataRow(str(line), line, (text,), None, (), (text,)) for line, text in read_lines(path) if text.strip()
+            ]
+            fields: tuple[str, ...] = ("text",)
+        else:
+            records = list(_read_table(path, TABLE_ENDINGS[kind]) if kind in TABLE_ENDINGS else read_json_rows(path))
+            fields, label = _find_fields(path, records, texts, label)
+            rows = [_from_record(path, line, record, fields, label) for line, record in records]
+    if not rows:
+        raise DataError(path, "contains no rows")
+    return RowSplit(split, path, rows, fields, "")
+
+
+def guess_split(path: Path) -> str:
+    """Return the split that a file's name says, or else the name."""
+    return next((split for word, split in SPLIT_NAMES.items() if word in path.name.lower()), path.name)
+
+
+def _is_squad(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'"paragraphs"' in file.read(2**16)
+
+
+def _read_table(path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+    import csv
+
+    from claf2.readers import open_text
+
+    csv.field_size_limit(1 << 30)
+    with open_text(path) as file:
+        quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+        header = next(reader, [])
+        line = reader.line_num + 1
+        for cells in reader:
+            if len(cells) == len(header):
+                yield line, dict(zip(header, cells, strict=True))
+            elif any(cells):
+                raise DataError(path, f"expected {len(header)} columns, got {len(cells)}", line=line)
+            line = reader.line_num + 1
+
+
+def _find_fields(
+    path: Path, records: Sequence[tuple[int, Any]], texts: Sequence[str], label: str | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the names of the texts and of the label.
+
+    Raises:
+        DataError: if a name is not that of a column.
+    """
+    known = list(records[0][1]) if records and isinstance(records[0][1], dict) else []
+    hint = f"name its columns: --text NAME, one of {', '.join(known[:20])}" if known else "rows are JSON objects"
+    found = tuple(texts) or next((names for names in TEXT_NAMES if all(name in known for name in names)), ())
+    if not found or any(name not in known for name in found):
+        raise DataError(path, f"has no column {', '.join(found)}" if found else "has no column of texts", hint=hint)
+    if label is not None and label not in known:
+        raise DataError(path, f"has no column {label}", hint=hint.replace("--text", "--label"))
+    return found, label or next((name for name in LABEL_NAMES if name in known), None)
+
+
+def _from_record(path: Path, line: int, record: Any, fields: Iterable[str], label: str | None) -> DataRow:
+    values: list[Any] = [record.get(field) if isinstance(record, dict) else None for field in fields]
+    if not all(isinstance(value, str) for value in values):
+        raise DataError(path, f"the row has no text in {', '.join(fields)}", line=line)
+    value = None if label is None else record.get(label)
+    name = None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return DataRow(
+        str(record.get("id", record.get("guid", line))), line, tuple(values), name, () if name is None else (name,),
+        tuple(values),
+    )  # fmt: skip

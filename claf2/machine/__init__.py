@@ -1,0 +1,1 @@
+"""Machines: finished models and an index that answer together. Questions about a collection, and intent with slots."""

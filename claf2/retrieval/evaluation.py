@@ -1,0 +1,81 @@
+"""Scores of a search: where the paragraph of each question is found, with confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from claf2.benchmarking.runs import ScoredRuns
+from claf2.benchmarking.statistics import ScoreEstimate, estimate_score
+from claf2.errors import DataError
+from claf2.metrics import Prediction, Resampler
+from claf2.metrics.retrieval import LONGEST_LIST, RetrievalScore
+from claf2.readers import SpanExample, Squad
+from claf2.retrieval.index import PassageIndex, SearchMethod
+from claf2.retrieval.passages import passage_id
+from claf2.task import report_damage
+
+__all__ = ["SearchReport", "estimate_with_band", "evaluate_search", "read_questions"]
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """The scores of a search, over the questions whose paragraph is in the index."""
+
+    method: SearchMethod
+    scores: dict[str, ScoreEstimate]
+    """Key of ``RetrievalScore`` → its mean over questions, 0–100, and its interval."""
+    predictions: Sequence[Prediction]
+    """What was found for each question, as ids of passages."""
+    not_indexed: int
+    """The questions whose paragraph is not in the index. They are not scored."""
+
+
+def read_questions(path: Path) -> list[SpanExample]:
+    """Read the questions of a file in SQuAD's format, with or without unanswerable ones.
+
+    Raises:
+        DataError: if the file is damaged, or has no questions.
+    """
+    with report_damage(path):
+        examples = [example for example in Squad(version="2.0").read(path) if isinstance(example, SpanExample)]
+    if not examples:
+        raise DataError(path, "contains no questions")
+    return examples
+
+
+def evaluate_search(
+    index: PassageIndex, questions: Sequence[SpanExample], method: SearchMethod | None = None
+) -> SearchReport:
+    """Search for questions, and compare with the paragraphs that they are about.
+
+    Args:
+        index: the index.
+        questions: questions with their paragraphs.
+        method: how to search; ``None``: the best method of the index.
+
+    Raises:
+        DataError: if the index has the paragraphs of fewer than two of the questions.
+    """
+    by_text: dict[str, str] = {passage_id(passage.text): passage.id for passage in index}
+    golds = [by_text.get(passage_id(question.context.strip())) for question in questions]
+    asked = [(question, gold) for question, gold in zip(questions, golds, strict=True) if gold is not None]
+    if len(asked) < 2:
+        problem = f"has the paragraphs of {len(asked)} of {len(questions)} questions"
+        raise DataError(index.folder, problem, hint="index the file with the questions as well")
+    places = index.find_places([question.question for question, _ in asked], LONGEST_LIST, method)
+    names = [passage.id for passage in index]
+    predictions = [
+        Prediction(question.id, [gold], [names[place] for place, _ in found])
+        for (question, gold), found in zip(asked, places, strict=True)
+    ]
+    resamplers = RetrievalScore().resamplers(predictions)
+    scores = {key: estimate_with_band(predictions, resampler) for key, resampler in resamplers.items()}
+    return SearchReport(method or index.best_method, scores, predictions, len(questions) - len(asked))
+
+
+def estimate_with_band(predictions: Sequence[Prediction], resampler: Resampler) -> ScoreEstimate:
+    """Return a mean over questions with its interval, by a bootstrap over questions."""
+    examples = tuple((prediction.id, prediction.gold) for prediction in predictions)
+    return estimate_score(ScoredRuns(examples, (resampler,), bounds=(0.0, 100.0)))

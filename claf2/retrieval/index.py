@@ -1,0 +1,300 @@
+"""An index of passages in a folder: their texts, a matrix of terms, and, if wanted, vectors.
+
+Its manifest holds the settings and one digest of all passages. The same passages with the same settings make the same
+terms, byte for byte, whether they were added at once or in several steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256 as sha256_of
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from claf2.errors import RunError
+from claf2.retrieval.bm25 import Bm25, best_places, build_bm25
+from claf2.retrieval.encoders import TextEncoder, open_encoder
+from claf2.retrieval.passages import Passage, write_passages
+from claf2.retrieval.terms import choose_terms, find_splitter
+from claf2.runs.progress import show_progress
+from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, wait_for_lock, write_json
+
+__all__ = ["Hit", "IndexSettings", "PassageIndex", "SearchMethod", "build_index"]
+
+SearchMethod: TypeAlias = Literal["bm25", "dense", "hybrid"]
+
+VERSION = 1
+INDEX_FILE = "index.json"
+PASSAGES = "passages.jsonl"
+
+VECTOR_WEIGHT = 0.8
+"""The share of the vectors in a hybrid score; the rest is that of the terms. Cosines differ much less between passages
+than scores of terms do."""
+SAMPLED = 200
+"""How many passages say which kind of terms a collection needs."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How passages are indexed."""
+
+    terms: str = "auto"
+    """``bigrams``, ``words``, the name of a word tokenizer that finds morphemes, or ``auto``: as the first passages
+    need it."""
+    encoder: str | None = None
+    """The folder of an encoder, or of a run; ``None``: no vectors."""
+    query_prefix: str = ""
+    """What the encoder expects before a question, such as ``query: `` for E5."""
+    passage_prefix: str = ""
+    """What it expects before a passage, such as ``passage: `` for E5."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found."""
+
+    rank: int
+    """From 1."""
+    score: float
+    """The score of the method: of BM25, the cosine of two vectors, or of both together, from 0 to 1."""
+    passage: Passage
+
+
+def build_index(
+    folder: Path, passages: Iterable[Passage], settings: IndexSettings, *, add: bool = False
+) -> PassageIndex:
+    """Make an index, or add passages to one.
+
+    Terms are counted again, since the weight of each depends on all passages. The vectors of passages that the index
+    has already are kept.
+
+    Args:
+        folder: the folder of the index.
+        passages: the passages. Those that occur several times are stored once.
+        settings: how they are indexed; with ``add``, those of the index are used.
+        add: add to the index in the folder.
+
+    Raises:
+        RunError: if the folder exists and is not an index, or is to be added to and does not, or nothing is left to
+            index.
+        Claf2Error: if the encoder cannot be opened.
+    """
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Held from the first look at the folder on: of two processes that add at once, the second sees what the first did.
+    with wait_for_lock(folder.with_name(f".{folder.name}.lock")):
+        left = folder.with_name(f".{folder.name}.old")
+        if left.is_dir() and not folder.exists():  # a process was killed while it replaced the index
+            left.rename(folder)
+        return _build(folder, passages, settings, PassageIndex(folder) if add else None)
+
+
+def _build(
+    folder: Path, passages: Iterable[Passage], settings: IndexSettings, old: PassageIndex | None
+) -> PassageIndex:
+    """Make an index that holds the passages of ``old``, if there is one, and others."""
+    if old is None and folder.exists() and any(folder.iterdir()):
+        hint = "add to it with --add, or give another folder" if (folder / INDEX_FILE).is_file() else "give another one"
+        raise RunError(f"{folder}: exists already; {hint}")
+    found: dict[str, Passage] = {passage.id: passage for passage in (old or ())}
+    known = len(found)
+    for passage in passages:
+        found.setdefault(passage.id, passage)
+    if not found:
+        raise RunError("there are no passages to index; give files with text")
+    if old is not None and len(found) == known:
+        return old
+    texts = [passage.searched for passage in found.values()]
+    if old is not None:
+        settings = old.settings
+    elif settings.terms == "auto":
+        settings = replace(settings, terms=choose_terms(texts[:SAMPLED]))
+    vectors, encoder_digest = _make_vectors(settings, texts[known:], old)
+
+    def fill(new: Path) -> None:
+        _write(new, list(found.values()), texts, settings, vectors, encoder_digest)
+
+    replace_dir_atomic(folder, fill)
+    return PassageIndex(folder)
+
+
+def _make_vectors(
+    settings: IndexSettings, texts: Sequence[str], old: PassageIndex | None
+) -> tuple[NDArray[np.float32] | None, str | None]:
+    """Return the vectors of all passages, of which ``texts`` are those that are new, and the digest of the encoder."""
+    if settings.encoder is None:
+        return None, None
+    encoder = old.encoder if old is not None else open_encoder(Path(settings.encoder))
+    with show_progress("vectors", len(texts), " passages") as progress:
+        vectors = encoder.encode([settings.passage_prefix + text for text in texts], progress.update)
+    if old is not None:
+        vectors = np.concatenate([old.vectors, vectors])
+    return vectors, encoder.digest
+
+
+def _write(
+    folder: Path,
+    passages: Sequence[Passage],
+    texts: Sequence[str],
+    settings: IndexSettings,
+    vectors: NDArray[np.float32] | None,
+    encoder_digest: str | None,
+) -> None:
+    np.save(folder / "offsets.npy", np.array(write_passages(folder / PASSAGES, passages), np.int64))
+    with show_progress("terms", len(texts), " passages") as progress:
+        build_bm25(folder, texts, find_splitter(settings.terms), progress.update)
+    if vectors is not None:
+        np.save(folder / "vectors.npy", vectors)
+    names = "\n".join(passage.id for passage in passages)
+    write_json(folder / INDEX_FILE, {
+        "version": VERSION, "passages": len(passages), "content": sha256_of(names.encode()).hexdigest(),
+        "settings": asdict(settings), "encoder_digest": encoder_digest,
+    })  # fmt: skip
+
+
+class PassageIndex(Sequence[Passage]):
+    """An index in a folder. Its files are mapped into memory, and its encoder is loaded when it is first needed.
+
+    Args:
+        folder: the folder that ``build_index`` wrote.
+
+    Raises:
+        RunError: if it is not an index, or of another version.
+
+    Examples:
+        >>> index = claf2.PassageIndex("logs/index")
+        >>> index.search("수도는 어디인가?", k=1)[0].passage.text
+        '대한민국의 수도는 서울이다.'
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / INDEX_FILE).is_file():
+            raise RunError(f"{folder}: is not an index; make one: claf2 index TEXTS -o {folder}")
+        manifest = read_json(self.folder / INDEX_FILE)
+        if manifest.get("version") != VERSION:
+            raise RunError(f"{folder}: an index of another version of claf2; make it again")
+        self.manifest: dict[str, Any] = manifest
+        """The settings, and the digests of what is indexed."""
+        self.settings = IndexSettings(**manifest["settings"])
+        self._offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
+        self._passages = np.memmap(self.folder / PASSAGES, np.uint8, mode="r")
+        self._bm25 = Bm25(self.folder, len(self), find_splitter(self.settings.terms))
+        has_vectors = self.settings.encoder is not None
+        self._vectors = np.load(self.folder / "vectors.npy", mmap_mode="r") if has_vectors else None
+        self._encoder: TextEncoder | None = None
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors of all passages, (N, H).
+
+        Raises:
+            RunError: if the index has none.
+        """
+        if self._vectors is None:
+            raise RunError(f"{self.folder}: has no vectors; make an index with --encoder, or search with --method bm25")
+        vectors: NDArray[np.float32] = self._vectors
+        return vectors
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder of the vectors.
+
+        Raises:
+            Claf2Error: if the index has no vectors, or the encoder has changed since.
+        """
+        if self._encoder is None:
+            assert self.vectors is not None
+            encoder = open_encoder(Path(str(self.settings.encoder)))
+            if encoder.digest != self.manifest["encoder_digest"]:
+                raise RunError(
+                    f"{self.settings.encoder}: has changed since {self.folder} was made; make the index again"
+                )
+            self._encoder = encoder
+        return self._encoder
+
+    @property
+    def best_method(self) -> SearchMethod:
+        """The method that is used if none is named: ``hybrid`` if there are vectors, else ``bm25``."""
+        return "bm25" if self._vectors is None else "hybrid"
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return a passage by its place."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        number = place % len(self)
+        row = json.loads(self._passages[self._offsets[number] : self._offsets[number + 1]].tobytes())
+        return Passage(row["text"], row["title"])
+
+    def check(self) -> None:
+        """Compare all files of the index with their digests.
+
+        Raises:
+            RunError: naming the file that has changed.
+        """
+        check_digests(self.folder)
+
+    def search(self, question: str, k: int = 5, method: SearchMethod | None = None) -> list[Hit]:
+        """Return the best passages for a question, the best first; fewer than ``k`` if no others have a term of it.
+
+        Args:
+            question: the text to look for.
+            k: how many passages.
+            method: ``bm25``, ``dense``, ``hybrid``, or ``None``: ``best_method``.
+
+        Raises:
+            Claf2Error: if the method needs vectors, and the index has none.
+        """
+        return self.search_all([question], k, method)[0]
+
+    def search_all(self, questions: Sequence[str], k: int = 5, method: SearchMethod | None = None) -> list[list[Hit]]:
+        """Return the best passages for each of several questions; see ``search``."""
+        places = self.find_places(questions, k, method)
+        return [
+            [Hit(rank, score, self[place]) for rank, (place, score) in enumerate(found, start=1)] for found in places
+        ]
+
+    def find_places(
+        self, questions: Sequence[str], k: int, method: SearchMethod | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """Return the places of the best passages for each question, and their scores; see ``search``."""
+        chosen = method or self.best_method
+        if chosen == "bm25" or not questions:
+            return [self._find_by_terms(question, k) for question in questions]
+        vectors = self.encoder.encode([self.settings.query_prefix + question for question in questions])
+        if chosen == "dense":
+            return [_list_best(self.vectors @ vector, k) for vector in vectors]
+        return [
+            _list_best(_combine(self._bm25.score(question), self.vectors @ vector), k)
+            for question, vector in zip(questions, vectors, strict=True)
+        ]
+
+    def _find_by_terms(self, question: str, k: int) -> list[tuple[int, float]]:
+        return [(place, score) for place, score in _list_best(self._bm25.score(question), k) if score > 0]
+
+
+def _list_best(scores: NDArray[np.floating], k: int) -> list[tuple[int, float]]:
+    places = best_places(scores, k)
+    return list(zip(places.tolist(), scores[places].tolist(), strict=True))
+
+
+def _combine(terms: NDArray[np.float64], cosines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the convex combination of two scores (Bruch et al., 2023), each from 0, its lowest possible value, to 1,
+    its highest one for this question.
+
+    Reciprocal rank fusion, which sees only ranks, loses what the distances between scores say.
+    """
+    by_terms = terms / max(terms.max(), 1e-9)
+    by_vectors = (cosines.astype(np.float64) + 1.0) / max(float(cosines.max()) + 1.0, 1e-9)
+    combined: NDArray[np.float64] = (1 - VECTOR_WEIGHT) * by_terms + VECTOR_WEIGHT * by_vectors
+    return combined
