@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from claf2.adapters import Adapter
 from claf2.config import source
 from claf2.config.fill import FilledConfig, complete, error_prefix, fill
 from claf2.config.pretraining import check_pretraining, longest_rows
@@ -79,6 +80,8 @@ class Experiment:
     """Its tasks by name; usually one."""
     token: tuple[WordTokenizer, SubwordTokenizer] | None
     model: ModelSpec
+    adapter: Adapter | None
+    """The part of the encoder that is trained; ``None``: all of it."""
     wrappers: Mapping[str, Wrapper]
     """What changes the model before training, by name."""
     trainer_config: TrainerSection
@@ -138,8 +141,7 @@ class Experiment:
         model = values["model"]
         name = model["name"]
         values["model"] = {"name": name, name: {**model[name], "pretrained_model_name": None}}
-        if model["wrappers"] is not None:
-            values["model"]["wrappers"] = model["wrappers"]
+        values["model"] |= {key: model[key] for key in ("peft", "wrappers") if model.get(key) is not None}
         if "tasks" in values:  # a list, since the order of tasks decides fresh weights and batches
             values["tasks"] = [
                 [name, config.single_task and config.single_task.digest()] for name, config in self.tasks.items()
@@ -198,6 +200,10 @@ def validate(filled: FilledConfig) -> Experiment:
     optimizer, trainer = sections.optimizer, getattr(sections.trainer, sections.trainer.name)
     active_objectives = _given_blocks(sections.objectives, objectives.names())
     active_wrappers = _given_blocks(sections.model.wrappers, wrappers.names())
+    peft = sections.model.peft
+    adapter = getattr(peft, peft.name) if peft else None
+    if adapter:
+        adapter.check({task: config.head for task, config in task_configs.items()})
     _check_tasks(task_configs, trainer, sampler, active_objectives, filled)
     _check_metric_key(sections.trainer.metric_key, task_configs, filled)
     corpora = {task: (config.task.head, config.corpus) for task, config in task_configs.items()}
@@ -207,6 +213,7 @@ def validate(filled: FilledConfig) -> Experiment:
         tasks=task_configs,
         token=_tokenizer_parts(sections.token),
         model=ModelSpec(**{key: block[key] for key in ModelSpec.model_fields if key in block}),
+        adapter=adapter,
         wrappers=active_wrappers,
         trainer_config=sections.trainer,
         trainer=trainer,

@@ -180,7 +180,7 @@ def _train(
     rows_before, training, evaluation = state.rows, Stopwatch(), Stopwatch()
 
     def evaluate() -> Report:
-        with evaluation:
+        with evaluation, model.merged():  # the weights that best/ holds
             return run.evaluate_sets(model, prepared.valid)
 
     with interruptible() as interrupted, CallbackList(callbacks) as callback:
