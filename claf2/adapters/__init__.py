@@ -1,4 +1,4 @@
-"""Adapters: ways to fine-tune a part of an encoder. The heads, and weights that no checkpoint brings, are always trained.
+"""Adapters: ways to fine-tune a part of an encoder. Heads, and weights that no checkpoint brings, are always trained.
 
 A member describes one method; its verb changes the shared encoder, whose own weights are frozen before.
 """

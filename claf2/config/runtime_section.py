@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from claf2.registry import LARGEST, Component, UserPath, not_in_recipe
 
 __all__ = ["RuntimeSection"]

@@ -13,7 +13,17 @@ from claf2.registry import LARGEST, Component, Registry, UserPath, not_in_recipe
 if TYPE_CHECKING:
     from claf2.models.encoder import EncoderWithHeads
 
-__all__ = ["FIRST_TOKEN_CLASSES", "PRUNING_FIELDS", "SCRATCH", "ModelKind", "ModelSpec", "Wrapper", "models", "register_wrapper", "wrappers"]
+__all__ = [
+    "FIRST_TOKEN_CLASSES",
+    "PRUNING_FIELDS",
+    "SCRATCH",
+    "ModelKind",
+    "ModelSpec",
+    "Wrapper",
+    "models",
+    "register_wrapper",
+    "wrappers",
+]
 
 SCRATCH = "scratch"
 """The `pretrained_model_name` of an encoder with fresh weights."""

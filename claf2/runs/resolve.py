@@ -22,13 +22,13 @@ from claf2.data.batch import TaskDataset
 from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
 from claf2.data.splits import SplitData
-from claf2.errors import Claf2Error, ConfigError, DataError
+from claf2.errors import Claf2Error, ConfigError, DataError, ModelError
 from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
 from claf2.models import PRUNING_FIELDS, SCRATCH
-from claf2.models.embeddings import restrict_embeddings
 from claf2.models.configuration import position_limit
+from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.models.source import resolve_model
 from claf2.readers import Example
@@ -197,7 +197,7 @@ class Run:
                     task_config.dropout,
                     may_be_new=task_config.corpus is not None,
                     is_filled_later=is_adapted(self.source),
-                )  # fmt: skip
+                )
                 for task, task_config in experiment.tasks.items()
             },
             vocab_size=self.tokenizer.vocab_size,
@@ -207,7 +207,10 @@ class Run:
             has_token_section=experiment.token is not None,
         )
         if experiment.adapter is not None:
-            adapt(model, experiment.adapter, experiment.model, self.source, seed=experiment.seed)
+            adapt(
+                model, experiment.adapter, experiment.model, self.source,
+                added_tokens=self.added_tokens, seed=experiment.seed,
+            )  # fmt: skip
         for wrapper in experiment.wrappers.values():
             wrapper.wrap(model)
         for name, objective in experiment.objectives.items():

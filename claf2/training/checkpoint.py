@@ -235,8 +235,8 @@ def _effective_weights(module: torch.nn.Module) -> Iterator[tuple[str, torch.Ten
 def save_task_model(
     model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path, *, base: str | None = None
 ) -> None:
-    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2. With an
-    adapter, what is trained is written beside; where it cannot be merged, only claf2 loads the model.
+    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2. With
+    an adapter, what is trained is written beside; where it cannot be merged, only claf2 loads the model.
 
     All processes call this together; the main process writes the gathered weights.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from claf2.adapters import Adapter, adapters
+from claf2.adapters.layers.added_rows import AddedRows, train_added_rows
 from claf2.adapters.layers.stored import is_adapted, load_adapted
 from claf2.models import ModelSpec
 from claf2.models.encoder import EncoderWithHeads
@@ -14,7 +15,9 @@ from claf2.runtime.seed import seeded
 __all__ = ["adapt"]
 
 
-def adapt(model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Path | str, *, seed: int) -> None:
+def adapt(
+    model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Path | str, *, added_tokens: int, seed: int
+) -> None:
     """Freeze the encoder of a model, and apply an adapter. Fresh weights depend on ``seed`` alone.
 
     Args:
@@ -22,6 +25,7 @@ def adapt(model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Pa
         adapter: the method.
         spec: the model block, which names the base.
         source: the folder or hub id of the weights.
+        added_tokens: how many tokens the tasks have added to the tokenizer; their embeddings are trained.
         seed: the run's seed.
 
     Raises:
@@ -29,8 +33,13 @@ def adapt(model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Pa
     """
     encoder: Any = model.encoder
     encoder.requires_grad_(False)
+    added_rows = [train_added_rows(encoder, added_tokens)] if added_tokens else []
     with seeded(seed, "init", "adapter"):
         adapted = adapter.apply(encoder)
+    adapted.add(added_rows)
+    for module in encoder.modules():
+        if isinstance(module, AddedRows):  # peft freezes what is not its own
+            module.added.requires_grad_(True)
     for name in model.fresh_weights:  # frozen, they would stay random
         encoder.get_parameter(name).requires_grad_(True)
     adapted.description = {

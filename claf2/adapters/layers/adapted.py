@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 from claf2.runtime import distributed
 
-__all__ = ["Adapted", "Replacement", "plain_linear"]
+__all__ = ["Adapted", "Replacement", "gathered", "plain_linear"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Adapted:
     """What an adapter has made of an encoder."""
 
     replaced: Sequence[Replacement] = ()
-    """Everything in the encoder that is not as in the checkpoint, where all of it can be merged."""
+    """The modules that become plain ones when they are merged."""
     can_merge: bool = True
-    """Whether ``merged`` gives a plain encoder."""
+    """Whether the encoder is a plain one then."""
     extra_tokens: int = 0
     """How many tokens the encoder reads besides those of its inputs."""
     peft_config: Any = None
@@ -46,7 +46,7 @@ class Adapted:
     def merged(self) -> Iterator[None]:
         """Replace the trained parts by plain modules with the same result in the block. What is computed and stored
         inside are the same weights, and the frozen ones stay as they are, to the bit."""
-        if self._is_merged or not self.can_merge:
+        if self._is_merged:
             yield
             return
         originals = [getattr(entry.parent, entry.name) for entry in self.replaced]
@@ -82,8 +82,3 @@ def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 def gathered(tensor: torch.Tensor) -> torch.Tensor:
     """Return the whole of a weight that may be sharded, without its gradient."""
     return distributed.full_tensor(tensor.detach())
-
-
-def named_state(module: nn.Module) -> Mapping[str, torch.Tensor]:
-    """Return the trained weights of a module by name."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}

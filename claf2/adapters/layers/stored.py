@@ -77,13 +77,10 @@ def write_adapter(
         base_digest: the digest of the weights that the training began with.
     """
     folder.mkdir()
-    tensors = {
-        f"base_model.model.{name.replace('.default.', '.').removesuffix('.default')}": tensor.contiguous()
-        for name, tensor in weights.items()
-    }
+    tensors = {f"base_model.model.{_peft_name(name)}": tensor.contiguous() for name, tensor in weights.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     base = {key: adapted.description.get(key) for key in ("base_model_name_or_path", "revision")}
-    if adapted.peft_config is not None:
+    if adapted.peft_config is not None and not any(name.endswith(".added") for name in weights):
         values = adapted.peft_config.to_dict()
         prefix = f"{head.base_model_prefix}."
         trained_whole = {name.split(".")[0] for name in weights if not name.startswith(prefix)}
@@ -99,6 +96,12 @@ def write_adapter(
             folder / "adapter_config.json", {**base, "peft_type": None, "claf2": adapted.description.get("peft")}
         )
     write_json(folder / "base.json", {**base, "sha256": base_digest})
+
+
+def _peft_name(name: str) -> str:
+    """Return what `peft` calls a weight in its files, which leave out the name of the adapter."""
+    name = name.removesuffix(".weight") if ".lora_magnitude_vector." in name else name
+    return name.replace(".default.", ".").removesuffix(".default")
 
 
 def _is_whole(name: str) -> bool:
@@ -118,5 +121,5 @@ def frozen_digest(model: EncoderWithHeads) -> str:
         if not parameter.requires_grad:
             whole = distributed.full_tensor(parameter.detach()).cpu().contiguous()
             digest.update(f"{name} {tuple(whole.shape)} {whole.dtype}\n".encode())
-            digest.update(whole.flatten().view(torch.uint8).numpy())
+            digest.update(whole.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
