@@ -49,6 +49,8 @@ def _quantized(library: Any, module: nn.Linear, bits: Bits) -> nn.Module:
     layer: Any
     if bits == "nf4":
         layer = library.nn.Linear4bit(*shape, compute_dtype=torch.float32, compress_statistics=True, quant_type=bits)
+        # On some CPUs an evaluation would repack the weights, and round their constants to bf16, for good.
+        layer.support_avx512bf16_for_cpu = False
         layer.weight = library.nn.Params4bit(weight, requires_grad=False, compress_statistics=True, quant_type=bits)
     else:
         layer = library.nn.Linear8bitLt(*shape, has_fp16_weights=False)
@@ -61,12 +63,17 @@ def _quantized(library: Any, module: nn.Linear, bits: Bits) -> nn.Module:
 
 def dense_weight(layer: Any) -> torch.Tensor:
     """Return the weight of a linear layer in full precision, (O, I), quantized or not."""
-    if type(layer).__module__.startswith("bitsandbytes"):
-        from peft.utils.integrations import dequantize_module_weight
+    if not type(layer).__module__.startswith("bitsandbytes"):
+        return gathered(layer.weight)
+    from bitsandbytes import functional
 
-        weight: torch.Tensor = dequantize_module_weight(layer)
-        return weight.detach().float()
-    return gathered(layer.weight)
+    weight = layer.weight
+    if hasattr(weight, "quant_state"):
+        dense: torch.Tensor = functional.dequantize_4bit(weight.data, weight.quant_state)
+    else:  # the first pass moves the scales of the rows into the layer
+        scales = layer.state.SCB if weight.SCB is None else weight.SCB
+        dense = functional.int8_vectorwise_dequant(weight.data, scales)
+    return dense.float()
 
 
 def _dense(layer: Any) -> nn.Module:
