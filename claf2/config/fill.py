@@ -170,6 +170,8 @@ def _fill_tasks(
             _share_adapter(task_values, _object(values, "model").get("peft"))
             source.set_path(task_values, "trainer.log_dir", f"{values['trainer']['log_dir']}/{task}")
             tasks_filled[task] = complete(f"{name}:{task}", task_values, task_origins, task_words[task], ())
+            if tasks_filled[task].values["model"].get("peft") != _object(values, "model").get("peft"):
+                raise ConfigError("model.peft", "can only be set for the whole run", hint="use --model.peft.name")
     values["tasks"] = {
         task: {key: value for key, value in filled.values.items() if key not in SHARED_SECTIONS}
         for task, filled in tasks_filled.items()

@@ -117,7 +117,9 @@ def check_model(folder: Path, model_type: str, kind: str, method: str, stored: P
     assert any(not torch.equal(unmerged[name], before[name]) for name in before)
     with model.merged():
         merged = outputs_of(model, kind)
-    assert_same(merged, unmerged, 1e-5)
+    # The kernel for 8 bits rounds what it reads to 8 bits as well.
+    tolerance = 1e-3 if method == "int8" else 1e-5
+    assert_same(merged, unmerged, tolerance)
     assert_same(outputs_of(model, kind), unmerged, 0)  # and back again, to the bit
     assert frozen_digest(model) == frozen
 
@@ -128,7 +130,7 @@ def check_model(folder: Path, model_type: str, kind: str, method: str, stored: P
         assert again.pack()
         assert_same(outputs_of(again, kind), merged, 1e-5)
         assert model.pack()
-        assert_same(outputs_of(model, kind), unmerged, 1e-5)
+        assert_same(outputs_of(model, kind), unmerged, tolerance)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -150,7 +152,7 @@ def test_every_architecture_and_head(
         if serves(method, model_type, kind):
             check_model(model_folder(model_type), model_type, kind, method, tmp_path / kind)
         else:
-            with pytest.raises((ConfigError, ModelError), match="cannot serve|serves heads of labels"):
+            with pytest.raises((ConfigError, ModelError), match=r"cannot serve|serves heads of labels"):
                 make(model_folder(model_type), kind, method)
 
 
@@ -181,7 +183,9 @@ def test_what_is_trained(model_folder: Callable[..., Path]) -> None:
 
     def trained(method: str) -> set[str]:
         model = make(folder, "classify", method)
-        assert all(model.get_parameter(name).requires_grad == (name in model.weights()) for name, _ in model.named_parameters())
+        assert all(
+            model.get_parameter(name).requires_grad == (name in model.weights()) for name, _ in model.named_parameters()
+        )
         names = {name.removeprefix("heads.0.bert.") for name, _ in model.named_parameters() if name in model.weights()}
         return {name for name in names if "classifier" not in name}
 
@@ -278,7 +282,7 @@ def test_transformers_finds_no_weights_in_what_cannot_be_merged(
 ) -> None:
     model = make(model_folder(), "classify", "prefix")
     save_task_model(model, load_tokenizer(model_folder()), "t", tmp_path)
-    with pytest.raises(OSError, match="no file named model.safetensors"):
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
 
 

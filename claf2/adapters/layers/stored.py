@@ -108,10 +108,11 @@ def _is_whole(name: str) -> bool:
     return ".lora_" not in name and ".ia3_" not in name
 
 
-def adapter_bytes(folder: Path) -> int | None:
-    """Return the size of what is trained, in the best checkpoint of a run; ``None`` where it is the whole model."""
-    path = folder / ADAPTER_DIR / "adapter_model.safetensors"
-    return path.stat().st_size if path.is_file() else None
+def adapter_bytes(best: Path) -> dict[str, int]:
+    """Return the size of what is trained, ``{"adapter_bytes": N}``, over all tasks of a best checkpoint; nothing where
+    there is no adapter."""
+    sizes = [path.stat().st_size for path in best.rglob(f"{ADAPTER_DIR}/adapter_model.safetensors")]
+    return {"adapter_bytes": sum(sizes)} if sizes else {}
 
 
 def frozen_digest(model: EncoderWithHeads) -> str:
