@@ -62,6 +62,8 @@ class DataReaderSection(Component):
     """`null`: the task's own file name."""
     valid_fraction: float | None = Field(None, gt=0, lt=1)
     """Use this share of the training file for validation, the same rows for every seed."""
+    shots: int | None = Field(None, ge=1, le=LARGEST, json_schema_extra={"recipe": "if set", "written": False})
+    """Train on this many rows of each label, drawn by the seed; `null`: on all rows. For tasks with one label a row."""
 
 
 class MixSection(Component):

@@ -29,8 +29,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {"r": 4}),
     "rslora": ("lora", {"r": 4, "use_rslora": True, "targets": ["key", "attention_output", "inner", "outer"]}),
     "dora": ("lora", {"r": 4, "use_dora": True}),
-    "nf4": ("lora", {"r": 4, "quantize": "nf4"}),
-    "int8": ("lora", {"r": 4, "quantize": "int8"}),
+    "nf4": ("lora", {"r": 4, "quantize": "nf4", "targets": ["query", "value", "inner", "outer"]}),
+    "int8": ("lora", {"r": 4, "quantize": "int8", "targets": ["query", "value", "inner", "outer"]}),
     "ia3": ("ia3", {}),
     "bitfit": ("bitfit", {}),
     "head_only": ("head_only", {}),
@@ -275,6 +275,26 @@ def test_peft_loads_the_adapter_alone(
         if expected.get(name) is not None:
             torch.testing.assert_close(again[name], expected[name], atol=1e-6, rtol=0)
     assert (tmp_path / "adapter/adapter_model.safetensors").stat().st_size < 64 * 2**10
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+def test_a_loss_falls_over_quantized_weights(method: str, model_folder: Callable[..., Path]) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = make(model_folder("bert", initializer_range=0.3), "classify", method)
+    for parameter in model.head("t").classifier.parameters():  # type: ignore[operator, union-attr]
+        parameter.requires_grad_(False)  # so that only the updates of quantized matrices can lower it
+    frozen = frozen_digest(model)
+    batch = batch_of("classify") | {"labels": torch.tensor([0, 2])}
+    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.05)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = heads.get("classify")().loss(model("t", batch), batch).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert frozen_digest(model) == frozen
 
 
 def test_transformers_finds_no_weights_in_what_cannot_be_merged(
