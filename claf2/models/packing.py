@@ -54,7 +54,7 @@ PACKABLE = {
 """The architectures that can be packed. In these, positions affect only the embeddings, and attention is looked up in
 the registry of `transformers`."""
 
-PREFIX = "prefix"
+LAYER_PREFIX = "prefix"
 """The name, in the module of a layer's attention, of learned keys and values that all rows attend to."""
 
 ATTENTION = "claf2_packed"
@@ -268,7 +268,7 @@ def _attend(
     """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D). For the first
     tokens alone, they are (1, heads, N, D), returned (1, N, heads, D). Without a layout the rows are not packed:
     (N, heads, L, D), returned (N, L, heads, D)."""
-    prefix = getattr(module, PREFIX, None)
+    prefix = getattr(module, LAYER_PREFIX, None)
     if attention_mask is None:
         if prefix is not None:
             key, value, _ = prefix.extend(key, value, None)

@@ -13,11 +13,11 @@ from transformers.masking_utils import sdpa_mask
 
 from claf2.adapters.layers.parts import attention_modules, check_architecture
 from claf2.errors import ModelError
-from claf2.models.packing import PREFIX
+from claf2.models.packing import LAYER_PREFIX
 
 __all__ = ["LayerPrefix", "add_prefixes", "add_prompt"]
 
-ATTENTION = "claf2_prefix"
+PREFIX_ATTENTION = "claf2_prefix"
 """The name of attention with a prefix in the registry of `transformers`."""
 
 
@@ -58,10 +58,10 @@ def add_prefixes(encoder: Any, num_tokens: int, dropout: float) -> None:
     config, kind = encoder.config, check_architecture(encoder)
     if kind == "deberta-v2":
         raise ModelError(f"a prefix cannot serve {kind}, whose attention reads distances between tokens: use 'lora'")
-    encoder.set_attn_implementation(ATTENTION)
+    encoder.set_attn_implementation(PREFIX_ATTENTION)
     heads = config.num_attention_heads
     for module in attention_modules(encoder):
-        module.add_module(PREFIX, LayerPrefix(heads, num_tokens, config.hidden_size // heads, dropout))
+        module.add_module(LAYER_PREFIX, LayerPrefix(heads, num_tokens, config.hidden_size // heads, dropout))
 
 
 def _attend(
@@ -73,14 +73,14 @@ def _attend(
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as `transformers` does, with the prefix of the layer before keys and values."""
-    prefix: Any = getattr(module, PREFIX)
+    prefix: Any = getattr(module, LAYER_PREFIX)
     key, value, attention_mask = prefix.extend(key, value, attention_mask)
     attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     return attended, None
 
 
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+AttentionInterface.register(PREFIX_ATTENTION, _attend)
+AttentionMaskInterface.register(PREFIX_ATTENTION, sdpa_mask)
 
 
 class PromptVectors(nn.Module):
