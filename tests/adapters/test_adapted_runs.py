@@ -92,6 +92,10 @@ def test_a_run_trains_stores_and_evaluates(method: str, model_folder: Callable[.
     assert not set(trained) & {f"heads.0.{name}" for name in base if not name.endswith((*touched, "x"))}
     assert (best / "adapter/adapter_model.safetensors").stat().st_size == record["adapter_bytes"]
 
+    card = (best / "README.md").read_text()
+    assert f"Trained with the adapter `{method}`. {record['trained_parameters']:,} of" in card
+    assert ("only claf2 opens this model" in card) == (method not in PLAIN)
+
     claf2.evaluate(folder)
     assert predictions(folder) == before
     answer = claf2.Predictor(folder)(text="영화")
