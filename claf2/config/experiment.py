@@ -204,6 +204,9 @@ def validate(filled: FilledConfig) -> Experiment:
     adapter = getattr(peft, peft.name) if peft else None
     if adapter:
         adapter.check({task: config.head for task, config in task_configs.items()})
+        if not adapter.can_merge and any(follow_up.from_refined for follow_up in trainer.follow_ups(task_configs)):
+            problem = f"later stages cannot begin with {peft.name!r}, which cannot be merged"
+            raise ConfigError("model.peft.name", problem, hint="use 'lora', or --trainer.name finetune")
     _check_tasks(task_configs, trainer, sampler, active_objectives, filled)
     _check_metric_key(sections.trainer.metric_key, task_configs, filled)
     corpora = {task: (config.task.head, config.corpus) for task, config in task_configs.items()}

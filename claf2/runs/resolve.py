@@ -242,6 +242,8 @@ class Run:
             raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="use split")
         if runtime.engine == "fsdp" and runtime.compile:
             raise ConfigError("runtime.engine", "a compiled model cannot be sharded", hint="use --compile false")
+        if runtime.engine == "fsdp" and getattr(self.experiment.adapter, "quantize", None):
+            raise ConfigError("runtime.engine", "quantized weights cannot be sharded", hint="use --engine ddp")
         if runtime.engine == "ddp" and runtime.cpu_offload:
             raise ConfigError("runtime.cpu_offload", "ddp has no shards to offload", hint="use --engine fsdp")
         packed = padding in ("auto", "pack") and not runtime.compile and model.pack()
