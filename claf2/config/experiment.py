@@ -200,13 +200,6 @@ def validate(filled: FilledConfig) -> Experiment:
     optimizer, trainer = sections.optimizer, getattr(sections.trainer, sections.trainer.name)
     active_objectives = _given_blocks(sections.objectives, objectives.names())
     active_wrappers = _given_blocks(sections.model.wrappers, wrappers.names())
-    peft = sections.model.peft
-    adapter = getattr(peft, peft.name) if peft else None
-    if adapter:
-        adapter.check({task: config.head for task, config in task_configs.items()})
-        if not adapter.can_merge and any(follow_up.from_refined for follow_up in trainer.follow_ups(task_configs)):
-            problem = f"later stages cannot begin with {peft.name!r}, which cannot be merged"
-            raise ConfigError("model.peft.name", problem, hint="use 'lora', or --trainer.name finetune")
     _check_tasks(task_configs, trainer, sampler, active_objectives, filled)
     _check_metric_key(sections.trainer.metric_key, task_configs, filled)
     corpora = {task: (config.task.head, config.corpus) for task, config in task_configs.items()}
@@ -216,7 +209,7 @@ def validate(filled: FilledConfig) -> Experiment:
         tasks=task_configs,
         token=_tokenizer_parts(sections.token),
         model=ModelSpec(**{key: block[key] for key in ModelSpec.model_fields if key in block}),
-        adapter=adapter,
+        adapter=_adapter(sections.model.peft, task_configs, trainer),
         wrappers=active_wrappers,
         trainer_config=sections.trainer,
         trainer=trainer,
@@ -239,6 +232,18 @@ def _given_blocks(section: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return the optional blocks of a section that are given, by name."""
     blocks = {name: getattr(section, name, None) for name in names}
     return {name: block for name, block in blocks.items() if block is not None}
+
+
+def _adapter(section: Any, task_configs: Mapping[str, TaskConfig], trainer: Trainer) -> Adapter | None:
+    """Return the adapter of section `model.peft`; refuse one that a task or a later stage cannot use."""
+    if section is None:
+        return None
+    adapter: Adapter = getattr(section, section.name)
+    adapter.check({task: config.head for task, config in task_configs.items()})
+    if not adapter.can_merge and any(follow_up.from_refined for follow_up in trainer.follow_ups(task_configs)):
+        problem = f"later stages cannot begin with {section.name!r}, which cannot be merged"
+        raise ConfigError("model.peft.name", problem, hint="use 'lora', or --trainer.name finetune")
+    return adapter
 
 
 def _check_tasks(
