@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -37,7 +38,10 @@ def make_step(arguments: argparse.Namespace, method: str) -> tuple[Callable[[], 
         "model_type": "bert", "hidden_size": width, "num_hidden_layers": arguments.layers,
         "num_attention_heads": max(1, width // 64), "intermediate_size": 4 * width,
     }  # fmt: skip
-    spec, head = ModelSpec(pretrained_model_name=SCRATCH, architecture=architecture), heads.get("classify")()
+    spec, head = (
+        ModelSpec(pretrained_model_name=SCRATCH, architecture=architecture, dropout=None),
+        heads.get("classify")(),
+    )
     model = build_model(spec, SCRATCH, {"t": TaskHead(head, ["0", "1"])}, vocab_size=30_522, pad_id=0, seed=1)
     if method != FULL:
         adapt(model, adapters.get(method)(), spec, SCRATCH, added_tokens=0, seed=1)
@@ -45,7 +49,7 @@ def make_step(arguments: argparse.Namespace, method: str) -> tuple[Callable[[], 
     device = torch.device(arguments.device)
     model.place(device)
     model.train()
-    optimizer = build_optimizer(optimizers.get("adamw")(), model, 1e-5)
+    optimizer = build_optimizer(optimizers.get("adamw")(weight_decay=0.01), model, 1e-5)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1_000, 30_000, (arguments.batch_size, arguments.length), generator=generator)
     lengths = torch.full((arguments.batch_size,), arguments.length)
@@ -53,7 +57,8 @@ def make_step(arguments: argparse.Namespace, method: str) -> tuple[Callable[[], 
     batch = {name: tensor.to(device) for name, tensor in batch.items()} | {"lengths": lengths}
 
     def step() -> None:
-        head.loss(model("t", batch), batch).sum().backward()
+        loss: Any = head.loss(model("t", batch), batch).sum()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

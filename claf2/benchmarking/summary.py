@@ -338,7 +338,7 @@ def format_costs(costs: Costs) -> list[str]:
     """Return the costs of a row as texts, in the order of ``COST_NAMES``; ``–`` where one is not known."""
     values = {name: getattr(costs, name) for name in COST_NAMES}
     return [
-        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.1f}"
+        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.{1 if value >= 1 else 2}f}"
         for value in values.values()
     ]
 

@@ -40,7 +40,7 @@ class AddedRows(nn.Embedding):
         weight = gathered(self.weight).clone()
         added = gathered(self.added)
         weight[-len(added) :] = added
-        plain = nn.Embedding.from_pretrained(weight, freeze=True, padding_idx=self.padding_idx)
+        plain = nn.Embedding(*weight.shape, padding_idx=self.padding_idx, _weight=weight).requires_grad_(False)
         plain._forward_hooks.update(self._forward_hooks)
         return plain
 
