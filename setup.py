@@ -59,6 +59,8 @@ setup(
         # uvicorn uses httptools and uvloop where they are installed: a board then takes twice as many writes.
         "board": ["fastapi>=0.115", "httptools>=0.6", "sqlalchemy>=2.0.30", "uvicorn>=0.30", "uvloop>=0.20"],
         "postgres": ["psycopg[binary]>=3.1"],
+        "peft": ["peft>=0.20"],
+        "qlora": ["bitsandbytes>=0.50", "peft>=0.20"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5"],
         "serve": ["fastapi>=0.115", "httptools>=0.6", "prometheus-client>=0.20", "uvicorn>=0.30", "uvloop>=0.20"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],

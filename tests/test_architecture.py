@@ -22,7 +22,7 @@ WINGS = (
     ("task", "readers", "tokenizers", "heads", "metrics"),
     ("data",),
     ("corpus",),
-    ("models",),
+    ("models", "adapters"),
     ("evaluation",),
     ("training",),
     ("config",),
@@ -45,6 +45,7 @@ FAMILIES = (
     "heads",
     "corpus/instances",
     "corpus/masks",
+    "adapters",
     "training/callbacks",
     "training/trainers",
     "data/samples",
@@ -253,7 +254,8 @@ def test_a_fine_tuning_imports_nothing_of_the_rest_of_the_factory(tmp_path: Path
         "claf2.benchmarking.",
         "claf2.export.",
     )
-    libraries = ("obstore", "apprise", "fastapi", "sqlalchemy", "datasketch", "onnx", "onnxscript", "onnxruntime")
+    libraries = ("obstore", "apprise", "fastapi", "sqlalchemy", "datasketch", "onnx", "onnxscript", "onnxruntime",
+                 "peft", "bitsandbytes")  # fmt: skip
     code = (
         "import sys, claf2\n"
         f"claf2.train(claf2.load('scratch/nsmc', sample=True, num_steps=20, log_dir={str(tmp_path / 'run')!r}))\n"

@@ -380,9 +380,9 @@ def changed(value: Any, annotation: Any) -> str:
 FIXED = {
     "name", "dataset", "op_type", "lr_scheduler_type", "names", "types", "pretrained_token", "do_tokenize", "source",
     "device", "plugins", "pretrained_path", "lang_code", "precision", "padding", "engine", "metric_key",
-    "embedding_rows",
+    "embedding_rows", "quantize", "targets", "use_dora",
 }  # fmt: skip
-"""Selectors, and fields with one or two legal values: tested by name above."""
+"""Selectors, and fields with few legal values: tested by name above, and those of adapters in `tests/adapters`."""
 
 
 PRETRAINING_FIXED = {

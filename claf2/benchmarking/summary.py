@@ -35,7 +35,8 @@ FULL = "full"
 """The name of the recipe itself among variants."""
 
 COST_NAMES = {
-    "trained_parameters": "trained parameters", "megabytes": "MB", "seconds": "seconds", "memory": "peak memory, MiB",
+    "trained_parameters": "trained parameters", "megabytes": "MB", "stored": "MB a task", "seconds": "seconds",
+    "memory": "peak memory, MiB",
     "p50": "p50, ms", "p99": "p99, ms",
 }  # fmt: skip
 """Field of ``Costs`` → the head of its column."""
@@ -96,6 +97,8 @@ class Costs:
     trained_parameters: float | None = None
     megabytes: float | None = None
     """The size of the weights."""
+    stored: float | None = None
+    """The size of what a task adds to a shared model, in MB: its adapter and head, or else all weights."""
     seconds: float | None = None
     """The time of a training."""
     memory: float | None = None
@@ -335,7 +338,7 @@ def format_costs(costs: Costs) -> list[str]:
     """Return the costs of a row as texts, in the order of ``COST_NAMES``; ``–`` where one is not known."""
     values = {name: getattr(costs, name) for name in COST_NAMES}
     return [
-        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.1f}"
+        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.{1 if value >= 1 else 2}f}"
         for value in values.values()
     ]
 

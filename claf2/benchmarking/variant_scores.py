@@ -189,7 +189,8 @@ def measure_costs(group: Sequence[MeasuredCell]) -> Costs:
     p50, p99 = ([_first_number(latency, (name,)) for latency in latencies] for name in ("p50", "p99"))
     return Costs(
         parameters=mean("parameters"), trained_parameters=mean("trained_parameters"),
-        megabytes=mean("weight_bytes", scale=1e-6), seconds=mean("train_seconds"),
+        megabytes=mean("weight_bytes", scale=1e-6), stored=mean("adapter_bytes", "weight_bytes", scale=1e-6),
+        seconds=mean("train_seconds"),
         memory=mean("peak_gpu_memory_mib", "peak_memory_mib"), p50=p50[0] if p50 else None, p99=p99[0] if p99 else None,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from claf2.adapters import Adapter
 from claf2.config import source
 from claf2.config.fill import FilledConfig, complete, error_prefix, fill
 from claf2.config.pretraining import check_pretraining, longest_rows
@@ -30,7 +31,7 @@ from claf2.config.schema import (
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import MtDnnSampler, Sampler
 from claf2.errors import ConfigError, RunError, nearest
-from claf2.heads import Featurizer, Head, heads
+from claf2.heads import Featurizer, Head, LabelFeaturizer, heads
 from claf2.metrics import Metric
 from claf2.models import ModelSpec, Wrapper, models, wrappers
 from claf2.registry import digest
@@ -79,6 +80,8 @@ class Experiment:
     """Its tasks by name; usually one."""
     token: tuple[WordTokenizer, SubwordTokenizer] | None
     model: ModelSpec
+    adapter: Adapter | None
+    """The part of the encoder that is trained; ``None``: all of it."""
     wrappers: Mapping[str, Wrapper]
     """What changes the model before training, by name."""
     trainer_config: TrainerSection
@@ -138,8 +141,7 @@ class Experiment:
         model = values["model"]
         name = model["name"]
         values["model"] = {"name": name, name: {**model[name], "pretrained_model_name": None}}
-        if model["wrappers"] is not None:
-            values["model"]["wrappers"] = model["wrappers"]
+        values["model"] |= {key: model[key] for key in ("peft", "wrappers") if model.get(key) is not None}
         if "tasks" in values:  # a list, since the order of tasks decides fresh weights and batches
             values["tasks"] = [
                 [name, config.single_task and config.single_task.digest()] for name, config in self.tasks.items()
@@ -207,6 +209,7 @@ def validate(filled: FilledConfig) -> Experiment:
         tasks=task_configs,
         token=_tokenizer_parts(sections.token),
         model=ModelSpec(**{key: block[key] for key in ModelSpec.model_fields if key in block}),
+        adapter=_adapter(sections.model.peft, task_configs, trainer),
         wrappers=active_wrappers,
         trainer_config=sections.trainer,
         trainer=trainer,
@@ -229,6 +232,18 @@ def _given_blocks(section: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return the optional blocks of a section that are given, by name."""
     blocks = {name: getattr(section, name, None) for name in names}
     return {name: block for name, block in blocks.items() if block is not None}
+
+
+def _adapter(section: Any, task_configs: Mapping[str, TaskConfig], trainer: Trainer) -> Adapter | None:
+    """Return the adapter of section `model.peft`; refuse one that a task or a later stage cannot use."""
+    if section is None:
+        return None
+    adapter: Adapter = getattr(section, section.name)
+    adapter.check({task: config.head for task, config in task_configs.items()})
+    if not adapter.can_merge and any(follow_up.from_refined for follow_up in trainer.follow_ups(task_configs)):
+        problem = f"later stages cannot begin with {section.name!r}, which cannot be merged"
+        raise ConfigError("model.peft.name", problem, hint="use 'lora', or --trainer.name finetune")
+    return adapter
 
 
 def _check_tasks(
@@ -283,6 +298,9 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
     if corpus is not None:  # evaluates rows that the corpus has made
         featurizer = head_type.featurizer(max_seq_length=longest_rows(sections.trainer))
     _check_head(name, task, filled)
+    if sections.data_reader.shots is not None and not issubclass(head_type.featurizer, LabelFeaturizer):
+        problem = f"task {task.name!r} has no single label per row to draw by"
+        raise ConfigError("data_reader.shots", problem, origin=filled.origins.get("data_reader.shots"), hint="use null")
     config = TaskConfig(
         task=_in_language(task, featurizer.lang_code),
         data=sections.data_reader,

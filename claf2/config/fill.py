@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from claf2.adapters import NO_ADAPTER
 from claf2.config import claf, source
 from claf2.config.plugins import load_plugins
 from claf2.config.schema import (
@@ -135,6 +136,10 @@ ENCODER_FIELDS = ("pretrained_model_name", "revision", "architecture", *PRUNING_
 """Fields of the model block that several tasks share."""
 
 
+PEFT = "model.peft.name"
+"""The selector of the part of the encoder that is trained, which several tasks share."""
+
+
 def _fill_tasks(
     name: str,
     values: dict[str, Any],
@@ -162,8 +167,11 @@ def _fill_tasks(
             for key in ENCODER_FIELDS:
                 if key in encoder or key in given:
                     source.set_path(task_values, f"model.{model_name}.{key}", encoder.get(key))
+            _share_adapter(task_values, _object(values, "model").get("peft"))
             source.set_path(task_values, "trainer.log_dir", f"{values['trainer']['log_dir']}/{task}")
             tasks_filled[task] = complete(f"{name}:{task}", task_values, task_origins, task_words[task], ())
+            if tasks_filled[task].values["model"].get("peft") != _object(values, "model").get("peft"):
+                raise ConfigError("model.peft", "can only be set for the whole run", hint="use --model.peft.name")
     values["tasks"] = {
         task: {key: value for key, value in filled.values.items() if key not in SHARED_SECTIONS}
         for task, filled in tasks_filled.items()
@@ -172,6 +180,14 @@ def _fill_tasks(
     for task, filled in tasks_filled.items():
         origins |= {f"tasks.{task}.{path}": origin for path, origin in filled.origins.items()}
     return FilledConfig(name, values, origins, selected, overrides, tasks_filled)
+
+
+def _share_adapter(task_values: dict[str, Any], peft: Any) -> None:
+    """Give a task the adapter of the run: the tasks train the same part of the encoder."""
+    if peft is not None:
+        source.set_path(task_values, "model.peft", json.loads(json.dumps(peft)))
+    elif isinstance(task_values.get("model"), dict) and task_values["model"].pop("peft", None) is not None:
+        logger.warning("model.peft of a task is not used: several tasks share the encoder; set model.peft of the run")
 
 
 @contextmanager
@@ -254,7 +270,11 @@ def _check_task_word(word: source.Override, paths: Sequence[str], typed: str) ->
     """Return an override of one task; refuse it where the tasks share the field."""
     for path in source.matching_paths(word, paths):
         field = path.rsplit(".", 1)[-1]
-        if path.split(".")[0] in SHARED_SECTIONS or field in (*ENCODER_FIELDS, "log_dir"):
+        if (
+            path.startswith("model.peft")
+            or path.split(".")[0] in SHARED_SECTIONS
+            or field in (*ENCODER_FIELDS, "log_dir")
+        ):
             problem = "can only be set for the whole run"
             raise ConfigError(typed, problem, origin=word.channel, hint=f"use --{field}")
     return word
@@ -290,6 +310,8 @@ def _complete_sections(
         source.set_path(values, target, value)
         origins[target] = word.origin
     _drop_unselected(values, selected, selectors)
+    if selected.get(PEFT) == NO_ADAPTER and isinstance(values.get("model"), dict):
+        values["model"].pop("peft", None)  # as if it were left out, in digests as well
     _add_defaults(values, kind)
     return annotations, selected
 

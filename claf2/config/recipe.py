@@ -26,7 +26,8 @@ def recipe_values(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str,
     kept: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         mark, item, inner = _mark(field, "recipe"), _item_of(field.annotation), section_of(field.annotation)
-        if inner is not None and "name" in kind.model_fields and _mark(field, "written") is False:
+        is_block = mark != "if set" and "name" in kind.model_fields and _mark(field, "written") is False
+        if inner is not None and is_block:
             if values.get("name") == name:
                 kept[name] = recipe_values(_complete(values.get(name) or {}, inner), inner)
             continue

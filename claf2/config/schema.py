@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
+from claf2.adapters import NO_ADAPTER, adapters
+from claf2.config.runtime_section import RuntimeSection
 from claf2.config.source import parse_json
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import samplers
@@ -33,6 +35,7 @@ __all__ = [
     "MixSection",
     "MultiTaskTrainerSection",
     "OptimizerSection",
+    "PeftSection",
     "RuntimeSection",
     "Selector",
     "TrainerSection",
@@ -59,6 +62,8 @@ class DataReaderSection(Component):
     """`null`: the task's own file name."""
     valid_fraction: float | None = Field(None, gt=0, lt=1)
     """Use this share of the training file for validation, the same rows for every seed."""
+    shots: int | None = Field(None, ge=1, le=LARGEST, json_schema_extra={"recipe": "if set", "written": False})
+    """Train on this many rows of each label, drawn by the seed; `null`: on all rows. For tasks with one label a row."""
 
 
 class MixSection(Component):
@@ -125,6 +130,13 @@ class ModelSection(Component):
     """The kind of model; its block describes encoder and head."""
 
 
+class PeftSection(Component):
+    """Section `model.peft`: which part of the encoder is trained; without it, all of it. The heads always are."""
+
+    name: str = NO_ADAPTER
+    """The method; its block has its fields."""
+
+
 class TrainerSection(Component):
     """Section `trainer`: how long to train, how often to evaluate, and which score selects the best checkpoint."""
 
@@ -175,41 +187,6 @@ class OptimizerSection(Component):
     lr_scheduler_type: str = "warmup_linear"
 
 
-class RuntimeSection(Component):
-    """Section `runtime`: what affects the speed but not the score, except `precision`."""
-
-    device: str = not_in_recipe("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    workers: int = not_in_recipe(1, ge=0, le=1024)
-    """The number of threads that prepare batches in advance."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """The number format of forward and backward passes; weights and optimizer state stay in fp32. It changes scores,
-    so it is part of the recipe."""
-    padding: Literal["auto", "pack", "split", "keep"] = not_in_recipe("auto")
-    """How to treat padding: `pack` computes nothing for it, `split` divides a batch by length into micro-batches whose
-    gradients add up, `keep` computes it; `auto`: `pack` where the architecture allows it and nothing is compiled, else
-    `split`."""
-    micro_batch_overhead: int | None = not_in_recipe(None, ge=0, le=LARGEST)
-    """The fixed cost of a micro-batch, in tokens; `null`: 256 on a CPU, 8192 on a GPU."""
-    max_tokens_per_micro_batch: int | None = not_in_recipe(None, ge=1, le=LARGEST)
-    """The maximum number of tokens in a micro-batch, padding included; limits the memory that a batch needs."""
-    embedding_rows: Literal["auto", "all"] = not_in_recipe("auto")
-    """Which word embeddings the optimizer updates: with `auto` only those that occur in the training data, where these
-    are few and the result is the same; the others only decay. `all`: all of them."""
-    activation_checkpointing: bool = not_in_recipe(False)
-    """Recompute activations in the backward pass instead of storing them."""
-    compile: bool = not_in_recipe(False)
-    """Compile the model with `torch.compile`; lengths are rounded up to multiples of 32."""
-    engine: Literal["ddp", "fsdp"] = not_in_recipe("ddp")
-    """How several processes share a model: with `ddp` each holds all of it; with `fsdp` each holds a shard of weights,
-    gradients and optimizer state (FSDP2), for encoders that do not fit on one device."""
-    cpu_offload: bool = not_in_recipe(False)
-    """With `fsdp`: keep the shards in the host's memory."""
-    deterministic: bool = not_in_recipe(True)
-    """Use deterministic kernels only."""
-    cache_dir: Annotated[str | None, UserPath] = not_in_recipe(None)
-    """The folder of features, samples and downloaded models; `null`: `$CLAF2_CACHE`, else `~/.cache/claf2`."""
-
-
 @dataclass(frozen=True)
 class Selector:
     """A field that chooses the block of its section."""
@@ -225,6 +202,7 @@ DATASET = Selector("data_reader.dataset", "", tasks)
 SELECTORS = (
     DATASET,
     Selector("model.name", "encoder", models),
+    Selector("model.peft.name", NO_ADAPTER, adapters),
     Selector("trainer.name", "finetune", trainers),
     Selector("optimizer.op_type", "adamw", optimizers),
     Selector("optimizer.lr_scheduler_type", "warmup_linear", schedules),
@@ -302,6 +280,7 @@ def _make_schema(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
             section(
                 ModelSection,
                 "model.name",
+                peft=(section(PeftSection, "model.peft.name") | None, _left_out()),
                 wrappers=(_wrappers_section() | None, Field(None, json_schema_extra={"recipe": "if set"})),
             )
         ),
@@ -313,11 +292,16 @@ def _make_schema(selected: Mapping[str, str | list[str]]) -> type[BaseModel]:
     )
 
 
+def _left_out() -> Any:
+    """Return an optional section that is written only where it is used, so that digests of experiments without it stay
+    the same."""
+    return Field(None, json_schema_extra={"recipe": "if set", "written": False})
+
+
 def _objectives_section() -> type[BaseModel]:
     """Return section `objectives`: an optional block for each objective."""
-    # Later objectives are written only where they are used, so that digests of experiments without them stay the same.
-    later = Field(None, json_schema_extra={"recipe": "if set", "written": False})
-    default = {name: None if name in ("distil", "smart", "uncertainty") else later for name in objectives.names()}
+    first = ("distil", "smart", "uncertainty")
+    default = {name: None if name in first else _left_out() for name in objectives.names()}
     blocks: dict[str, Any] = {name: (objectives.get(name) | None, field) for name, field in default.items()}
     doc = "Section `objectives`: what changes inputs or loss; `null`: not used."
     return create_model("ObjectivesSection", __base__=Component, __doc__=doc, **blocks)

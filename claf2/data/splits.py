@@ -31,13 +31,37 @@ class SplitData:
     path: Path
     side: Literal["whole", "train", "valid"] = "whole"
     fraction: float = 0.0
+    shots: int | None = None
+    """The rows of each label, drawn by ``seed``; ``None``: all rows."""
+    seed: int = 0
 
     def examples(self) -> Iterator[Example]:
         """Stream the examples in the order of the file.
 
         Raises:
-            DataError: as ``Task.read`` does, and when the cut leaves a side without a row.
+            DataError: as ``Task.read`` does, when the cut leaves a side without a row, and when a label has fewer rows
+                than are to be drawn.
         """
+        if self.shots is None:
+            yield from self._side()
+            return
+        drawn = self._draw(self.shots)
+        yield from (example for index, example in enumerate(self._side()) if index in drawn)
+
+    def _draw(self, shots: int) -> set[int]:
+        """Return the positions of the rows that are drawn: those of one label do not depend on the other labels."""
+        rows: dict[str, list[int]] = {}
+        for index, example in enumerate(self._side()):
+            rows.setdefault(str(getattr(example, "label", None)), []).append(index)
+        drawn: set[int] = set()
+        for label, indices in rows.items():
+            if len(indices) < shots:
+                raise DataError(self.path, f"label {label!r} has {len(indices)} rows, fewer than {shots} shots")
+            order = generator(self.seed, "shots", self.task.name, label).permutation(len(indices))
+            drawn |= {indices[place] for place in order[:shots].tolist()}
+        return drawn
+
+    def _side(self) -> Iterator[Example]:
         if self.side == "whole":
             yield from self.task.read(self.path)
             return
@@ -61,8 +85,10 @@ class SplitData:
         return sha256(self.path)
 
     def identity(self) -> str:
-        """Return what distinguishes these examples from any others: the file's digest, the task's, and the cut."""
-        return f"{self.data_digest()}:{self.task.identity()}:{self.side}:{self.fraction}"
+        """Return what distinguishes these examples from any others: the file's digest, the task's, the cut, and what is
+        drawn."""
+        drawn = "" if self.shots is None else f":{self.shots}:{self.seed}"
+        return f"{self.data_digest()}:{self.task.identity()}:{self.side}:{self.fraction}{drawn}"
 
 
 def locate_split(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from claf2.adapters import adapters
 from claf2.heads import heads
 from claf2.models import SCRATCH
 from claf2.task import Task
@@ -52,6 +53,7 @@ def model_card(
         for task in tasks.values()
     )
     leakage = _leakage_text(provenance)
+    adapter = _adapter_text(provenance)
     return f"""---
 {_metadata(tasks, provenance, scores, licence)}
 ---
@@ -62,7 +64,7 @@ Fine-tuned by claf2 from the BaseConfig `{provenance["base_config"]}`, seed {pro
 run by `{logs["metric_key"]}`, at step {logs["best_global_step"]}. These are the scores of one seed; they do not show
 the spread over seeds.
 
-{caution}| score | value |
+{adapter}{caution}| score | value |
 | --- | --- |
 {rows}
 
@@ -177,3 +179,14 @@ def _metadata(
         or None,
     )
     return card.to_yaml().strip()
+
+
+def _adapter_text(provenance: Mapping[str, Any]) -> str:
+    """Return what a reader must know of a model of which a part was trained; empty for other models."""
+    peft = provenance["config"]["model"].get("peft")
+    if not peft:
+        return ""
+    name, counts = peft["name"], (provenance.get("trained_parameters"), provenance.get("parameters"))
+    of = "" if None in counts else f" {counts[0]:,} of {counts[1]:,} weights were trained, heads included."
+    use = "" if adapters.get(name).can_merge else " The encoder needs its adapter, so only claf2 opens this model."
+    return f"Trained with the adapter `{name}`.{of}{use}\n\n"

@@ -218,6 +218,9 @@ def _open_source(run_dir: Path, task: str | None) -> ExportSource:
         raise RunError(f"{run_dir}: a pre-training answers no requests; fine-tune it, and export that run")
     model = folder.load_model(name)
     plain = model.run.experiment.runtime.model_copy(update=PLAIN)
+    if model.run.experiment.adapter is not None:
+        method = model.run.experiment.values["model"]["peft"]["name"]
+        raise RunError(f"{run_dir}: a model with {method!r} cannot be merged, so it has no export; use 'lora' or 'ia3'")
     # Wrappers have done their work: what they make of the weights is what best/ holds.
     run = dataclasses.replace(
         model.run, experiment=dataclasses.replace(model.run.experiment, runtime=plain, wrappers={})

@@ -13,10 +13,23 @@ from claf2.registry import LARGEST, Component, Registry, UserPath, not_in_recipe
 if TYPE_CHECKING:
     from claf2.models.encoder import EncoderWithHeads
 
-__all__ = ["PRUNING_FIELDS", "SCRATCH", "ModelKind", "ModelSpec", "Wrapper", "models", "register_wrapper", "wrappers"]
+__all__ = [
+    "FIRST_TOKEN_CLASSES",
+    "PRUNING_FIELDS",
+    "SCRATCH",
+    "ModelKind",
+    "ModelSpec",
+    "Wrapper",
+    "models",
+    "register_wrapper",
+    "wrappers",
+]
 
 SCRATCH = "scratch"
 """The `pretrained_model_name` of an encoder with fresh weights."""
+
+FIRST_TOKEN_CLASSES = frozenset({"AutoModelForSequenceClassification", "AutoModelForMultipleChoice"})
+"""The classes of heads in `transformers` that read the first token alone, for all packable architectures."""
 
 PRUNING_FIELDS = ("keep_layers", "ffn_width")
 """The fields of ``ModelSpec`` that make a stored model smaller when a run begins. What the run stores is small already,

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from claf2.errors import ConfigError, ModelError, nearest
+from claf2.errors import ModelError
 from claf2.heads import Head
-from claf2.models import SCRATCH, ModelSpec
+from claf2.models import FIRST_TOKEN_CLASSES, SCRATCH, ModelSpec
+from claf2.models.configuration import make_configuration, set_head_dropout
 from claf2.models.encoder_passes import EncoderPasses
-from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
+from claf2.models.packing import Packing, is_packable
 from claf2.models.pruning import prune
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
 from claf2.models.stored_weights import align_weights, check_finite, check_loaded
@@ -31,29 +32,12 @@ from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
 
 if TYPE_CHECKING:
+    from claf2.adapters.layers.adapted import Adapted
     from claf2.models.target_tokens import TargetTokens
 
-__all__ = ["EncoderWithHeads", "TaskHead", "build_model", "position_limit", "stored_label_order"]
+__all__ = ["EncoderWithHeads", "TaskHead", "build_model"]
 
 logger = logging.getLogger("claf2")
-
-ARCHITECTURE = {
-    "model_type": "bert",
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 512,
-}
-"""The encoder of `scratch` where the model block names no architecture."""
-
-HEAD_DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "qa_dropout", "cls_dropout")
-"""The names of the dropout before the head's last layer in the architectures' configurations."""
-
-OFFSET_POSITIONS = frozenset(
-    "roberta xlm-roberta camembert xlm-roberta-xl roberta-prelayernorm xmod data2vec-text ibert "
-    "longformer luke mpnet esm lilt layoutlmv3 markuplm".split()
-)
-"""Architectures whose position ids start after the padding id, which is 1, so that two embeddings are never used."""
 
 WEIGHTS_HINT = "check its config.json, or save the model again with save_pretrained"
 
@@ -68,6 +52,8 @@ class TaskHead:
     """Dropout before the head's last layer; ``None`` keeps the encoder's own."""
     may_be_new: bool = False
     """Whether a folder without weights is accepted, which then names an architecture to pre-train."""
+    is_filled_later: bool = False
+    """Whether the weights are those of an adapted model, which are loaded when the adapter is there."""
 
 
 class EncoderWithHeads(nn.Module):
@@ -79,6 +65,7 @@ class EncoderWithHeads(nn.Module):
         extra_inputs: the further inputs of a task's module, where it is not a class of `transformers`.
         first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
         target_token_tasks: the tasks whose modules predict tokens, and compute those with a target alone.
+        fresh_weights: the parameters of the encoder that no checkpoint has brought.
     """
 
     batching: ClassVar[Literal["close"]] = "close"
@@ -93,6 +80,7 @@ class EncoderWithHeads(nn.Module):
         extra_inputs: Mapping[str, Sequence[str]],
         first_token_tasks: Collection[str] = (),
         target_token_tasks: Collection[str] = (),
+        fresh_weights: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
@@ -101,6 +89,9 @@ class EncoderWithHeads(nn.Module):
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
+        self.fresh_weights = frozenset(fresh_weights)
+        self.adapted: Adapted | None = None
+        """What an adapter has made of the encoder, if there is one."""
         self.packing: Packing | None = None
         self._passes: EncoderPasses | None = None
         self.device = torch.device("cpu")
@@ -191,12 +182,19 @@ class EncoderWithHeads(nn.Module):
         """Return the context of a pass: that of a packed encoder, if it is one."""
         if self.packing is None:
             return nullcontext()
-        ids = inputs["input_ids"]
-        return self.packing.packed(inputs["lengths"], ids.shape[-1], ids.device, first_tokens=first_tokens)
+        ids, extra = inputs["input_ids"], self.adapted.extra_tokens if self.adapted else 0
+        lengths = inputs["lengths"] + extra if extra else inputs["lengths"]
+        return self.packing.packed(lengths, ids.shape[-1] + extra, ids.device, first_tokens=first_tokens)
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Compute with, and store, the weights that an adapter amounts to in the block, where it can be merged."""
+        return self.adapted.merged() if self.adapted else nullcontext()
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return every parameter and buffer once, by name: what `last/` stores."""
-        return {name: tensor.detach() for name, tensor in (*self.named_parameters(), *self.named_buffers())}
+        """Return every parameter and buffer once, by name: what `last/` stores. With an adapter, frozen parameters are
+        left out."""
+        parameters = [named for named in self.named_parameters() if self.adapted is None or named[1].requires_grad]
+        return {name: tensor.detach() for name, tensor in (*parameters, *self.named_buffers())}
 
 
 def build_model(
@@ -225,7 +223,7 @@ def build_model(
     Raises:
         ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
-    config = _configuration(spec, source, vocab_size, pad_id)
+    config = make_configuration(spec, source, vocab_size, pad_id)
     if vocab_size - added_tokens > config.vocab_size:
         remedy = (
             "leave out the token section to use the model's own tokenizer"
@@ -238,9 +236,10 @@ def build_model(
         )
     modules: dict[str, PreTrainedModel] = {}
     encoder: nn.Module | None = None
+    fresh_weights: list[str] = []
     for task, task_head in tasks.items():
         with seeded(seed, "init", task):
-            modules[task] = _head_module(spec, source, task_head, copy.deepcopy(config), encoder)
+            modules[task] = _head_module(spec, source, task_head, copy.deepcopy(config), encoder, fresh_weights)
             if encoder is None and spec.is_pruned:
                 prune(modules[task], config, layers=spec.keep_layers, width=spec.ffn_width)
             if vocab_size > config.vocab_size:
@@ -253,71 +252,23 @@ def build_model(
         extra_inputs={task: (*of.head.inputs, *of.head.teacher_forced) for task, of in tasks.items()},
         first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
         target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],
+        fresh_weights=fresh_weights,
     )
 
 
-def stored_label_order(spec: ModelSpec, source: Path | str, labels: Sequence[str]) -> list[int] | None:
-    """Return which output of the stored head stands for each label, where the head has these labels in another order;
-    ``None`` where it has the same order or other labels."""
-    return None if source == SCRATCH else find_label_order(read_label_names(_configuration(spec, source, 1, 0)), labels)
-
-
-def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
-    """Return the longest input of the encoder in tokens; ``None`` where positions do not limit it.
-
-    Only a table of position embeddings is a limit. Relative and rotary positions have none, even if their configuration
-    names the length that the model was trained with.
-    """
-    config = _configuration(spec, source, 1, 0)
-    limit: int | None = getattr(config, "max_position_embeddings", None)
-    is_rotary = hasattr(config, "rope_parameters") or getattr(config, "position_embedding_type", None) == "rotary"
-    is_relative = not getattr(config, "position_biased_input", True) or (limit or 0) < 0  # DeBERTa; XLNet
-    if limit is None or is_rotary or is_relative:
-        return None
-    return limit - max(2, (config.pad_token_id or 0) + 1) if config.model_type in OFFSET_POSITIONS else limit
-
-
-def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
-    if source != SCRATCH:
-        hint = "correct its config.json, or download it again"
-        with reading_model(source, "not a usable model", "config.json", hint=hint):
-            return _stored_configuration(source, spec.revision)
-    architecture = dict(spec.architecture or ARCHITECTURE)
-    kind = str(architecture.pop("model_type", ARCHITECTURE["model_type"]))
-    known = transformers.CONFIG_MAPPING
-    if kind not in known:
-        raise ConfigError(
-            "model.architecture.model_type", f"{kind!r} is not an architecture", hint=nearest(kind, known)
-        )
-    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | architecture)
-    settings = type(config)().to_dict()
-    unknown = set(architecture) - set(settings)
-    if unknown:
-        name = min(unknown)
-        raise ConfigError(f"model.architecture.{name}", f"{kind} has no such setting", hint=nearest(name, settings))
-    return config
-
-
-def _stored_configuration(source: Path | str, revision: str | None) -> PreTrainedConfig:
-    try:
-        # False: code from the folder of a model is refused without a question on the terminal.
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (AttributeError, ValueError) as error:
-        values, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-        names = values.get("id2label") or {}
-        if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
-            raise ValueError("id2label does not map numbers to names") from error
-        raise
-    return config
-
-
 def _head_module(
-    spec: ModelSpec, source: Path | str, task: TaskHead, config: PreTrainedConfig, encoder: nn.Module | None
+    spec: ModelSpec,
+    source: Path | str,
+    task: TaskHead,
+    config: PreTrainedConfig,
+    encoder: nn.Module | None,
+    fresh_weights: list[str],
 ) -> PreTrainedModel:
+    """Return the module of a task; the fresh weights of a stored encoder are added to ``fresh_weights``."""
     stored = read_label_names(config)
     task.head.configure(config, task.labels)
     if task.dropout is not None:
-        _set_dropout(config, task.dropout)
+        set_head_dropout(config, task.dropout)
     kind: Any = getattr(transformers, task.head.auto_class) if task.head.auto_class else task.head.network()
     if encoder is not None:
         module = fresh_module(kind, config)
@@ -328,7 +279,10 @@ def _head_module(
     if task.may_be_new and isinstance(source, Path) and not _has_weights(source):
         logger.warning("%s has no weights, so pre-training starts with new ones", source)
         return fresh_module(kind, config)
-    module = _load(kind, source, config, spec, task.head)
+    if task.is_filled_later:
+        return fresh_module(kind, config)
+    module, fresh = _load(kind, source, config, spec, task.head)
+    fresh_weights += fresh
     order = find_label_order(stored, task.labels)
     if order is not None:
         reorder_head(module, kind, task.head, task.labels, order)
@@ -353,9 +307,9 @@ def _encoder_of(module: nn.Module) -> nn.Module:
 
 def _load(
     kind: Any, source: Path | str, config: PreTrainedConfig, spec: ModelSpec, head: Head[Any, Any]
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, list[str]]:
     if source == SCRATCH:
-        return fresh_module(kind, config)
+        return fresh_module(kind, config), []
     with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
         try:
             model, info = kind.from_pretrained(
@@ -368,10 +322,10 @@ def _load(
             )
         except pickle.UnpicklingError as error:
             raise ValueError("the file does not hold weights alone, as torch.save(model.state_dict()) does") from error
-    check_loaded(model, info, source, head)
+    fresh = check_loaded(model, info, source, head)
     check_finite(model, source)
     align_weights(model)
-    return model  # type: ignore[no-any-return]
+    return model, fresh
 
 
 def _weight_files(source: Path | str) -> Sequence[str]:
@@ -385,13 +339,3 @@ def _has_weights(folder: Path) -> bool:
     """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
     patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
     return any(any(folder.glob(pattern)) for pattern in patterns)
-
-
-def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:
-    names = [name for name in HEAD_DROPOUT if hasattr(config, name)]
-    if not names:
-        raise ConfigError(
-            "model.dropout", f"heads of {config.model_type} have no dropout of their own", hint="use null"
-        )
-    for name in names:
-        setattr(config, name, dropout)

@@ -54,8 +54,8 @@ PACKABLE = {
 """The architectures that can be packed. In these, positions affect only the embeddings, and attention is looked up in
 the registry of `transformers`."""
 
-FIRST_TOKEN_CLASSES = frozenset({"AutoModelForSequenceClassification", "AutoModelForMultipleChoice"})
-"""The classes of heads in `transformers` that read the first token alone, for all of these architectures."""
+LAYER_PREFIX = "prefix"
+"""The name, in the module of a layer's attention, of learned keys and values that all rows attend to."""
 
 ATTENTION = "claf2_packed"
 """The name of packed attention in that registry."""
@@ -268,7 +268,10 @@ def _attend(
     """Attend within the rows of a layout; query, key, value (1, heads, T, D), returned (1, T, heads, D). For the first
     tokens alone, they are (1, heads, N, D), returned (1, N, heads, D). Without a layout the rows are not packed:
     (N, heads, L, D), returned (N, L, heads, D)."""
+    prefix = getattr(module, LAYER_PREFIX, None)
     if attention_mask is None:
+        if prefix is not None:
+            key, value, _ = prefix.extend(key, value, None)
         attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
         return attended.transpose(1, 2), None
     first_tokens = isinstance(attention_mask, FirstTokens)
@@ -289,17 +292,15 @@ def _attend(
     ]
     outputs = []
     for group, queries, keys, values in zip(layout.groups, *split, strict=True):
-        rows = (
-            queries[:, :, None] if first_tokens else _to_rows(queries, group),
-            _to_rows(keys, group),
-            _to_rows(values, group),
-        )
+        query_rows = queries[:, :, None] if first_tokens else _to_rows(queries, group)
+        key_rows, value_rows, mask = _to_rows(keys, group), _to_rows(values, group), group.mask
+        if prefix is not None:
+            key_rows, value_rows, mask = prefix.extend(key_rows, value_rows, mask)
+        rows = (query_rows, key_rows, value_rows)
         if dropout and not first_tokens and group.length >= LONG and query.device.type == "cpu" and scaling is not None:
-            attended = attend_with_dropout(*rows, group.mask, dropout=dropout, scale=scaling)
+            attended = attend_with_dropout(*rows, mask, dropout=dropout, scale=scaling)
         else:
-            attended = functional.scaled_dot_product_attention(
-                *rows, attn_mask=group.mask, dropout_p=dropout, scale=scaling
-            )
+            attended = functional.scaled_dot_product_attention(*rows, attn_mask=mask, dropout_p=dropout, scale=scaling)
         flat = attended.transpose(1, 2).flatten(0, 1)
         outputs.append(flat if first_tokens or group.places is None else flat.index_select(0, group.places))
     return torch.cat(outputs)[None], None

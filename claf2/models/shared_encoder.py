@@ -41,4 +41,5 @@ def join_heads(models: Mapping[str, EncoderWithHeads]) -> EncoderWithHeads | Non
         first_token_tasks=[task for task, model in models.items() if task in model.first_token_tasks],
     )
     joined.packing, joined.device = models[fullest].packing, models[fullest].device
+    joined.adapted = models[fullest].adapted
     return joined.train(models[fullest].training)

@@ -31,9 +31,15 @@ def align_weights(model: nn.Module) -> None:
         tensor.data = tensor.data.clone()
 
 
-def check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]) -> None:
+def check_loaded(
+    model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]
+) -> list[str]:
     """Refuse an encoder of which a part would silently stay random. A missing pooler and a missing decoder of tokens
-    only give a warning, as layers do that the configuration leaves out."""
+    only give a warning, as layers do that the configuration leaves out.
+
+    Returns:
+        The weights of the encoder that stay random, by their names in it.
+    """
     prefix = f"{model.base_model_prefix}."
     headless = type(model) is type(model.base_model)
     missing = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
@@ -56,6 +62,7 @@ def check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path |
             "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
             source, len(decoder), decoder[0],
         )  # fmt: skip
+    return [key.removeprefix(prefix) for key in pooler]
 
 
 def check_finite(model: PreTrainedModel, source: Path | str) -> None:

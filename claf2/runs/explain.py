@@ -259,8 +259,9 @@ def _files(prepared: PreparedRun, explanation: Mapping[str, Any]) -> dict[str, f
     several, model = len(names) > 1, explanation["model"]
     files: dict[str, float | None] = {
         **({f"best/{task}/": size for task, size in best.items()} if several else {"best/": best[names[0]]}),
-        # All rows of the word embeddings are stored, also those that are not trained.
-        "last/": model["parameters"] * 4 / 2**20 + sizes["optimizer"] * (1 + _num_idle(prepared) / model["trained"]),
+        # All rows of the word embeddings are stored, also those that are not trained; under an adapter, no others.
+        "last/": model["trained" if prepared.model.adapted else "parameters"] * 4 / 2**20
+        + sizes["optimizer"] * (1 + _num_idle(prepared) / model["trained"]),
         **{f"predictions/{task}-{split}.jsonl": None for split, tasks in prepared.valid.items() for task in tasks},
     }
     kept = prepared.plan.kept_steps

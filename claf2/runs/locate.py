@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from claf2.config import Experiment
 from claf2.config.schema import DataReaderSection
@@ -45,9 +45,11 @@ def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, AnySplit
     if train_path is None:
         problem = f"task {task.name!r} has no training file"
         raise ConfigError("data_reader.train_file_path", problem, hint="set it to a file")
+    # The first N rows of an order that depends on the seed: fewer shots are a part of more.
+    shots: Any = {"shots": reader.shots, "seed": experiment.seed if reader.shots else 0}
     if reader.valid_fraction is not None:
         return {
-            "train": SplitData(task, train_path, "train", reader.valid_fraction),
+            "train": SplitData(task, train_path, "train", reader.valid_fraction, **shots),
             "valid": SplitData(task, train_path, "valid", reader.valid_fraction),
         }
     valid_path = locate("valid", reader.valid_file_path)
@@ -55,7 +57,7 @@ def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, AnySplit
         problem = f"task {task.name!r} has no validation file"
         hint = "set it to a file, or use part of the training file: --data_reader.valid_fraction 0.1"
         raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
-    splits: dict[str, AnySplit] = {"train": SplitData(task, train_path), "valid": SplitData(task, valid_path)}
+    splits: dict[str, AnySplit] = {"train": SplitData(task, train_path, **shots), "valid": SplitData(task, valid_path)}
     # A validation file of the user's own replaces all of the task's.
     for split in task.files if reader.valid_file_path is None else ():
         path = locate(split, None) if split.startswith("valid_") else None

@@ -159,7 +159,7 @@ def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     )
     is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1
     no_factor = experiment.optimizer.idle_factor(experiment.optimizer_config.learning_rate) is None
-    if runtime.embedding_rows == "all" or reads_other_ids or is_sharded or no_factor:
+    if experiment.adapter is not None or runtime.embedding_rows == "all" or reads_other_ids or is_sharded or no_factor:
         return None
     ids = np.unique(np.concatenate([[run.tokenizer.pad_id], *(features.token_ids() for features in train.values())]))
     if len(ids) > MOST_TRAINED_ROWS * run.tokenizer.vocab_size:

@@ -19,7 +19,7 @@ import claf2
 from claf2.config.source import iter_leaves
 from claf2.errors import ChangedError, RunError
 from claf2.models import SCRATCH
-from claf2.models.encoder import stored_label_order
+from claf2.models.configuration import stored_label_order
 from claf2.models.source import weights_digest
 from claf2.registry import ENTRY_POINTS
 from claf2.runs.corpus_splits import recorded_leakage

@@ -15,18 +15,21 @@ import numpy as np
 import torch
 
 from claf2 import config
+from claf2.adapters.layers.adapt import adapt
+from claf2.adapters.layers.stored import is_adapted
 from claf2.config import Experiment
 from claf2.data.batch import TaskDataset
 from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
 from claf2.data.splits import SplitData
-from claf2.errors import Claf2Error, ConfigError, DataError
+from claf2.errors import Claf2Error, ConfigError, DataError, ModelError
 from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
 from claf2.models import PRUNING_FIELDS, SCRATCH
+from claf2.models.configuration import position_limit
 from claf2.models.embeddings import restrict_embeddings
-from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.models.source import resolve_model
 from claf2.readers import Example
 from claf2.registry import digest
@@ -189,7 +192,11 @@ class Run:
             self.source,
             {
                 task: TaskHead(
-                    task_config.head, self.labels[task], task_config.dropout, may_be_new=task_config.corpus is not None
+                    task_config.head,
+                    self.labels[task],
+                    task_config.dropout,
+                    may_be_new=task_config.corpus is not None,
+                    is_filled_later=is_adapted(self.source),
                 )
                 for task, task_config in experiment.tasks.items()
             },
@@ -199,6 +206,11 @@ class Run:
             added_tokens=self.added_tokens,
             has_token_section=experiment.token is not None,
         )
+        if experiment.adapter is not None:
+            adapt(
+                model, experiment.adapter, experiment.model, self.source,
+                added_tokens=self.added_tokens, seed=experiment.seed,
+            )  # fmt: skip
         for wrapper in experiment.wrappers.values():
             wrapper.wrap(model)
         for name, objective in experiment.objectives.items():
@@ -230,6 +242,8 @@ class Run:
             raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="use split")
         if runtime.engine == "fsdp" and runtime.compile:
             raise ConfigError("runtime.engine", "a compiled model cannot be sharded", hint="use --compile false")
+        if runtime.engine == "fsdp" and getattr(self.experiment.adapter, "quantize", None):
+            raise ConfigError("runtime.engine", "quantized weights cannot be sharded", hint="use --engine ddp")
         if runtime.engine == "ddp" and runtime.cpu_offload:
             raise ConfigError("runtime.cpu_offload", "ddp has no shards to offload", hint="use --engine fsdp")
         packed = padding in ("auto", "pack") and not runtime.compile and model.pack()
@@ -310,16 +324,27 @@ def resolve_weights(
     source: Path | str = SCRATCH if name == SCRATCH else resolve_model(name, cache=cache_dir(experiment))
     if source == SCRATCH and experiment.model.is_pruned:
         raise ConfigError("model", "fresh weights cannot be pruned", hint="set the sizes in model.architecture")
-    limit = position_limit(experiment.model, source)
+    if is_adapted(source):
+        raise ModelError(
+            f"model {name}: its weights are of no use without the adapter that they were trained with: evaluate that "
+            "run, or begin with the model that it began with"
+        )
+    if source == SCRATCH and experiment.adapter is not None:
+        hint = "name a model with --pretrained_model_name"
+        raise ConfigError("model.peft", "fresh weights would be frozen", hint=hint)
+    limit, extra = (
+        position_limit(experiment.model, source),
+        experiment.adapter.extra_tokens if experiment.adapter else 0,
+    )
     for task, task_config in experiment.tasks.items():
-        length = task_config.featurizer.max_seq_length
+        length = task_config.featurizer.max_seq_length + extra
         if limit is not None and length > limit:
             path = f"data_reader.{task_config.data.dataset}.max_seq_length"
             path = path if task_config.single_task is None else f"tasks.{task}.{path}"
             path = path if task_config.corpus is None else "trainer.pretrain.phases"
             origin = experiment.origins.get(path)
             problem = f"{length} exceeds the {limit} positions of {name}"
-            raise ConfigError(path, problem, origin=origin, hint=f"set it to {limit} or less")
+            raise ConfigError(path, problem, origin=origin, hint=f"set it to {limit - extra} or less")
     if experiment.token is None and source != SCRATCH:
         tokenizer = load_tokenizer(source, revision=experiment.model.revision)
     else:
@@ -365,6 +390,7 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     # The folder may have been moved since the config was written.
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
     small = experiment.model.model_copy(update=dict.fromkeys(PRUNING_FIELDS))
-    experiment = dataclasses.replace(experiment, trainer_config=moved, model=small)
+    adapter = experiment.adapter if is_adapted(best) else None  # else best/ holds plain weights
+    experiment = dataclasses.replace(experiment, trainer_config=moved, model=small, adapter=adapter)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return make_run(experiment, best, load_tokenizer(best))

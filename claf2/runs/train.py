@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from claf2.adapters.layers.stored import adapter_bytes
 from claf2.config import Experiment, diff, validate
 from claf2.config.fill import complete, error_prefix
 from claf2.config.source import Override, parse_overrides
@@ -180,7 +181,7 @@ def _train(
     rows_before, training, evaluation = state.rows, Stopwatch(), Stopwatch()
 
     def evaluate() -> Report:
-        with evaluation:
+        with evaluation, model.merged():  # the weights that best/ holds
             return run.evaluate_sets(model, prepared.valid)
 
     with interruptible() as interrupted, CallbackList(callbacks) as callback:
@@ -199,7 +200,8 @@ def _train(
         if distributed.is_main():
             seconds = training.seconds - evaluation.seconds
             costs = _costs(started, seconds, state.rows - rows_before)
-            _finish(prepared, state, {**provenance, **costs, **prepared.count_weights()})
+            sizes = {**prepared.count_weights(), **adapter_bytes(folder / "best")}
+            _finish(prepared, state, {**provenance, **costs, **sizes})
 
 
 def _finish(prepared: PreparedRun, state: State, provenance: Mapping[str, Any]) -> None:

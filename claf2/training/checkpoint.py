@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from claf2.adapters.layers.stored import ADAPTER_DIR, frozen_digest, save_adapted, write_adapter
 from claf2.errors import RunError
 from claf2.evaluation.predictions import write_predictions
 from claf2.evaluation.report import Report
@@ -25,6 +26,10 @@ from claf2.training.shards import load_shards, save_shards
 from claf2.training.state import State
 
 __all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_state", "read_step", "save_task_model"]
+
+
+BASE = "base.json"
+"""The file of `last/` with the digest of the frozen weights."""
 
 
 def best_dir(run_dir: Path, task: str | None) -> Path:
@@ -94,13 +99,14 @@ class CheckpointManager:
         self._scaler = scaler
         self._digests = dict(digests or {})
         self._saves_finished = saves_finished
+        self._frozen: str | None = None
 
     def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
         """Save each task's model as `transformers` does, in `best/`, or in `best/<task>/` where there are several, and
         its predictions."""
         several = len(self._model.names) > 1
         for task in self._model.names if tasks is None else tasks:
-            fill = partial(save_task_model, self._model, self._tokenizer, task)
+            fill = partial(save_task_model, self._model, self._tokenizer, task, base=self._digests.get("weights"))
             folder = best_dir(self._run_dir, task if several else None)
             with _translated_errors(folder):
                 replace_dir_atomic(folder, fill)
@@ -113,9 +119,13 @@ class CheckpointManager:
             return
         rng_states = distributed.all_gather(get_rng_state())
 
+        frozen = self._frozen_digest()
+
         def fill(target: Path) -> None:
             save_shards(target, self._model, self._optimizer)
             if distributed.is_main():
+                if frozen is not None:
+                    write_json(target / BASE, {"frozen": frozen})
                 torch.save({"scaler": self._scaler.state_dict(), "generators": rng_states}, target / "training.pt")
                 write_json(target / "state.json", dataclasses.asdict(state))
 
@@ -129,7 +139,8 @@ class CheckpointManager:
 
         def fill(target: Path) -> None:
             for task in self._model.names:
-                save_task_model(self._model, self._tokenizer, task, target / task if several else target)
+                folder = target / task if several else target
+                save_task_model(self._model, self._tokenizer, task, folder, base=self._digests.get("weights"))
             if distributed.is_main():
                 write_manifest(target, step, self._digests)
 
@@ -150,6 +161,12 @@ class CheckpointManager:
         """
         last = last_dir(self._run_dir)
         check_digests(last)
+        stored = read_json(last / BASE) if (last / BASE).is_file() else {}
+        if stored.get("frozen") != self._frozen_digest():
+            raise RunError(
+                f"{last}: what it has trained belongs to other frozen weights than those of this model; restore the "
+                "model, or start again with --overwrite"
+            )
         try:
             load_shards(last, self._model, self._optimizer)
             training = torch.load(last / "training.pt", weights_only=True)
@@ -169,6 +186,14 @@ class CheckpointManager:
             # There is no generator state for another number of processes, so dropout continues from a fresh seed.
             torch.manual_seed(derive_seed(state.step, "resumed", distributed.world_size(), distributed.rank()))
         return state
+
+    def _frozen_digest(self) -> str | None:
+        """Return the digest of the frozen weights, which `last/` does not hold; ``None`` where there is no adapter."""
+        if self._model.adapted is None:
+            return None
+        if self._frozen is None:
+            self._frozen = frozen_digest(self._model)
+        return self._frozen
 
 
 @contextmanager
@@ -207,18 +232,42 @@ def _effective_weights(module: torch.nn.Module) -> Iterator[tuple[str, torch.Ten
             yield f"{prefix}.{name}", getattr(parent, name).detach()
 
 
-def save_task_model(model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path) -> None:
-    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2.
+def save_task_model(
+    model: EncoderWithHeads, tokenizer: Tokenizer, task: str, folder: Path, *, base: str | None = None
+) -> None:
+    """Write one task's model and the tokenizer into ``folder``, so that `transformers` loads them without claf2. With
+    an adapter, what is trained is written beside; where it cannot be merged, only claf2 loads the model.
 
     All processes call this together; the main process writes the gathered weights.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        task: the task.
+        folder: is made where it is missing.
+        base: the digest of the weights that the training began with.
     """
     head: Any = model.head(task)
+    with model.merged():
+        weights = _gather(_effective_weights(head))
+        if distributed.is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            if model.adapted is None or model.adapted.can_merge:
+                head.save_pretrained(folder, state_dict=weights)
+            else:
+                save_adapted(head, weights, folder)
+            tokenizer.save(folder)
+    if model.adapted is not None:
+        trained = _gather((name, tensor) for name, tensor in head.named_parameters() if tensor.requires_grad)
+        if distributed.is_main():
+            write_adapter(head, model.adapted, trained, folder / ADAPTER_DIR, base)
+
+
+def _gather(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the whole of each tensor on the main process; on others, nothing."""
     weights = {}
-    for name, tensor in _effective_weights(head):
-        gathered = distributed.full_tensor(tensor)
+    for name, tensor in named:
+        gathered = distributed.full_tensor(tensor.detach())
         if distributed.is_main():
             weights[name] = gathered.cpu()
-    if distributed.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        head.save_pretrained(folder, state_dict=weights)
-        tokenizer.save(folder)
+    return weights

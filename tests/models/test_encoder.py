@@ -24,7 +24,8 @@ from claf2.data.batch import Batch
 from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
 from claf2.models import ModelSpec
-from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model, position_limit, stored_label_order
+from claf2.models.configuration import position_limit, stored_label_order
+from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.models.packing import GROUP_OVERHEAD, PACKABLE, Layout, Packing
 from claf2.tokenizers.build import load_tokenizer
 from claf2.training.checkpoint import save_task_model

@@ -1,0 +1,55 @@
+"""An adapter and a model: what is frozen, what is added, and what becomes of fresh weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from claf2.adapters import Adapter, adapters
+from claf2.adapters.layers.added_rows import AddedRows, train_added_rows
+from claf2.adapters.layers.stored import is_adapted, load_adapted
+from claf2.models import ModelSpec
+from claf2.models.encoder import EncoderWithHeads
+from claf2.runtime.seed import seeded
+
+__all__ = ["adapt"]
+
+
+def adapt(
+    model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Path | str, *, added_tokens: int, seed: int
+) -> None:
+    """Freeze the encoder of a model, and apply an adapter. Fresh weights depend on ``seed`` alone.
+
+    Args:
+        model: the model; changed in place.
+        adapter: the method.
+        spec: the model block, which names the base.
+        source: the folder or hub id of the weights.
+        added_tokens: how many tokens the tasks have added to the tokenizer; their embeddings are trained.
+        seed: the run's seed.
+
+    Raises:
+        ModelError: when the method cannot serve the architecture.
+    """
+    encoder: Any = model.encoder
+    encoder.requires_grad_(False)
+    added_rows = [train_added_rows(encoder, added_tokens)] if added_tokens else []
+    with seeded(seed, "init", "adapter"):
+        adapted = adapter.apply(encoder)
+    adapted.add(added_rows)
+    for module in encoder.modules():
+        if isinstance(module, AddedRows):  # peft freezes what is not its own
+            module.added.requires_grad_(True)
+    for name in model.fresh_weights:  # frozen, they would stay random
+        encoder.get_parameter(name).requires_grad_(True)
+    adapted.description = {
+        # A hub id can be loaded anywhere; anything else is a folder of this machine.
+        "base_model_name_or_path": str(source.resolve()) if isinstance(source, Path) else source,
+        "revision": spec.revision,
+        "peft": {"name": adapters.name_of(type(adapter)), **adapter.model_dump(mode="json")},
+    }
+    model.adapted = adapted
+    if is_adapted(source):
+        assert isinstance(source, Path)
+        for name in model.names:
+            load_adapted(model.head(name), source)

@@ -1,0 +1,80 @@
+"""The linear layers of an encoder by what they do, whatever an architecture calls them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from claf2.errors import ModelError
+
+__all__ = ["ROLES", "attention_modules", "check_architecture", "find_linear", "parent_of"]
+
+ROLES = ("query", "key", "value", "attention_output", "inner", "outer")
+"""The projections of attention, and those of the feed-forward network: to its neurons, and back."""
+
+_BERT = (
+    "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+    "intermediate.dense", "output.dense",
+)  # fmt: skip
+PARTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"), _BERT),
+    "deberta-v2": tuple(re.sub(r"(query|key|value)$", r"\1_proj", name) for name in _BERT),
+    "albert": ("attention.query", "attention.key", "attention.value", "attention.dense", "ffn", "ffn_output"),
+    "distilbert": (
+        "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2",
+    ),
+    "modernbert": ("attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"),
+}  # fmt: skip
+"""Architecture → the name of each role within a layer. ModernBERT has one matrix for query, key and value."""
+
+
+def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
+    """Return the names of an encoder's linear layers with some roles, in the order of the encoder.
+
+    Args:
+        encoder: a model of `transformers`.
+        roles: names from ``ROLES``, or the ends of names of linear layers.
+
+    Raises:
+        ModelError: when the architecture is not known, or has no such layer.
+    """
+    kind = check_architecture(encoder)
+    names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+    found: set[str] = set()
+    for role in roles:
+        suffix = PARTS[kind][ROLES.index(role)] if role in ROLES else role
+        pattern = re.compile(rf"(.*\.)?layers?\.\d+\.{re.escape(suffix)}|.*_layers\.\d+\.{re.escape(suffix)}")
+        matching = {
+            name for name in names if (pattern.fullmatch(name) if role in ROLES else f".{name}".endswith(f".{suffix}"))
+        }
+        if not matching:
+            raise ModelError(f"a {kind} has no linear layer {role!r} to adapt; name some of {', '.join(ROLES)}")
+        found |= matching
+    return [name for name in names if name in found]
+
+
+def check_architecture(encoder: Any) -> str:
+    """Return the architecture of an encoder.
+
+    Raises:
+        ModelError: when the roles of its layers are not known.
+    """
+    kind = str(encoder.config.model_type)
+    if kind not in PARTS:
+        raise ModelError(f"adapters do not know the layers of {kind}; supported: {', '.join(sorted(PARTS))}")
+    return kind
+
+
+def parent_of(encoder: Any, name: str) -> tuple[nn.Module, str]:
+    """Return the module that holds another one, and the name that it has there."""
+    path, _, last = name.rpartition(".")
+    parent: nn.Module = encoder.get_submodule(path)
+    return parent, last
+
+
+def attention_modules(encoder: Any) -> list[nn.Module]:
+    """Return the module of each layer's attention, which holds its query projection; shared ones once."""
+    return [parent_of(encoder, name)[0] for name in find_linear(encoder, ("query",))]
