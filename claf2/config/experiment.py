@@ -283,6 +283,7 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
     if corpus is not None:  # evaluates rows that the corpus has made
         featurizer = head_type.featurizer(max_seq_length=longest_rows(sections.trainer))
     _check_head(name, task, filled)
+    featurizer = featurizer.for_task(task)
     config = TaskConfig(
         task=_in_language(task, featurizer.lang_code),
         data=sections.data_reader,
@@ -338,7 +339,7 @@ def _check_head(name: str, task: Task, filled: FilledConfig) -> None:
     """Refuse a model whose head does not answer the task."""
 
     def fits(head: str | None) -> bool:
-        return head in (None, task.head) or heads.get(str(head)).substitutes_for == task.head
+        return head in (None, task.head) or heads.get(str(head)).replaces(task.head)
 
     if fits(models.get(name).head):
         return

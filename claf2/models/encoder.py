@@ -25,7 +25,7 @@ from claf2.models.encoder_passes import EncoderPasses
 from claf2.models.packing import FIRST_TOKEN_CLASSES, Packing, is_packable
 from claf2.models.pruning import prune
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
-from claf2.models.stored_weights import align_weights, check_finite, check_loaded
+from claf2.models.stored_weights import align_weights, check_finite, check_loaded, has_weights, weight_files
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
@@ -79,6 +79,7 @@ class EncoderWithHeads(nn.Module):
         extra_inputs: the further inputs of a task's module, where it is not a class of `transformers`.
         first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
         target_token_tasks: the tasks whose modules predict tokens, and compute those with a target alone.
+        bound: what computes the outputs of a task instead of its module (``Head.bind``).
     """
 
     batching: ClassVar[Literal["close"]] = "close"
@@ -93,10 +94,12 @@ class EncoderWithHeads(nn.Module):
         extra_inputs: Mapping[str, Sequence[str]],
         first_token_tasks: Collection[str] = (),
         target_token_tasks: Collection[str] = (),
+        bound: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
         self.first_token_tasks = frozenset(first_token_tasks)
+        self.bound = dict(bound or {})
         self._target_tokens = _target_tokens(heads, target_token_tasks)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
@@ -172,7 +175,7 @@ class EncoderWithHeads(nn.Module):
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
         encoder needs the rows' ``lengths`` as well, (B,), on the host."""
-        head: Callable[..., Any] = self.head(task)
+        head: Callable[..., Any] = self.bound.get(task) or self.head(task)
         if task in self._target_tokens:
             head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
         # Other heads may read all tokens of a pass that is shared.
@@ -253,6 +256,7 @@ def build_model(
         extra_inputs={task: (*of.head.inputs, *of.head.teacher_forced) for task, of in tasks.items()},
         first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
         target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],
+        bound={task: bound for task, of in tasks.items() if (bound := of.head.bind(modules[task])) is not None},
     )
 
 
@@ -325,7 +329,7 @@ def _head_module(
         if task.head.predicts_tokens:
             module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
         return module
-    if task.may_be_new and isinstance(source, Path) and not _has_weights(source):
+    if task.may_be_new and isinstance(source, Path) and not has_weights(source):
         logger.warning("%s has no weights, so pre-training starts with new ones", source)
         return fresh_module(kind, config)
     module = _load(kind, source, config, spec, task.head)
@@ -347,7 +351,7 @@ def _target_tokens(heads: Mapping[str, nn.Module], tasks: Collection[str]) -> di
 
 def _encoder_of(module: nn.Module) -> nn.Module:
     prefix = str(getattr(module, "base_model_prefix", "encoder"))
-    encoder: nn.Module = getattr(module, prefix)
+    encoder: nn.Module = getattr(module, prefix, module)  # an encoder-decoder has no part of that name
     return encoder
 
 
@@ -356,7 +360,7 @@ def _load(
 ) -> PreTrainedModel:
     if source == SCRATCH:
         return fresh_module(kind, config)
-    with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
+    with reading_model(source, "its weights cannot be loaded", *weight_files(source), hint=WEIGHTS_HINT):
         try:
             model, info = kind.from_pretrained(
                 source,
@@ -372,19 +376,6 @@ def _load(
     check_finite(model, source)
     align_weights(model)
     return model  # type: ignore[no-any-return]
-
-
-def _weight_files(source: Path | str) -> Sequence[str]:
-    """Return globs of the files that the weights in a folder are read from: safetensors first, as `transformers`."""
-    kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
-    folder = source if isinstance(source, Path) else None
-    return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
-
-
-def _has_weights(folder: Path) -> bool:
-    """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
-    patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
-    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:

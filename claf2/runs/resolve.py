@@ -31,6 +31,7 @@ from claf2.models.source import resolve_model
 from claf2.readers import Example
 from claf2.registry import digest
 from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
+from claf2.runs.demonstrations import draw_demonstrations, restore_demonstrations
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
@@ -280,6 +281,7 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
     with distributed.main_process_first():  # what is downloaded or generated is cached for the others
         data = locate_splits(experiment)
         corpora = [train for splits in data.values() if isinstance(train := splits["train"], CorpusText)]
+        experiment = draw_demonstrations(experiment, data)
         run = resolve_weights(
             experiment,
             lambda: chain.from_iterable(splits["train"].texts() for splits in data.values()),
@@ -366,5 +368,6 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
     small = experiment.model.model_copy(update=dict.fromkeys(PRUNING_FIELDS))
     experiment = dataclasses.replace(experiment, trainer_config=moved, model=small)
+    experiment = restore_demonstrations(experiment, folder)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return make_run(experiment, best, load_tokenizer(best))

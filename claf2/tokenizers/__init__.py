@@ -227,6 +227,9 @@ class SubwordTokenizer(Component, ABC):
 
     has_metaspace: ClassVar[bool] = False
     """Whether words come with a ``▁`` in front, as in SentencePiece."""
+    alphabet: ClassVar[Callable[[], list[str]] | None] = None
+    """Returns the characters that always get entries, if the pre-tokenization writes texts in an alphabet of its own,
+    without a ``▁``."""
 
     vocab_path: Annotated[str | None, UserPath] = None
     """The vocabulary; `null`: learned from the training texts."""
