@@ -67,6 +67,8 @@ for _head, _names in {
     "parse": ("bert_for_parse", "roberta_for_parse"),
     "dialogue": ("bert_for_dst", "roberta_for_dst"),
     "span": ("bert_for_qa", "roberta_for_qa"),
+    "clm": ("clm",),
+    "instruct": ("instruct",),
     "rank": ("rank",),
     "rank_causal": ("rank_causal",),
     "rank_mask": ("rank_mask",),

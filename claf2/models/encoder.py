@@ -211,6 +211,7 @@ def build_model(
     pad_id: int,
     seed: int,
     added_tokens: int = 0,
+    special_ids: Mapping[str, int] | None = None,
     has_token_section: bool = False,
 ) -> EncoderWithHeads:
     """Load or make the encoder and put the head of each task on it. Fresh weights depend on ``seed`` alone.
@@ -223,12 +224,13 @@ def build_model(
         pad_id: the tokenizer's padding id.
         seed: the run's seed.
         added_tokens: how many of the ids the tasks have added to the tokenizer; they get fresh embeddings.
+        special_ids: the settings of a fresh model that generates text, such as ``eos_token_id``.
         has_token_section: whether the tokenizer is another one than the model's own.
 
     Raises:
         ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
-    config = _configuration(spec, source, vocab_size, pad_id)
+    config = _configuration(spec, source, vocab_size, pad_id, special_ids)
     if vocab_size - added_tokens > config.vocab_size:
         remedy = (
             "leave out the token section to use the model's own tokenizer"
@@ -281,7 +283,9 @@ def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
     return limit - max(2, (config.pad_token_id or 0) + 1) if config.model_type in OFFSET_POSITIONS else limit
 
 
-def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
+def _configuration(
+    spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int, special_ids: Mapping[str, int] | None = None
+) -> PreTrainedConfig:
     if source != SCRATCH:
         hint = "correct its config.json, or download it again"
         with reading_model(source, "not a usable model", "config.json", hint=hint):
@@ -293,7 +297,7 @@ def _configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id:
         raise ConfigError(
             "model.architecture.model_type", f"{kind!r} is not an architecture", hint=nearest(kind, known)
         )
-    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | architecture)
+    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id, **(special_ids or {})} | architecture)
     settings = type(config)().to_dict()
     unknown = set(architecture) - set(settings)
     if unknown:

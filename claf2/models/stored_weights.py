@@ -51,9 +51,14 @@ def check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path |
     if pooler:
         logger.warning("%s has no pooler; a newly initialized one is used", source)
     decoder = sorted(missing.difference(inside)) if head.reads_vocabulary else []
+    if decoder and not head.predicts_tokens:
+        raise ModelError(
+            f"{source}: {len(decoder)} weights of its decoder are missing, e.g. {decoder[0]}: answers can only be ranked by "
+            "a model with its pre-trained decoder"
+        )
     if decoder:
         logger.warning(
-            "%s: %d weights of the decoder of tokens are missing, %s among them; new ones are used",
+            "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
             source, len(decoder), decoder[0],
         )  # fmt: skip
 

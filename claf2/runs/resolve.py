@@ -198,6 +198,7 @@ class Run:
             pad_id=self.tokenizer.pad_id,
             seed=experiment.seed,
             added_tokens=self.added_tokens,
+            special_ids=self._special_ids(),
             has_token_section=experiment.token is not None,
         )
         for wrapper in experiment.wrappers.values():
@@ -222,6 +223,15 @@ class Run:
                 module.compile(dynamic=True)
         model.place(select_device(runtime.device), runtime.engine, offload=runtime.cpu_offload)
         return model
+
+    def _special_ids(self) -> dict[str, int]:
+        """Return the ids that a fresh model needs to generate text; none for encoders."""
+        kinds = {task_config.head.auto_class for task_config in self.experiment.tasks.values()}
+        if not kinds & {"AutoModelForCausalLM", "AutoModelForSeq2SeqLM"}:
+            return {}
+        begin, end = self.tokenizer.template.single[0].ids, self.tokenizer.end_id
+        start = {"decoder_start_token_id": self.tokenizer.pad_id} if "AutoModelForSeq2SeqLM" in kinds else {}
+        return {"bos_token_id": begin[0] if begin else end, "eos_token_id": end, **start}
 
     def _pack(self, model: EncoderWithHeads) -> None:
         """Pack the encoder where that is wanted and possible."""

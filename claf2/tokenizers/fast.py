@@ -227,7 +227,7 @@ def compose_tokenizer(
     ids = {token: backend.token_to_id(token) for token in SPECIALS if backend.token_to_id(token) is not None}
     backend.add_special_tokens(list(ids))
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
+        single="[CLS] $A [SEP]" if subword_tokenizer.ends_texts else "[CLS] $A",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
     )

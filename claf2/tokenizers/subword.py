@@ -98,6 +98,7 @@ class ByteBPE(BPE):
 
     has_metaspace: ClassVar[bool] = False
     alphabet: ClassVar[Callable[[], list[str]] | None] = _byte_letters
+    ends_texts: ClassVar[bool] = False
 
     def decoder(self) -> Decoder:
         from tokenizers import decoders
