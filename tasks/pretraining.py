@@ -76,3 +76,16 @@ register_task(
         notes=("Causal language modeling: every token predicts the next one. Set `masks` to `next_token`.",),
     )
 )
+
+register_task(
+    Task(
+        name="continued_text",
+        language="ko",
+        head="clm",
+        reader=Documents(),
+        metrics=(CausalLanguageModel(),),
+        files={"train": "train.txt", "valid": "valid.txt"},
+        source=SOURCE,
+        notes=("Documents of a file, for a decoder that is trained on a few texts of its own.",),
+    )
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from language_models import CAUSAL, SEQ2SEQ, byte_tokenizer, save_language_model
 from torch.nn.functional import log_softmax
-from transformers import AutoConfig
 
 import claf2
 from claf2 import config
@@ -26,45 +27,17 @@ from claf2.heads.templates import TASK_PROMPTS, TEMPLATES
 from claf2.readers import TextExample
 from claf2.runs.resolve import Run, open_run, resolve
 from claf2.task import tasks
-from claf2.tokenizers import Tokenizer
-from claf2.tokenizers.build import compose_tokenizer
-from claf2.tokenizers.subword import ByteBPE
-from claf2.tokenizers.word import ByteLevelWord
 
-SIZES: dict[str, dict[str, Any]] = {
-    "t5": {"d_kv": 16, "decoder_start_token_id": 0},
-    "bart": {
-        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
-        "encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_start_token_id": 3,
-    },
-}  # fmt: skip
-CAUSAL, SEQ2SEQ = ("gpt2", "llama", "gpt_neox"), ("t5", "bart")
-TEXTS = ["Sentence 1: the film was good\nSentence 2: a bad movie\nSame meaning: Yes No Maybe True False\n 긍정 부정"] * 9
 
 
 @pytest.fixture(scope="module")
-def byte_tokenizer() -> Tokenizer:
-    return compose_tokenizer(ByteLevelWord(), ByteBPE(vocab_size=330), lambda: TEXTS, 512)
-
-
-@pytest.fixture(scope="module")
-def language_model(byte_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Make a folder with a small model that generates text. Its weights are large, so that likelihoods differ."""
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make a folder with a small model that generates text."""
     made: dict[str, Path] = {}
 
     def make(kind: str) -> Path:
         if kind not in made:
-            made[kind] = tmp_path_factory.mktemp(kind)
-            sizes: dict[str, Any] = {
-                "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-                "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
-                "vocab_size": byte_tokenizer.vocab_size, "initializer_range": 0.3, "init_std": 0.3,
-            }  # fmt: skip
-            torch.manual_seed(0)
-            auto = "AutoModelForSeq2SeqLM" if kind in SEQ2SEQ else "AutoModelForCausalLM"
-            model_config = AutoConfig.for_model(kind, **{**sizes, **SIZES.get(kind, {})})
-            getattr(transformers, auto).from_config(model_config).save_pretrained(made[kind])
-            byte_tokenizer.save(made[kind])
+            made[kind] = save_language_model(kind, tmp_path_factory.mktemp(kind))
         return made[kind]
 
     return make
@@ -191,23 +164,22 @@ def test_demonstrations_are_drawn_by_the_seed_and_never_the_row_itself() -> None
     assert others[2] not in texts
 
 
-def test_what_does_not_fit_leaves_demonstrations_out_first(byte_tokenizer: Tokenizer) -> None:
-    from collections import Counter
-
+def test_what_does_not_fit_leaves_demonstrations_out_first() -> None:
+    tokenizer = byte_tokenizer()
     values = [{"text_a": f"a{index}" * 20, "text_b": "b", "answer": "Yes"} for index in range(3)]
     featurizer = CausalPromptFeaturizer(max_seq_length=150, demonstrations=values).for_task(tasks.get("mrpc"))
     counts: Counter[str] = Counter()
-    (feature,) = featurizer.features([TextExample(id="0", text_a="x", text_b="y")], byte_tokenizer, ["0", "1"], counts)
-    text = byte_tokenizer.decode(feature["input_ids"][1:])
+    (feature,) = featurizer.features([TextExample(id="0", text_a="x", text_b="y")], tokenizer, ["0", "1"], counts)
+    text = tokenizer.decode(feature["input_ids"][1:])
     assert len(feature["input_ids"]) <= 150
     assert (counts["truncated"], counts["dropped_demonstrations"] > 0) == (0, True)
     assert "a2a2" in text
     assert "a0a0" not in text
     long = TextExample(id="1", text_a="x" * 400, text_b="end")
-    (feature,) = featurizer.features([long], byte_tokenizer, ["0", "1"], counts)
+    (feature,) = featurizer.features([long], tokenizer, ["0", "1"], counts)
     assert len(feature["input_ids"]) == 150
     assert counts["truncated"] == 1
-    assert "end\nSame meaning:" in byte_tokenizer.decode(feature["input_ids"][1:])
+    assert "end\nSame meaning:" in tokenizer.decode(feature["input_ids"][1:])
 
 
 def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
@@ -274,7 +246,7 @@ def test_both_losses_of_an_encoder_decoder(language_model: Callable[[str], Path]
         loss, gold = float(task.head.loss(outputs, tensors)), tensors["labels"]
         if kind == "tokens":
             expected = -outputs.log_probabilities[torch.arange(6), gold].sum()
-            sizes = [len(run.tokenizer.tokenize(word)) + 2 for word in ("No", "Maybe True")]
+            sizes = [len(run.tokenizer.tokenize(word)) + 1 for word in ("No", "Maybe True")]
             assert task.head.weight(batch.arrays) == sum(sizes[label] for label in gold.tolist())
         else:
             expected = -outputs.logits.log_softmax(-1)[torch.arange(6), gold].sum()
