@@ -15,9 +15,7 @@ CONFIGS = {
     "instruct": ("glue/mrpc_bert", "--dataset", "korean_chat", "--model.name", "instruct"),
     "rank": ("glue/mrpc_bert", "--model.name", "rank"),
     "rank_causal": ("glue/mrpc_bert", "--model.name", "rank_causal", "--shots", "1", "--max_seq_length", "128"),
-    "rank_mask": (
-        "glue/mrpc_bert", "--model.name", "rank_mask", "--label_words", '{"0": "bad", "1": "good"}'
-    ),
+    "rank_mask": ("glue/mrpc_bert", "--model.name", "rank_mask", "--label_words", '{"0": "bad", "1": "good"}'),
 }
 
 MODELS = {

@@ -26,11 +26,15 @@ Examples:
               help="Read prompts from a file, one per line; - is standard input.")  # fmt: skip
 @click.option("--max_new_tokens", type=click.IntRange(1), help="The most tokens of a text.")
 @click.option("--do-sample/--no-do-sample", "do_sample", default=None, help="Sample instead of the likeliest token.")
-@click.option("--temperature", type=NumberRange(0, min_open=True), help="Flattens (above 1) or sharpens what is sampled.")
+@click.option(
+    "--temperature", type=NumberRange(0, min_open=True), help="Flattens (above 1) or sharpens what is sampled."
+)
 @click.option("--top_k", type=click.IntRange(1), help="Sample from so many likeliest tokens.")
 @click.option("--top_p", type=NumberRange(0, 1, min_open=True), help="Sample from the likeliest tokens of this share.")
 @click.option("--num_beams", type=click.IntRange(1), help="Search with so many beams.")
-@click.option("--repetition_penalty", type=NumberRange(0, min_open=True), help="Makes tokens that occurred less likely.")
+@click.option(
+    "--repetition_penalty", type=NumberRange(0, min_open=True), help="Makes tokens that occurred less likely."
+)
 @click.option("--batch_size", type=click.IntRange(1), default=8, show_default=True, help="Texts at a time.")
 @click.option("--seed", type=click.IntRange(0), default=42, show_default=True, help="Where sampling begins.")
 def generate_command(

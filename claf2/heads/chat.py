@@ -89,7 +89,8 @@ def _prompts(layout: ChatLayout, turns: Sequence[Turn]) -> Iterator[tuple[str, s
 
 def _messages(turns: Sequence[Turn]) -> list[Mapping[str, str]]:
     return [
-        {"role": turn.role, "content": f"{turn.text}\n\n{turn.context}" if turn.context else turn.text} for turn in turns
+        {"role": turn.role, "content": f"{turn.text}\n\n{turn.context}" if turn.context else turn.text}
+        for turn in turns
     ]
 
 

@@ -59,7 +59,9 @@ class PromptFeaturizer(Featurizer, ABC):
                 problem = f"there is no template for task {task.name!r}"
                 hint = "set template_kind, or write the template as a text with {text_a} and {answer}"
                 raise ConfigError(f"{path}.template", problem, hint=hint)
-            raise ConfigError(f"{path}.template", f"{self.template!r} is not a template", hint=nearest(self.template, known))
+            raise ConfigError(
+                f"{path}.template", f"{self.template!r} is not a template", hint=nearest(self.template, known)
+            )
         text, words = self.template, dict[str, str]()
         if self.template in known:
             text, template_words = known[self.template].text, known[self.template].words

@@ -297,7 +297,9 @@ def _configuration(
         raise ConfigError(
             "model.architecture.model_type", f"{kind!r} is not an architecture", hint=nearest(kind, known)
         )
-    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id, **(special_ids or {})} | architecture)
+    config = AutoConfig.for_model(
+        kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id, **(special_ids or {})} | architecture
+    )
     settings = type(config)().to_dict()
     unknown = set(architecture) - set(settings)
     if unknown:

@@ -165,7 +165,9 @@ def _check_order(turns: Sequence[Turn]) -> None:
     roles = [turn.role for turn in turns]
     rest = roles[1:] if roles[:1] == ["system"] else roles
     if not rest or any(role != ("user", "assistant")[index % 2] for index, role in enumerate(rest)):
-        raise TypeError(f"the turns are those of {', '.join(roles) or 'nobody'}, not of user and assistant in alternation")
+        raise TypeError(
+            f"the turns are those of {', '.join(roles) or 'nobody'}, not of user and assistant in alternation"
+        )
 
 
 def _language(text: str) -> str:

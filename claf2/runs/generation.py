@@ -14,7 +14,13 @@ import torch
 from claf2.errors import Claf2Error, RunError
 from claf2.heads import heads
 from claf2.heads.chat import Segment, prompt_text
-from claf2.heads.continuation import ContinuationHead, ConversationFeaturizer, Decoding, InstructionHead, encode_segments
+from claf2.heads.continuation import (
+    ContinuationHead,
+    ConversationFeaturizer,
+    Decoding,
+    InstructionHead,
+    encode_segments,
+)
 from claf2.models.encoder import position_limit
 from claf2.readers import Turn
 from claf2.registry import make_component

@@ -97,10 +97,16 @@ ALPACA = "Below is an instruction that describes a task, paired with an input th
 def test_answers_are_learned_token_by_token_in_every_layout() -> None:
     tokenizer = byte_tokenizer()
     text, pieces = learned(ConversationFeaturizer(layout="alpaca"), tokenizer, SINGLE)
-    assert text.startswith(f"[CLS]{ALPACA} Write a response that appropriately completes the request.\n\n### Instruction:\n")
-    assert text.endswith("### Instruction:\nName the colour.\n\n### Input:\na ripe banana\n\n### Response:\nyellow[SEP]")
+    assert text.startswith(
+        f"[CLS]{ALPACA} Write a response that appropriately completes the request.\n\n### Instruction:\n"
+    )
+    assert text.endswith(
+        "### Instruction:\nName the colour.\n\n### Input:\na ripe banana\n\n### Response:\nyellow[SEP]"
+    )
     assert pieces == ["yellow[SEP]"]
-    text, pieces = learned(ConversationFeaturizer(layout="kullm"), tokenizer, (Turn("user", "수도는?"), Turn("assistant", "서울")))
+    text, pieces = learned(
+        ConversationFeaturizer(layout="kullm"), tokenizer, (Turn("user", "수도는?"), Turn("assistant", "서울"))
+    )
     assert "입력" not in text.split("### 명령어:")[1]
     assert text.endswith("### 명령어:\n수도는?\n\n### 응답:\n서울[SEP]")
     assert pieces == ["서울[SEP]"]
@@ -199,26 +205,26 @@ def test_rows_are_filled_and_no_text_is_lost() -> None:
     assert len(rows) < 60
 
 
-DECODER = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
+DECODER = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 256, "initializer_range": 0.1}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Pre-train a decoder on a generated corpus, and tune it on generated instructions."""
     folder = tmp_path_factory.mktemp("runs")
-    phases = [{"until": 30, "batch_size": 8, "max_seq_length": 64}]
+    phases = [{"until": 60, "batch_size": 8, "max_seq_length": 64}]
     argv = ["--architecture", json.dumps(DECODER), "--trainer.pretrain.phases", json.dumps(phases)]
-    argv += ["--log_dir", str(folder / "pretrained"), "--vocab_size", "600", "--learning_rate", "3e-3"]
+    argv += ["--log_dir", str(folder / "pretrained"), "--vocab_size", "600", "--learning_rate", "1e-2"]
     claf2.train(claf2.load("scratch/pretrain_decoder", sample=True, argv=argv))
-    argv = ["--pretrained_model_name", str(folder / "pretrained/best"), "--token", "null", "--num_steps", "25"]
-    argv += ["--log_dir", str(folder / "tuned"), "--max_seq_length", "128", "--learning_rate", "3e-3"]
+    argv = ["--pretrained_model_name", str(folder / "pretrained/best"), "--token", "null", "--num_steps", "60"]
+    argv += ["--log_dir", str(folder / "tuned"), "--max_seq_length", "128", "--learning_rate", "1e-2"]
     claf2.train(claf2.load("scratch/instruct", sample=True, argv=argv))
     return folder / "pretrained", folder / "tuned"
 
 
 def test_a_decoder_is_pretrained_and_tuned(runs: tuple[Path, Path]) -> None:
     """The losses are those of a model that has learned: far below that of a uniform guess, and of the start."""
-    for run, steps in zip(runs, (30, 25), strict=True):
+    for run, steps in zip(runs, (60, 60), strict=True):
         logs = json.loads((run / "metrics.json").read_text())
         settings = json.loads((run / "best/config.json").read_text())
         assert logs["best_global_step"] == steps
@@ -228,13 +234,12 @@ def test_a_decoder_is_pretrained_and_tuned(runs: tuple[Path, Path]) -> None:
 
 
 def test_the_stored_model_runs_in_a_pipeline(runs: tuple[Path, Path]) -> None:
-    folder = runs[1] / "best"
-    generator = TextGenerator(runs[1], {"max_new_tokens": 8})
-    (own,) = generator.generate([(Turn("user", "몇 년에 있었던 일인가?"),)])
-    pipeline: Any = transformers.pipeline("text-generation", model=str(folder), device="cpu")
-    (answer,) = pipeline(own.prompt, max_new_tokens=8, do_sample=False, return_full_text=False)
-    assert own.text
-    assert answer["generated_text"] == own.text
+    for folder in runs:
+        (own,) = TextGenerator(folder, {"max_new_tokens": 8}).generate([(Turn("user", "그것은 1989년"),)])
+        pipeline: Any = transformers.pipeline("text-generation", model=str(folder / "best"), device="cpu")
+        (answer,) = pipeline(own.prompt, max_new_tokens=8, do_sample=False, return_full_text=False)
+        assert own.text
+        assert answer["generated_text"].strip() == own.text
 
 
 def test_texts_do_not_depend_on_their_batch(runs: tuple[Path, Path]) -> None:
@@ -259,11 +264,16 @@ def test_the_command_reads_lines_and_names_settings_without_effect(
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == ["User: 누가 했는가?\nAssistant:\n", "User: 언제?\n1989년\nAssistant:\n"]
     assert "temperature, top_k: no effect without sampling" in caplog.text
-    plain = CliRunner().invoke(command, ["generate", str(runs[0]), "그것은", "--max_new_tokens", "3"], catch_exceptions=False)
+    plain = CliRunner().invoke(
+        command, ["generate", str(runs[0]), "그것은", "--max_new_tokens", "3"], catch_exceptions=False
+    )
     assert len(plain.stdout.strip()) > 0
     assert not plain.stdout.startswith("{")
     assert Decoding(do_sample=True, top_p=0.5).inert() == []
-    for bad, message in (("{", "line 1: not a conversation"), ('{"messages": []}', "the last message must be the user's")):
+    for bad, message in (
+        ("{", "line 1: not a conversation"),
+        ('{"messages": []}', "the last message must be the user's"),
+    ):
         with pytest.raises(Claf2Error, match=message):
             list(parse_prompts([bad]))
 

@@ -29,7 +29,6 @@ from claf2.runs.resolve import Run, open_run, resolve
 from claf2.task import tasks
 
 
-
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Make a folder with a small model that generates text."""
@@ -154,7 +153,9 @@ def test_demonstrations_are_drawn_by_the_seed_and_never_the_row_itself() -> None
     assert drawn("--shots", "3") == three
     assert drawn("--shots", "5")[:4] == three
     assert drawn("--shots", "3", "--seed_num", "7") != three
-    featurizer = CausalPromptFeaturizer(shots=3).for_task(tasks.get("mrpc")).model_copy(update={"demonstrations": three})
+    featurizer = (
+        CausalPromptFeaturizer(shots=3).for_task(tasks.get("mrpc")).model_copy(update={"demonstrations": three})
+    )
     new = TextExample(id="0", text_a="x", text_b="y")
     own = TextExample(id="1", text_a=three[1]["text_a"], text_b=three[1]["text_b"])
     texts, others = featurizer._demonstrations(new), featurizer._demonstrations(own)
@@ -267,7 +268,9 @@ def test_words_at_a_mask_have_the_logits_of_the_whole_model(model_folder: Callab
     for row, feature in enumerate(featurize_in_memory(examples, task.featurizer, run.tokenizer, ["0", "1"]).features):
         assert feature["input_ids"].count(tokenizer.mask_token_id) == 1
         with torch.no_grad():
-            logits = module(torch.tensor([feature["input_ids"]])).logits[0, feature["input_ids"].index(tokenizer.mask_token_id)]
+            logits = module(torch.tensor([feature["input_ids"]])).logits[
+                0, feature["input_ids"].index(tokenizer.mask_token_id)
+            ]
         assert np.abs(logits[ids].numpy() - found[row]).max() < 1e-5
 
 

@@ -58,7 +58,10 @@ def test_tables_and_instances(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outputs = ["a good answer", "좋은 대답", "", "a good answer", "x" * 99, "12 34"]
-    rows = [{"instruction": "Go." if index == 3 else f"Go {index % 3}.", "output": text} for index, text in enumerate(outputs)]
+    rows = [
+        {"instruction": "Go." if index == 3 else f"Go {index % 3}.", "output": text}
+        for index, text in enumerate(outputs)
+    ]
     rows[3]["instruction"] = rows[0]["instruction"]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     reader = Instructions(languages=("en",), max_characters=50)
