@@ -16,7 +16,7 @@ from claf2.tokenizers.word import ByteLevelWord
 
 TEXTS = [
     "Sentence 1: the film was good\nSentence 2: a bad movie\nSame meaning: Yes No Maybe True False\n 긍정 부정",
-    "### Instruction:\nName the colour.\n\n### Input:\na ripe banana\n\n### Response:\nyellow\n\nUser: 수도는?\nAssistant:",
+    "### Instruction:\nName the colour.\n\n### Input:\na ripe banana\n\n### Response:\nyellow\n\nUser: 수도는?",
 ] * 9
 
 SIZES: dict[str, dict[str, Any]] = {

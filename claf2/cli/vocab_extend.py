@@ -18,7 +18,7 @@ Examples:
 """)  # fmt: skip
 @click.argument("model", metavar="MODEL")
 @click.option("--with", "tokenizer", required=True, metavar="TOKENIZER",
-              help="The tokenizer whose entries are added: a folder, as claf2 vocab build writes it, or a hub id.")  # fmt: skip
+              help="The tokenizer whose entries are added: a folder of claf2 vocab build, or a hub id.")  # fmt: skip
 @click.option("-o", "--output", type=PATH, required=True, help="The new folder of the model.")
 @click.option("--size", type=click.IntRange(1), metavar="N",
               help="The most entries of the new vocabulary.  [default: all]")  # fmt: skip
@@ -32,6 +32,5 @@ def extend_command(model: str, tokenizer: str, output: Path, size: int | None) -
     from claf2.vocabulary.extend import extend_model
 
     result = extend_model(model, tokenizer, output, size=size)
-    click.echo(
-        f"{result.entries_before} -> {result.entries} entries; a new one was {result.pieces_per_entry:.1f} pieces\n{output}"
-    )
+    click.echo(f"{result.entries_before} -> {result.entries} entries")
+    click.echo(f"a new entry was {result.pieces_per_entry:.1f} old ones, on average\n{output}")

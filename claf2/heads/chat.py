@@ -43,8 +43,8 @@ CHAT_LAYOUTS = {
         instruction="### 명령어:\n{text}\n\n### 응답:\n",
         with_context="### 명령어:\n{text}\n\n### 입력:\n{context}\n\n### 응답:\n",
         introduction="아래는 작업을 설명하는 명령어입니다. 요청을 적절히 완료하는 응답을 작성하세요.\n\n",
-        introduction_with_context="아래는 작업을 설명하는 명령어와 추가 컨텍스트를 제공하는 입력이 짝을 이루는 예제입니다. "
-        "요청을 적절히 완료하는 응답을 작성하세요.\n\n",
+        introduction_with_context="아래는 작업을 설명하는 명령어와 추가 컨텍스트를 제공하는 입력이 짝을 이루는 "
+        "예제입니다. 요청을 적절히 완료하는 응답을 작성하세요.\n\n",
     ),
     "plain": ChatLayout(instruction="User: {text}\nAssistant:\n", with_context="User: {text}\n{context}\nAssistant:\n"),
 }

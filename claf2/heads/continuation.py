@@ -45,12 +45,12 @@ class ContinuedTextFeaturizer(Featurizer):
 
 
 class ConversationFeaturizer(Featurizer):
-    """A conversation as one text, of which the tokens of the answers are predicted, each with the token that ends it."""
+    """A conversation as one text, of which the tokens of the answers and those that end them are predicted."""
 
     max_seq_length: int = Field(512, ge=4, le=2**20)
     layout: Literal["chat", "alpaca", "kullm", "plain"] = "chat"
-    """How turns become text: by the tokenizer's chat template, or as Alpaca or KULLM wrote them; `plain` takes the place
-    of a template that is missing."""
+    """How turns become text: by the tokenizer's chat template, or as Alpaca or KULLM wrote them; `plain` takes the
+    place of a template that is missing."""
     learns_prompts: bool = False
     """Whether the tokens of instructions are predicted as well."""
 
@@ -102,13 +102,13 @@ def encode_segments(pieces: Sequence[Segment], tokenizer: Tokenizer) -> tuple[li
 class Decoding(Component):
     """How a text is generated; see ``GenerationConfig`` of `transformers`."""
 
-    max_new_tokens: int = Field(128, ge=1, le=2**20)
+    max_new_tokens: int = Field(default=128, ge=1, le=2**20)
     do_sample: bool = False
-    temperature: float | None = Field(None, gt=0, le=100)
-    top_k: int | None = Field(None, ge=1, le=LARGEST)
-    top_p: float | None = Field(None, gt=0, le=1)
-    num_beams: int = Field(1, ge=1, le=1024)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    temperature: float | None = Field(default=None, gt=0, le=100)
+    top_k: int | None = Field(default=None, ge=1, le=LARGEST)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    num_beams: int = Field(default=1, ge=1, le=1024)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
 
     def inert(self) -> list[str]:
         """Return the settings that are given and have no effect: those of sampling without sampling."""

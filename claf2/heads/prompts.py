@@ -18,7 +18,7 @@ from claf2.readers import ChoiceExample, TextExample
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
 
-__all__ = ["CausalPromptFeaturizer", "MaskPromptFeaturizer", "NO_ANSWER", "PromptFeaturizer", "Seq2SeqPromptFeaturizer"]
+__all__ = ["NO_ANSWER", "CausalPromptFeaturizer", "MaskPromptFeaturizer", "PromptFeaturizer", "Seq2SeqPromptFeaturizer"]
 
 ANSWER = "{answer}"
 PLACES = re.compile(r"\{(text_a|text_b|question)\}")
@@ -41,7 +41,7 @@ class PromptFeaturizer(Featurizer, ABC):
     `{answer}`."""
     template_kind: str | None = None
     """The kind of task: `nli`, `sentiment`, `topic`, `paraphrase` or `choice`; `null`: that of the task."""
-    label_words: dict[str, str] = {}
+    label_words: dict[str, str] = Field(default={})
     """Label → its word; a label that is not named has the template's word, or else its own name."""
 
     def for_task(self, task: Task) -> Self:
@@ -117,14 +117,14 @@ def _bare(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 class CausalPromptFeaturizer(PromptFeaturizer):
-    """The prompt once, and behind it each answer as a segment of its own. A row has the prompt's tokens in segment 0 and
-    those of answer c in segment c + 1; ``divisors`` (C,) is what the sum of an answer's log-probabilities is divided by.
-    """
+    """The prompt once, and after it each answer as a segment of its own. A row has the prompt's tokens in segment 0,
+    and those of answer c in segment c + 1; ``divisors``, (C,), is what an answer's sum of log-probabilities is divided
+    by."""
 
     shots: int = Field(0, ge=0, le=256)
     """How many examples of the training data stand before the prompt, with their answers (Brown et al., 2020). They are
     drawn by `seed_num`, so that the spread over seeds is also that over examples."""
-    demonstrations: list[dict[str, str]] = []
+    demonstrations: list[dict[str, str]] = Field(default=[])
     """These examples themselves, as objects with `text_a` (and `text_b`) or `question`, and `answer`; empty: they are
     drawn."""
     demonstration_separator: str = "\n\n"
@@ -191,8 +191,8 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     def _row(
         self, tokenizer: Tokenizer, shots: Sequence[str], text: str, answers: Sequence[str], counts: Counter[str]
     ) -> Feature:
-        """Return ids and segments of a prompt and its answers. Where they are too long, demonstrations are left out from
-        the first one on, and then the beginning of the text."""
+        """Return ids and segments of a prompt and its answers. Where they are too long, demonstrations are left out
+        from the first one on, and then the beginning of the text."""
         kept = list(shots)
         while True:
             prompt, own = _split_answers(tokenizer, "".join(kept) + text, answers)

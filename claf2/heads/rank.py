@@ -86,7 +86,8 @@ class Seq2SeqRankingHead(RankingHead):
     def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         if self.loss_kind == "labels":
             return super().loss(outputs, batch)
-        return -outputs.log_probabilities.gather(1, batch["labels"][:, None]).sum()
+        loss: torch.Tensor = -outputs.log_probabilities.gather(1, batch["labels"][:, None]).sum()
+        return loss
 
 
 @register_head("rank_mask")

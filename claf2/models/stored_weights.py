@@ -53,8 +53,8 @@ def check_loaded(model: PreTrainedModel, info: Mapping[str, Any], source: Path |
     decoder = sorted(missing.difference(inside)) if head.reads_vocabulary else []
     if decoder and not head.predicts_tokens:
         raise ModelError(
-            f"{source}: {len(decoder)} weights of its decoder are missing, e.g. {decoder[0]}: answers can only be ranked by "
-            "a model with its pre-trained decoder"
+            f"{source}: {len(decoder)} weights of its decoder are missing, e.g. {decoder[0]}: use a checkpoint of a "
+            "language model with its decoder"
         )
     if decoder:
         logger.warning(

@@ -48,18 +48,18 @@ QUESTION, ANSWER = ("Q", "question", "instruction"), ("A", "answer", "output")
 
 @register_reader("instructions")
 class Instructions(Reader):
-    """Conversations in JSON, as one list or JSON Lines, or pairs in CSV. The keys of a row say what it is: `instruction`,
-    `input` and `output` (Alpaca, KULLM); `instruction` and `instances` (Self-Instruct); `conversations` with `from` and
-    `value` (ShareGPT); `messages` with `role` and `content`. A table has the columns `Q` and `A`."""
+    """Conversations in JSON, as one list or JSON Lines, or pairs in CSV. The keys of a row say what it is:
+    `instruction`, `input` and `output` (Alpaca, KULLM); `instruction` and `instances` (Self-Instruct); `conversations`
+    with `from` and `value` (ShareGPT); `messages` with `role` and `content`. A table has the columns `Q` and `A`."""
 
     takes_rows: ClassVar[bool] = True
 
     languages: tuple[str, ...] = ()
     """Keep the conversations whose answers are mostly written in the letters of these languages: `ko`, `ja`, `en`;
     empty: all."""
-    min_characters: int = Field(1, ge=0, le=LARGEST)
+    min_characters: int = Field(default=1, ge=0, le=LARGEST)
     """The fewest characters of the answers of a conversation."""
-    max_characters: int = Field(LARGEST, ge=1, le=LARGEST)
+    max_characters: int = Field(default=LARGEST, ge=1, le=LARGEST)
     """The most characters of a conversation."""
     drop_duplicates: bool = True
     """Leave out conversations whose texts are those of an earlier one."""
@@ -148,7 +148,7 @@ def _turns(row: Mapping[str, Any]) -> Iterator[tuple[Turn, ...]]:
         yield tuple(turns)
         return
     instruction = get_text(row, "instruction")
-    for instance in row["instances"] if "instances" in row else [row]:
+    for instance in row.get("instances", [row]):
         context = get_text(instance, "input") if instance.get("input") is not None else ""
         yield Turn("user", instruction, context.strip()), Turn("assistant", get_text(instance, "output"))
 

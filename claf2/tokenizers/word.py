@@ -49,8 +49,8 @@ class Whitespace(WordTokenizer):
 
 @register_word_tokenizer("byte_level")
 class ByteLevelWord(WordTokenizer):
-    """Splits at spaces, which stay in front of words, at punctuation and at digits, and writes bytes as letters (Radford
-    et al., 2019), so that every text can be restored. It belongs to the subword tokenizer `byte_bpe`."""
+    """Splits at spaces, which stay in front of words, at punctuation and at digits, and writes bytes as letters
+    (Radford et al., 2019), so that every text can be restored. It belongs to the subword tokenizer `byte_bpe`."""
 
     def apply(self, backend: Backend) -> None:
         from tokenizers import pre_tokenizers

@@ -163,7 +163,7 @@ def _add_rows(model: Any, pieces: Sequence[Sequence[int]], entries: int) -> None
             if module is None or weight is None:
                 continue
             for index, ids in enumerate(pieces):
-                # A character that the old vocabulary cannot write at all has no pieces: it begins like an average entry.
+                # A character that the old vocabulary cannot write has no pieces: it begins like an average entry.
                 module.weight[entries + index] = weight[list(ids)].mean(0) if ids else weight[:entries].mean(0)
 
 

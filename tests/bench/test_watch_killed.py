@@ -63,6 +63,7 @@ def test_each_cell_is_trained_once_by_two_watches_and_five_kills(tmp_path: Path)
         assert process.returncode == 0, errors.decode()
     cells = {f"{step} {task}" for step in range(1, last + 1) for task in suites.get("glue").columns}
     starts = Counter((out / "journal").read_text().splitlines())
-    assert set(starts) == cells and len(finished()) == len(cells)
+    assert set(starts) == cells
+    assert len(finished()) == len(cells)
     # A watch trains one cell at a time, so that a kill interrupts one cell at most, which is then started again.
     assert starts.total() <= len(cells) + 5, {cell: count for cell, count in starts.items() if count > 1}

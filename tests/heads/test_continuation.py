@@ -36,8 +36,8 @@ CHATML = (
 LLAMA = (
     "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set rest = messages[1:] %}{% else %}"
     "{% set system = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{% if message.role == 'user' %}"
-    "{{ bos_token }}[INST] {% if loop.first and system %}<<SYS>>{{ system }}<</SYS>> {% endif %}{{ message.content }} [/INST]"
-    "{% else %} {{ message.content }} {{ eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}[INST] {% if loop.first and system %}<<SYS>>{{ system }}<</SYS>> {% endif %}{{ message.content }}"
+    " [/INST]{% else %} {{ message.content }} {{ eos_token }}{% endif %}{% endfor %}"
 )
 CHANGING = "{% for message in messages %}{{ message.content if loop.last else message.content[:1] }}|{% endfor %}"
 
@@ -251,7 +251,7 @@ def test_texts_do_not_depend_on_their_batch(runs: tuple[Path, Path]) -> None:
     first, again, other = (list(sampled.generate(prompts, seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-    with pytest.raises(Claf2Error, match="a prompt has .* positions leave room for 156"):
+    with pytest.raises(Claf2Error, match=r"a prompt has .* positions leave room for 156"):
         list(TextGenerator(runs[1], {"max_new_tokens": 100}).generate([(Turn("user", "긴 " * 200),)]))
 
 

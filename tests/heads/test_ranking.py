@@ -66,7 +66,7 @@ def scores(run: Run, examples: Sequence[Any], batch_size: int) -> tuple[np.ndarr
 
 
 def plain_loop(run: Run, module: Any, prompt: str, answer: str) -> float:
-    """Return the log-probability of an answer behind a prompt, one token after another, by the model's own tokenizer."""
+    """Return the log-probability of an answer after a prompt, token by token, by the model's own tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.source)
     stem = prompt.rstrip(" ")
     whole = tokenizer(stem + prompt[len(stem) :] + answer, add_special_tokens=False)["input_ids"]
@@ -212,7 +212,7 @@ def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
 def test_label_names_are_ranked_by_an_encoder_decoder(kind: str, language_model: Callable[[str], Path]) -> None:
     folder = language_model(kind)
     run, examples = make_run(folder, "rank", "--label_words", '{"0": "No", "1": "Maybe True"}')
-    alone, sums = scores(run, examples, 1)
+    alone, _ = scores(run, examples, 1)
     together, _ = scores(run, examples, 6)
     assert np.abs(alone - together).max() < 1e-5
     module = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()

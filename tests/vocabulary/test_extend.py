@@ -53,7 +53,11 @@ def test_new_rows_are_means_of_old_pieces(kind: str, korean: Path, tmp_path: Pat
         first, second = (getattr(model, weights)().weight for model in (before, after))
         assert torch.equal(first, second[: old.vocab_size])
         for token in used:
-            pieces = old.encode_flat([new.decode([token])]).ids.tolist()
+            text = raw.decode([token])  # with the space in front of a word
+            if "\ufffd" in text:
+                continue  # a part of a character
+            pieces = old.encode_flat([text]).ids.tolist()
+            assert len(pieces) > 1
             assert torch.allclose(second[token], first[pieces].mean(0), atol=1e-7)
     assert new.encode_flat([OLD]).ids.tolist() == old.encode_flat([OLD]).ids.tolist()
     assert len(ids) < len(old.encode_flat(KOREAN[:1]).ids) / 2

@@ -104,7 +104,7 @@ def rank_by_tree(module: Any) -> Callable[..., Ranking]:
         scores = sums / divisors
         if free_ids is not None and free_segments is not None:
             # Most rows have the same demonstrations, and so the same prompt without content.
-            both, index = torch.cat([free_ids, free_segments], 1).unique(dim=0, return_inverse=True)
+            both, index = torch.cat([free_ids, free_segments], 1).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
             ids, parts = both.chunk(2, 1)
             scores = scores - _answer_log_probabilities(module, ids, parts, count)[index]
         return Ranking(scores, sums)
