@@ -44,6 +44,7 @@ TESTED_ALONE = {
     "serving.md": "serving/test_page.py",
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
     "smaller.md": "export/test_smaller.py",
+    "decoders.md": "heads/test_decoders_page.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""
 
