@@ -63,7 +63,7 @@ def generate_command(
     if not conversations:
         raise RunError("there is no prompt; give a text, --input FILE, or lines on standard input")
     generator = TextGenerator(folder, {name: value for name, value in settings.items() if value is not None})
-    for generated in generator.generate(conversations, batch_size=batch_size, seed=seed):
+    for generated in generator.stream(conversations, batch_size=batch_size, seed=seed):
         if text is not None:
             click.echo(generated.text)
         else:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from claf2.errors import Claf2Error, ConfigError, nearest
 from claf2.heads import Feature, Featurizer
-from claf2.heads.templates import TASK_PROMPTS, TEMPLATES, TaskPrompt
+from claf2.heads.templates import TASK_PROMPTS, PROMPT_TEMPLATES, TaskPrompt
 from claf2.readers import ChoiceExample, TextExample
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
@@ -53,7 +53,7 @@ class PromptFeaturizer(Featurizer, ABC):
         path = f"data_reader.{task.name}"
         prompt = TASK_PROMPTS.get(task.name, TaskPrompt("choice" if task.head == "choice" else ""))
         kind = self.template_kind or prompt.kind
-        known = TEMPLATES.get((kind, self.lang_code or task.language), {})
+        known = PROMPT_TEMPLATES.get((kind, self.lang_code or task.language), {})
         if self.template not in known and ANSWER not in self.template:
             if not known:
                 problem = f"there is no template for task {task.name!r}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["TASK_PROMPTS", "TEMPLATES", "PromptTemplate", "TaskPrompt"]
+__all__ = ["TASK_PROMPTS", "PROMPT_TEMPLATES", "PromptTemplate", "TaskPrompt"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ _YES_NO = {"entailment": "Yes", "neutral": "Maybe", "contradiction": "No", "not_
 _NLI_KO = {"entailment": "예", "neutral": "아마", "contradiction": "아니오", "not_entailment": "아니오"}
 _NLI_JA = {"entailment": "はい", "neutral": "不明", "contradiction": "いいえ", "not_entailment": "いいえ"}
 
-TEMPLATES: dict[tuple[str, str], dict[str, PromptTemplate]] = {
+PROMPT_TEMPLATES: dict[tuple[str, str], dict[str, PromptTemplate]] = {
     # GPT-3's for RTE and ANLI (Brown et al., 2020, appendix G); `mask` is that of LM-BFF (Gao et al., 2021, table 1).
     ("nli", "en"): {
         "default": PromptTemplate("{text_a}\nQuestion: {text_b} True, False, or Neither?\nAnswer: {answer}", _NLI),

@@ -35,7 +35,7 @@ ROLES = {
 }
 """What files call the sides of a conversation."""
 
-LETTERS = {
+LANGUAGE_LETTERS = {
     "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]"),
     "ja": re.compile("[\u3041-\u30ff\u4e00-\u9fff]"),
     "en": re.compile("[A-Za-z]"),
@@ -172,6 +172,6 @@ def _check_order(turns: Sequence[Turn]) -> None:
 
 def _language(text: str) -> str:
     """Return the language that most letters of a text belong to; an empty text where it has none."""
-    counts = {language: len(pattern.findall(text)) for language, pattern in LETTERS.items()}
+    counts = {language: len(pattern.findall(text)) for language, pattern in LANGUAGE_LETTERS.items()}
     best = max(counts, key=lambda language: counts[language])
     return best if counts[best] else ""

@@ -116,7 +116,7 @@ class TextGenerator:
             )
         return "".join(piece.text for piece in pieces), ids
 
-    def generate(
+    def stream(
         self, conversations: Sequence[Sequence[Turn]], *, batch_size: int = 8, seed: int = 42
     ) -> Iterator[GeneratedText]:
         """Yield a text for each conversation, in order.

@@ -235,7 +235,7 @@ def test_a_decoder_is_pretrained_and_tuned(runs: tuple[Path, Path]) -> None:
 
 def test_the_stored_model_runs_in_a_pipeline(runs: tuple[Path, Path]) -> None:
     for folder in runs:
-        (own,) = TextGenerator(folder, {"max_new_tokens": 8}).generate([(Turn("user", "그것은 1989년"),)])
+        (own,) = TextGenerator(folder, {"max_new_tokens": 8}).stream([(Turn("user", "그것은 1989년"),)])
         pipeline: Any = transformers.pipeline("text-generation", model=str(folder / "best"), device="cpu")
         (answer,) = pipeline(own.prompt, max_new_tokens=8, do_sample=False, return_full_text=False)
         assert own.text
@@ -245,14 +245,14 @@ def test_the_stored_model_runs_in_a_pipeline(runs: tuple[Path, Path]) -> None:
 def test_texts_do_not_depend_on_their_batch(runs: tuple[Path, Path]) -> None:
     prompts = [(Turn("user", text),) for text in ("짧은", "몇 년에 있었던 일인가? " * 3, "누가 했는가?")]
     generator = TextGenerator(runs[1], {"max_new_tokens": 12})
-    together = list(generator.generate(prompts, batch_size=3))
-    assert together == list(generator.generate(prompts, batch_size=1))
+    together = list(generator.stream(prompts, batch_size=3))
+    assert together == list(generator.stream(prompts, batch_size=1))
     sampled = TextGenerator(runs[1], {"max_new_tokens": 12, "do_sample": True, "temperature": 2.0})
-    first, again, other = (list(sampled.generate(prompts, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (list(sampled.stream(prompts, seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
     with pytest.raises(Claf2Error, match=r"a prompt has .* positions leave room for 156"):
-        list(TextGenerator(runs[1], {"max_new_tokens": 100}).generate([(Turn("user", "긴 " * 200),)]))
+        list(TextGenerator(runs[1], {"max_new_tokens": 100}).stream([(Turn("user", "긴 " * 200),)]))
 
 
 def test_the_command_reads_lines_and_names_settings_without_effect(

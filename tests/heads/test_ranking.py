@@ -23,7 +23,7 @@ from claf2.data.batch import batches_by_length
 from claf2.data.features import featurize_in_memory
 from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads.prompts import CausalPromptFeaturizer
-from claf2.heads.templates import TASK_PROMPTS, TEMPLATES
+from claf2.heads.templates import TASK_PROMPTS, PROMPT_TEMPLATES
 from claf2.readers import TextExample
 from claf2.runs.resolve import Run, open_run, resolve
 from claf2.task import tasks
@@ -304,7 +304,7 @@ def test_prompts_that_cannot_be_made_are_refused(words: list[str], message: str)
 def test_every_template_tells_the_labels_of_its_tasks_apart() -> None:
     for name, prompt in TASK_PROMPTS.items():
         task = tasks.get(name)
-        known = TEMPLATES[prompt.kind, task.language]
+        known = PROMPT_TEMPLATES[prompt.kind, task.language]
         for template in known:
             head = claf2.heads.heads.get("rank" if template == "mask" else "rank_causal")
             bound: Any = head.featurizer(template=template).for_task(task)
