@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections import Counter
@@ -21,7 +22,8 @@ import claf2
 from claf2 import config
 from claf2.data.batch import batches_by_length
 from claf2.data.features import featurize_in_memory
-from claf2.errors import Claf2Error, ConfigError, ModelError
+from claf2.export.build import export_run
+from claf2.errors import Claf2Error, ConfigError, ModelError, RunError
 from claf2.heads.prompts import CausalPromptFeaturizer
 from claf2.heads.templates import TASK_PROMPTS, PROMPT_TEMPLATES
 from claf2.readers import TextExample
@@ -203,6 +205,9 @@ def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
     assert json.loads((tmp_path / "1/metrics.json").read_text())["best_global_step"] == 0
     reopened: Any = open_run(tmp_path / "1").experiment.tasks["mrpc"].featurizer
     assert reopened.demonstrations == first["mrpc"]
+    if importlib.util.find_spec("onnxruntime") is not None:
+        with pytest.raises(RunError, match="a language model cannot be exported"):
+            export_run(tmp_path / "1", tmp_path / "export")
     pair = {"text_a": "the film was good", "text_b": "a bad movie"}
     (answer,) = claf2.Predictor(tmp_path / "1").predict([pair])
     assert math.isclose(sum(answer.details["probabilities"].values()), 1, abs_tol=1e-6)
