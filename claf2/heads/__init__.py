@@ -242,7 +242,12 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     @property
     def reads_vocabulary(self) -> bool:
         """Whether it compares tokens that the inputs need not hold, so that all word embeddings are trained."""
-        return self.predicts_tokens or type(self).bind is not Head.bind
+        return self.predicts_tokens or self.binds
+
+    @property
+    def binds(self) -> bool:
+        """Whether something else than its module computes the outputs; see ``bind``."""
+        return type(self).bind is not Head.bind
 
     @classmethod
     def replaces(cls, head: str) -> bool:

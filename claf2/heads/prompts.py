@@ -13,7 +13,7 @@ from pydantic import Field
 
 from claf2.errors import Claf2Error, ConfigError, nearest
 from claf2.heads import Feature, Featurizer
-from claf2.heads.templates import TASK_PROMPTS, PROMPT_TEMPLATES, TaskPrompt
+from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS, TaskPrompt
 from claf2.readers import ChoiceExample, TextExample
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["TASK_PROMPTS", "PROMPT_TEMPLATES", "PromptTemplate", "TaskPrompt"]
+__all__ = ["PROMPT_TEMPLATES", "TASK_PROMPTS", "PromptTemplate", "TaskPrompt"]
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,10 @@ def build_model(
     Raises:
         ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
+    if len(tasks) > 1 and any(task.head.binds for task in tasks.values()):
+        # Their decoders belong to the language model, of which several heads would have copies.
+        problem = "a language model answers one task per run"
+        raise ConfigError("model.name", problem, hint="train a run for each task")
     config = _configuration(spec, source, vocab_size, pad_id, special_ids)
     if vocab_size - added_tokens > config.vocab_size:
         remedy = (

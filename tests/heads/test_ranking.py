@@ -22,10 +22,10 @@ import claf2
 from claf2 import config
 from claf2.data.batch import batches_by_length
 from claf2.data.features import featurize_in_memory
-from claf2.export.build import export_run
 from claf2.errors import Claf2Error, ConfigError, ModelError, RunError
+from claf2.export.build import export_run
 from claf2.heads.prompts import CausalPromptFeaturizer
-from claf2.heads.templates import TASK_PROMPTS, PROMPT_TEMPLATES
+from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS
 from claf2.readers import TextExample
 from claf2.runs.resolve import Run, open_run, resolve
 from claf2.task import tasks
@@ -211,6 +211,21 @@ def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
     pair = {"text_a": "the film was good", "text_b": "a bad movie"}
     (answer,) = claf2.Predictor(tmp_path / "1").predict([pair])
     assert math.isclose(sum(answer.details["probabilities"].values()), 1, abs_tol=1e-6)
+
+
+def test_what_makes_no_sense_without_steps_or_with_two_tasks_is_refused(
+    language_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    words = ["--pretrained_model_name", str(language_model("gpt2")), "--log_dir", str(tmp_path)]
+    single = claf2.load(
+        "glue/mrpc_bert", sample=True, argv=["--model.name", "rank_causal", "--trainer.name", "in_context", *words]
+    )
+    with pytest.raises(ConfigError, match="'in_context' takes no step"):
+        claf2.explain(single)
+    argv = [*words, "--num_steps", "1", "--mrpc.model.name", "rank_causal", "--rte.model.name", "rank_causal"]
+    several = claf2.load(tasks=["glue/mrpc_bert", "glue/rte_bert"], sample=True, argv=argv)
+    with pytest.raises(ConfigError, match="a language model answers one task per run"):
+        claf2.train(several)
 
 
 @pytest.mark.parametrize("kind", SEQ2SEQ)
