@@ -1,5 +1,5 @@
-// Stanford Alpaca (tatsu-lab/stanford_alpaca, README of commit 761dc5b, "Fine-tuning"): AdamW at 2e-5, batches of 128, 3 epochs, 512 tokens, cosine
-// with a warm-up of 3 %, no decay; loss on answers alone. LLaMA's weights are the ones that you have access to.
+// Stanford Alpaca (tatsu-lab/stanford_alpaca, the training command of its README): AdamW at 2e-5, batches of 128, 3 epochs, 512 tokens, cosine with a
+// warm-up of 3 %, no decay; loss on answers alone. LLaMA's weights are the ones that you have access to.
 {
   data_reader: { dataset: 'alpaca', valid_fraction: 0.02, alpaca: { max_seq_length: 512, layout: 'alpaca' } },
   iterator: { batch_size: 16, eval_batch_size: 16 },
