@@ -14,7 +14,7 @@ CONFIGS = {
     "clm": ("glue/mrpc_bert", "--dataset", "continued_text", "--model.name", "clm"),
     "instruct": ("glue/mrpc_bert", "--dataset", "korean_chat", "--model.name", "instruct"),
     "rank": ("glue/mrpc_bert", "--model.name", "rank"),
-    "rank_causal": ("glue/mrpc_bert", "--model.name", "rank_causal", "--shots", "1", "--max_seq_length", "128"),
+    "rank_causal": ("glue/mrpc_bert", "--model.name", "rank_causal", "--prompt_shots", "1", "--max_seq_length", "128"),
     "rank_mask": ("glue/mrpc_bert", "--model.name", "rank_mask", "--label_words", '{"0": "bad", "1": "good"}'),
 }
 

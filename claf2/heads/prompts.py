@@ -121,7 +121,7 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     and those of answer c in segment c + 1; ``divisors``, (C,), is what an answer's sum of log-probabilities is divided
     by."""
 
-    shots: int = Field(0, ge=0, le=256)
+    prompt_shots: int = Field(0, ge=0, le=256)
     """How many examples of the training data stand before the prompt, with their answers (Brown et al., 2020). They are
     drawn by `seed_num`, so that the spread over seeds is also that over examples."""
     demonstrations: list[dict[str, str]] = Field(default=[])
@@ -135,8 +135,8 @@ class CausalPromptFeaturizer(PromptFeaturizer):
 
     @property
     def shots_to_draw(self) -> int:
-        """One more than `shots`, which takes the place of a demonstration that is the row itself."""
-        return self.shots + 1 if self.shots and not self.demonstrations else 0
+        """One more than `prompt_shots`, which takes the place of a demonstration that is the row itself."""
+        return self.prompt_shots + 1 if self.prompt_shots and not self.demonstrations else 0
 
     def for_task(self, task: Task) -> Self:
         bound = super().for_task(task)
@@ -165,7 +165,7 @@ class CausalPromptFeaturizer(PromptFeaturizer):
             before, _, after = self.template.partition(ANSWER)
             text = PLACES.sub(partial(_value_at, values), before) + values["answer"] + after
             texts.append(text + self.demonstration_separator)
-        return texts[: self.shots or len(texts)]
+        return texts[: self.prompt_shots or len(texts)]
 
     def features(
         self,

@@ -39,7 +39,7 @@ def draw_demonstrations(experiment: Experiment, data: TaskSplits) -> Experiment:
         distinct = list({tuple(example.texts()): example for example in split.examples()}.values())
         if len(distinct) < count:
             problem = f"the training data has {len(distinct)} different examples, and {count} are needed"
-            raise ConfigError(f"data_reader.{config.data.dataset}.shots", problem, hint="use fewer shots")
+            raise ConfigError(f"data_reader.{config.data.dataset}.prompt_shots", problem, hint="use fewer shots")
         order = generator(experiment.seed, "shots", name).permutation(len(distinct))[:count]
         drawn[name] = [distinct[index] for index in order.tolist()]
     tasks = {

@@ -84,7 +84,7 @@ def plain_loop(run: Run, module: Any, prompt: str, answer: str) -> float:
 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_likelihoods_are_those_of_a_plain_loop_in_any_batch(kind: str, language_model: Callable[[str], Path]) -> None:
-    run, examples = make_run(language_model(kind), "rank_causal", "--shots", "1")
+    run, examples = make_run(language_model(kind), "rank_causal", "--prompt_shots", "1")
     featurizer: Any = run.experiment.tasks["mrpc"].featurizer
     module = transformers.AutoModelForCausalLM.from_pretrained(language_model(kind)).eval()
     expected = []
@@ -122,7 +122,7 @@ def test_likelihoods_are_those_of_the_evaluation_harness(language_model: Callabl
     harness = pytest.importorskip("lm_eval.models.huggingface", reason="pip install lm_eval")
     instance = pytest.importorskip("lm_eval.api.instance").Instance
     folder = language_model("gpt2")
-    run, examples = make_run(folder, "rank_causal", "--shots", "2", "--max_seq_length", "500")
+    run, examples = make_run(folder, "rank_causal", "--prompt_shots", "2", "--max_seq_length", "500")
     featurizer: Any = run.experiment.tasks["mrpc"].featurizer
     requests, expected = [], scores(run, examples, 6)[0]
     for example in examples:
@@ -150,13 +150,13 @@ def test_demonstrations_are_drawn_by_the_seed_and_never_the_row_itself() -> None
         featurizer: Any = run.experiment.tasks["mrpc"].featurizer
         return list(featurizer.demonstrations)
 
-    three = drawn("--shots", "3")
+    three = drawn("--prompt_shots", "3")
     assert len(three) == 4  # one is a spare
-    assert drawn("--shots", "3") == three
-    assert drawn("--shots", "5")[:4] == three
-    assert drawn("--shots", "3", "--seed_num", "7") != three
+    assert drawn("--prompt_shots", "3") == three
+    assert drawn("--prompt_shots", "5")[:4] == three
+    assert drawn("--prompt_shots", "3", "--seed_num", "7") != three
     featurizer = (
-        CausalPromptFeaturizer(shots=3).for_task(tasks.get("mrpc")).model_copy(update={"demonstrations": three})
+        CausalPromptFeaturizer(prompt_shots=3).for_task(tasks.get("mrpc")).model_copy(update={"demonstrations": three})
     )
     new = TextExample(id="0", text_a="x", text_b="y")
     own = TextExample(id="1", text_a=three[1]["text_a"], text_b=three[1]["text_b"])
@@ -190,7 +190,7 @@ def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
 ) -> None:
     folder = language_model("gpt_neox")
     words = ["--model.name", "rank_causal", "--pretrained_model_name", str(folder), "--trainer.name", "in_context"]
-    words += ["--shots", "2", "--max_seq_length", "300"]
+    words += ["--prompt_shots", "2", "--max_seq_length", "300"]
     reports = {}
     for seed in (1, 2):
         run_dir = tmp_path / str(seed)
