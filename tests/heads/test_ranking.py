@@ -44,6 +44,10 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     return make
 
 
+LONG_WORDS = ("the film was good", "a bad movie")
+"""Answers of several tokens each: the positions of the second one must not depend on the first."""
+
+
 def make_run(folder: Path, model_name: str, *words: str) -> tuple[Run, list[Any]]:
     """Return a run on the sample of MRPC, and its first validation rows."""
     given = ["--model.name", model_name, "--pretrained_model_name", str(folder), "--data_reader.source", "sample"]
@@ -84,13 +88,15 @@ def plain_loop(run: Run, module: Any, prompt: str, answer: str) -> float:
 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_likelihoods_are_those_of_a_plain_loop_in_any_batch(kind: str, language_model: Callable[[str], Path]) -> None:
-    run, examples = make_run(language_model(kind), "rank_causal", "--prompt_shots", "1")
+    words = ("--label_words", json.dumps(dict(zip("01", LONG_WORDS, strict=True))), "--max_seq_length", "300")
+    run, examples = make_run(language_model(kind), "rank_causal", "--prompt_shots", "1", *words)
+    assert min(len(run.tokenizer.tokenize(f" {word}")) for word in LONG_WORDS) > 1
     featurizer: Any = run.experiment.tasks["mrpc"].featurizer
     module = transformers.AutoModelForCausalLM.from_pretrained(language_model(kind)).eval()
     expected = []
     for example in examples[:3]:
         prompt = "".join(featurizer._demonstrations(example)) + featurizer.render(example)[0]
-        expected.append([plain_loop(run, module, prompt, word) for word in ("No", "Yes")])
+        expected.append([plain_loop(run, module, prompt, word) for word in LONG_WORDS])
     alone, _ = scores(run, examples, 1)
     together, sums = scores(run, examples, 6)
     assert np.ptp(alone) > 0.5  # the answers are not all alike
@@ -122,13 +128,14 @@ def test_likelihoods_are_those_of_the_evaluation_harness(language_model: Callabl
     harness = pytest.importorskip("lm_eval.models.huggingface", reason="pip install lm_eval")
     instance = pytest.importorskip("lm_eval.api.instance").Instance
     folder = language_model("gpt2")
-    run, examples = make_run(folder, "rank_causal", "--prompt_shots", "2", "--max_seq_length", "500")
+    words = ("--label_words", json.dumps(dict(zip("01", LONG_WORDS, strict=True))), "--max_seq_length", "500")
+    run, examples = make_run(folder, "rank_causal", "--prompt_shots", "2", *words)
     featurizer: Any = run.experiment.tasks["mrpc"].featurizer
     requests, expected = [], scores(run, examples, 6)[0]
     for example in examples:
         prompt = "".join(featurizer._demonstrations(example)) + featurizer.render(example)[0]
         assert prompt.endswith("Same meaning: ")
-        pairs = [(prompt.rstrip(" "), f" {word}") for word in ("No", "Yes")]
+        pairs = [(prompt.rstrip(" "), f" {word}") for word in LONG_WORDS]
         requests += [instance("loglikelihood", {}, pair, 0) for pair in pairs]
     model = harness.HFLM(pretrained=str(folder), device="cpu", batch_size=3, add_bos_token=False, prefix_token_id=2)
     # It encodes prompts without special tokens, and this tokenizer would put one at the end of a text as well.
