@@ -63,6 +63,7 @@ setup(
         "qlora": ["bitsandbytes>=0.50", "peft>=0.20"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5"],
         "serve": ["fastapi>=0.115", "httptools>=0.6", "prometheus-client>=0.20", "uvicorn>=0.30", "uvloop>=0.20"],
+        "harness": ["lm_eval>=0.4.9"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [

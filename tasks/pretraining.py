@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claf2 import Task, register_task
-from claf2.metrics.language_model import MaskedLanguageModel, NextSentence
+from claf2.metrics.language_model import CausalLanguageModel, MaskedLanguageModel, NextSentence
 from claf2.readers import Delimited, Documents
 
 SOURCE = "your own text"
@@ -61,5 +61,31 @@ register_task(
         files={"train": "train.tsv", "valid": "valid.tsv"},
         source=SOURCE,
         notes=("Label 0: the second text follows the first; 1: it was drawn at random.",),
+    )
+)
+
+register_task(
+    Task(
+        name="corpus_clm",
+        language="ko",
+        head="clm",
+        is_corpus=True,
+        reader=Documents(),
+        metrics=(CausalLanguageModel(),),
+        source=SOURCE,
+        notes=("Causal language modeling: every token predicts the next one. Set `masks` to `next_token`.",),
+    )
+)
+
+register_task(
+    Task(
+        name="continued_text",
+        language="ko",
+        head="clm",
+        reader=Documents(),
+        metrics=(CausalLanguageModel(),),
+        files={"train": "train.txt", "valid": "valid.txt"},
+        source=SOURCE,
+        notes=("Documents of a file, for a decoder that is trained on a few texts of its own.",),
     )
 )

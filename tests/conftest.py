@@ -86,6 +86,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: list[str]
 SMALL: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
     "albert": {"embedding_size": 16},
+    "t5": {"d_kv": 16, "decoder_start_token_id": 0},
     "electra": {"embedding_size": 16},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
 }
@@ -93,8 +94,11 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def _make(folder: Path, model_type: str, vocabulary: list[str], settings: dict[str, Any]) -> Path:
     import torch
-    from transformers import AutoConfig, AutoModel, BertTokenizerFast
+    import transformers
+    from transformers import AutoConfig, BertTokenizerFast
 
+    settings = dict(settings)
+    auto_class = getattr(transformers, settings.pop("auto_class", "AutoModel"))
     sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -110,7 +114,7 @@ def _make(folder: Path, model_type: str, vocabulary: list[str], settings: dict[s
     }
     config = AutoConfig.for_model(model_type, **{**sizes, **SMALL.get(model_type, {}), **settings})
     torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
+    auto_class.from_config(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     BertTokenizerFast(
         vocab={token: index for index, token in enumerate(vocabulary)}, do_lower_case=False

@@ -11,5 +11,19 @@ CONFIGS = {
     "dialogue": ("klue/wos_bert",),
     "mlm": ("glue/mrpc_bert", "--dataset", "masked_text", "--model.name", "encoder"),
     "mlm_nsp": ("glue/mrpc_bert", "--dataset", "masked_pairs", "--model.name", "encoder"),
+    "clm": ("glue/mrpc_bert", "--dataset", "continued_text", "--model.name", "clm"),
+    "instruct": ("glue/mrpc_bert", "--dataset", "korean_chat", "--model.name", "instruct"),
+    "rank": ("glue/mrpc_bert", "--model.name", "rank"),
+    "rank_causal": ("glue/mrpc_bert", "--model.name", "rank_causal", "--prompt_shots", "1", "--max_seq_length", "128"),
+    "rank_mask": ("glue/mrpc_bert", "--model.name", "rank_mask", "--label_words", '{"0": "bad", "1": "good"}'),
 }
+
+MODELS = {
+    "clm": {"model_type": "gpt_neox", "auto_class": "AutoModelForCausalLM"},
+    "instruct": {"model_type": "llama", "auto_class": "AutoModelForCausalLM"},
+    "rank": {"model_type": "t5", "auto_class": "AutoModelForSeq2SeqLM"},
+    "rank_causal": {"model_type": "gpt2", "auto_class": "AutoModelForCausalLM"},
+    "rank_mask": {"auto_class": "AutoModelForMaskedLM"},
+}
+"""Head → the kind of model that it needs, where that is not an encoder alone."""
 """Head → the BaseConfig, and what is set besides."""

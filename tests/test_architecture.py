@@ -52,7 +52,11 @@ FAMILIES = (
 )
 """Packages whose members never import each other."""
 
-SHARED = {"data/samples": {"lexicon"}, "heads": {"soft"}, "readers": {"tags", "text"}}
+SHARED = {
+    "data/samples": {"lexicon"},
+    "heads": {"soft", "request", "predicted_tokens", "templates", "prompts", "chat"},
+    "readers": {"tags", "text"},
+}
 """What members of a family may share besides their package."""
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pyarrow", "seqeval", "tensorboard", "tokenizers")

@@ -380,7 +380,7 @@ def changed(value: Any, annotation: Any) -> str:
 FIXED = {
     "name", "dataset", "op_type", "lr_scheduler_type", "names", "types", "pretrained_token", "do_tokenize", "source",
     "device", "plugins", "pretrained_path", "lang_code", "precision", "padding", "engine", "metric_key",
-    "embedding_rows", "quantize", "targets", "use_dora",
+    "embedding_rows", "layout", "quantize", "targets", "use_dora",
 }  # fmt: skip
 """Selectors, and fields with few legal values: tested by name above, and those of adapters in `tests/adapters`."""
 

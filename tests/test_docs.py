@@ -45,6 +45,7 @@ TESTED_ALONE = {
     "vocabulary.md": "vocabulary/test_vocabulary_commands.py",
     "smaller.md": "export/test_smaller.py",
     "retrieval.md": "retrieval/test_page.py",
+    "decoders.md": "heads/test_decoders_page.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""
 

@@ -20,6 +20,7 @@ from claf2.cli.board import board_group
 from claf2.cli.corpus import corpus_group
 from claf2.cli.data import data_group
 from claf2.cli.export import export_command
+from claf2.cli.generate import generate_command
 from claf2.cli.init import init_command
 from claf2.cli.latency import latency_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
@@ -260,7 +261,7 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
 COMMANDS = (
     init_command, config_group, tasks_group, suite_group, bench_group, compare_command, gate_command, vocab_group,
     corpus_group, push_command, pull_command, ls_command, watch_command, board_group, notify_command,
-    export_command, latency_command, serve_command, index_command, search_command, data_group,
+    export_command, latency_command, serve_command, generate_command, index_command, search_command, data_group,
     machine_group,
 )  # fmt: skip
 for command in COMMANDS:

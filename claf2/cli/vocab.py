@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claf2.cli.options import PATH, NumberRange
+from claf2.cli.vocab_extend import extend_command
 from claf2.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["vocab_group"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 LARGEST_SIZE = 2.0**60
 """More than any bound of a size. A larger number, which may be infinite, is reported like this one."""
-SUBWORD_KINDS = click.Choice(["wordpiece", "bpe", "unigram", "character"])
+SUBWORD_KINDS = click.Choice(["wordpiece", "bpe", "unigram", "character", "byte_bpe"])
 
 
 def _parse_size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
@@ -342,3 +343,6 @@ def trim_command(model: str, sources: tuple[str, ...], output: Path, data_dir: P
     parsed = [parse_source(source) for source in sources]
     result = trim_model(model, parsed, output, data_dir=data_dir, min_count=min_count, size=size)
     click.echo(f"{format_trim(result)}{output}")
+
+
+vocab_group.add_command(extend_command)

@@ -31,7 +31,7 @@ from claf2.config.schema import (
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import MtDnnSampler, Sampler
 from claf2.errors import ConfigError, RunError, nearest
-from claf2.heads import Featurizer, Head, LabelFeaturizer, heads
+from claf2.heads import Featurizer, Head, SingleLabelHead, heads
 from claf2.metrics import Metric
 from claf2.models import ModelSpec, Wrapper, models, wrappers
 from claf2.registry import digest
@@ -298,9 +298,10 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
     if corpus is not None:  # evaluates rows that the corpus has made
         featurizer = head_type.featurizer(max_seq_length=longest_rows(sections.trainer))
     _check_head(name, task, filled)
-    if sections.data_reader.shots is not None and not issubclass(head_type.featurizer, LabelFeaturizer):
+    if sections.data_reader.shots is not None and not issubclass(head_type, SingleLabelHead):
         problem = f"task {task.name!r} has no single label per row to draw by"
         raise ConfigError("data_reader.shots", problem, origin=filled.origins.get("data_reader.shots"), hint="use null")
+    featurizer = featurizer.for_task(task)
     config = TaskConfig(
         task=_in_language(task, featurizer.lang_code),
         data=sections.data_reader,
@@ -356,7 +357,7 @@ def _check_head(name: str, task: Task, filled: FilledConfig) -> None:
     """Refuse a model whose head does not answer the task."""
 
     def fits(head: str | None) -> bool:
-        return head in (None, task.head) or heads.get(str(head)).substitutes_for == task.head
+        return head in (None, task.head) or heads.get(str(head)).replaces(task.head)
 
     if fits(models.get(name).head):
         return

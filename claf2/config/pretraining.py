@@ -69,6 +69,15 @@ def check_pretraining(
     _check_steps(section, trainer, origins)
     _check_effects(section, origins)
     for task, (head, corpus) in corpora.items():
+        if corpus is not None and (head == "clm") == corpus.masks.chosen().hides:
+            path = f"data_reader.{task}.masks.name"
+            problem = f"{corpus.masks.name!r} does not fit the head {head!r}"
+            hint = (
+                "use next_token"
+                if head == "clm"
+                else "use token, word, eojeol, ngram or mixture, or the task corpus_clm"
+            )
+            raise ConfigError(path, problem, origin=origins.get(path), hint=hint)
         if head == "mlm_nsp" and corpus is not None and corpus.instances.name != PAIRS:
             path = f"data_reader.{task}.instances.name"
             problem = f"{corpus.instances.name!r} makes no pairs, so there is no next sentence to predict"

@@ -13,12 +13,13 @@ from pydantic import BaseModel, Field, create_model
 from claf2.adapters import NO_ADAPTER, adapters
 from claf2.config.runtime_section import RuntimeSection
 from claf2.config.source import parse_json
+from claf2.config.token_section import SubwordSection, TokenSection, WordSection
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import samplers
 from claf2.heads import heads
 from claf2.models import ModelSpec, models, wrappers
 from claf2.registry import LARGEST, Component, Registry, UserPath, not_in_recipe
-from claf2.task import tasks
+from claf2.task import Task, tasks
 from claf2.tokenizers import subword_tokenizers, word_tokenizers
 from claf2.training.callbacks import callbacks
 from claf2.training.objectives import objectives
@@ -80,47 +81,6 @@ class BatchSection(Component):
 
     batch_size: int = Field(32, ge=1, le=LARGEST)
     eval_batch_size: int = Field(64, ge=1, le=LARGEST)
-
-
-class WordSection(Component):
-    """Section `token.tokenizer.word`."""
-
-    name: str = "bert_basic"
-
-
-class SubwordSection(Component):
-    """Section `token.tokenizer.subword`."""
-
-    name: str = "wordpiece"
-
-
-class LegacyVocab(Component):
-    """CLaF's `token.feature.vocab`, with the only meaning that it can have here."""
-
-    pretrained_path: str | None = None
-    """The same path as the subword tokenizer's `vocab_path`."""
-    pretrained_token: Literal["all"] = "all"
-
-
-class LegacyIndexer(Component):
-    """CLaF's `token.feature.indexer`."""
-
-    do_tokenize: Literal[False] = False
-
-
-class LegacyFeature(Component):
-    """CLaF's `token.feature`."""
-
-    vocab: LegacyVocab = LegacyVocab()
-    indexer: LegacyIndexer = LegacyIndexer()
-
-
-class TokenSection(Component):
-    """Section `token`: a tokenizer made of two parts; without the section the model's own is used."""
-
-    names: list[Literal["feature"]] = Field(["feature"], min_length=1, max_length=1)
-    types: list[Literal["feature"]] = Field(["feature"], min_length=1, max_length=1)
-    feature: LegacyFeature = LegacyFeature()
 
 
 class ModelSection(Component):
@@ -328,7 +288,7 @@ def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> typ
     """Return the schema of the block that a selector chooses."""
     if path == DATASET.path:
         task = tasks.get(name)
-        return CorpusSection if task.is_corpus else heads.get(task.head).featurizer
+        return CorpusSection if task.is_corpus else heads.get(_answering_head(task, selected)).featurizer
     if path == "model.name":
         head = models.get(name).head or _chosen_head(selected)
         fields = {**ModelSpec.model_fields, **(heads.get(head).model_fields if head else {})}
@@ -339,6 +299,13 @@ def _block(path: str, name: str, selected: Mapping[str, str | list[str]]) -> typ
     selector = next(selector for selector in (*SELECTORS, *SHARED_SELECTORS) if selector.path == path)
     member: type[BaseModel] = selector.registry.get(name)
     return member
+
+
+def _answering_head(task: Task, selected: Mapping[str, str | list[str]]) -> str:
+    """Return the head that answers a task: the one that the model's name promises, where it may replace the task's."""
+    name = selected.get("model.name")
+    head = models.get(name).head if isinstance(name, str) else None
+    return head if head is not None and heads.get(head).replaces(task.head) else task.head
 
 
 def _chosen_head(selected: Mapping[str, str | list[str]]) -> str | None:

@@ -12,7 +12,7 @@ from claf2.corpus.masks import DRAWS, Masks, TokenGrid
 from claf2.corpus.rows import Rows
 from claf2.corpus.shards import Shard
 from claf2.errors import ModelError
-from claf2.heads.mlm import NO_TARGET
+from claf2.heads.predicted_tokens import NO_TARGET
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Tokenizer
 
@@ -61,12 +61,13 @@ class InputLayout:
     Args:
         tokenizer: the tokenizer that the shards were made with.
         kind: how the rows were made.
+        hides: whether tokens will be masked.
 
     Raises:
         ModelError: if the tokenizer has no mask token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, kind: Instances) -> None:
+    def __init__(self, tokenizer: Tokenizer, kind: Instances, *, hides: bool = True) -> None:
         import numpy as np
 
         template = tokenizer.template
@@ -77,9 +78,9 @@ class InputLayout:
         self._second_type = template.type_ids[1] if kind.segments == 2 else template.type_ids[0]
         self._first_type = template.type_ids[0]
         self._pad_id = tokenizer.pad_id
-        if tokenizer.mask_id is None:
+        if tokenizer.mask_id is None and hides:
             raise ModelError("the tokenizer has no mask token; masked language modeling needs one, such as [MASK]")
-        self._mask_id = tokenizer.mask_id
+        self._mask_id = tokenizer.pad_id if tokenizer.mask_id is None else tokenizer.mask_id
         # What random tokens are drawn from. A vocabulary may have gaps.
         self._ordinary_ids = np.array(sorted({*tokenizer.entries.values()} - tokenizer.special_ids), np.int32)
         self.special_tokens = sum(len(part.ids) for part in parts)
@@ -102,11 +103,21 @@ class InputLayout:
         import numpy as np
 
         ids, flags, types, lengths = self.tokens(rows, shard, length)
+        is_token = np.arange(length) < lengths[:, None]
+        if not masks.hides:
+            following = np.full_like(ids, NO_TARGET)
+            following[:, :-1] = np.where(is_token[:, 1:], ids[:, 1:], NO_TARGET)
+            return {
+                "input_ids": ids,
+                "attention_mask": is_token.astype(np.int32),
+                "token_type_ids": types,
+                "labels": following,
+            }
         maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
         selected = masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
         arrays = {
             "input_ids": self._hide(ids, selected, draws.draws),
-            "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int32),
+            "attention_mask": is_token.astype(np.int32),
             "token_type_ids": types,
             "labels": np.where(selected, ids, np.int32(NO_TARGET)),
         }

@@ -264,7 +264,7 @@ class Corpus:
         import numpy as np
 
         self.open_shards(list(self._held_out))
-        layout = InputLayout(self.tokenizer, self.instances)
+        layout = InputLayout(self.tokenizer, self.instances, hides=self.masks.hides)
         room = max_seq_length - layout.special_tokens
         parts = [
             self.cut(number, np.array([[0, self.held_out_tokens(number)]]), room).of_shard(number, len(self))
@@ -274,7 +274,8 @@ class Corpus:
             raise ConfigError("valid_documents", "no documents are held out", hint="raise it, or give more documents")
         rows = self.instances.arrange(Rows.concatenate(parts), generator(0, "valid", max_seq_length))
         draws = MaskDraws.of_step(0, "valid", len(rows), max_seq_length)
-        arrays = layout.arrays(rows, self.shard, max_seq_length, TokenMasks(), draws, 0)
+        masks = TokenMasks() if self.masks.hides else self.masks
+        arrays = layout.arrays(rows, self.shard, max_seq_length, masks, draws, 0)
         lengths = arrays.pop("attention_mask").sum(1)
         return FeatureList(
             [

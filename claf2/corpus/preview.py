@@ -10,7 +10,7 @@ from claf2.corpus.batches import MaskDraws
 from claf2.corpus.corpus import Corpus
 from claf2.corpus.encoding import BEGINS_EOJEOL
 from claf2.corpus.stream import CorpusStream
-from claf2.heads.mlm import NO_TARGET
+from claf2.heads.predicted_tokens import NO_TARGET
 
 __all__ = ["preview_rows"]
 

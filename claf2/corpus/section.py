@@ -13,6 +13,7 @@ from claf2.corpus.instances.sentence_pair import SentencePairs
 from claf2.corpus.masks import Masks, masks
 from claf2.corpus.masks.eojeol import EojeolMasks
 from claf2.corpus.masks.mixture import MixtureMasks
+from claf2.corpus.masks.next_token import NextTokens
 from claf2.corpus.masks.ngram import NgramMasks
 from claf2.corpus.masks.token import TokenMasks
 from claf2.corpus.masks.word import WordMasks
@@ -47,6 +48,7 @@ class MasksSection(Component):
     word: WordMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     eojeol: EojeolMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     ngram: NgramMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    next_token: NextTokens | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     mixture: MixtureMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
 
     def chosen(self) -> Masks:

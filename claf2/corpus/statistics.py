@@ -68,7 +68,7 @@ def corpus_statistics(
     Raises:
         DataError: if a text cannot be read, or there are no rows.
     """
-    specials = InputLayout(corpus.tokenizer, corpus.instances).special_tokens
+    specials = InputLayout(corpus.tokenizer, corpus.instances, hides=False).special_tokens
     totals = dict.fromkeys(("text_bytes", "documents", "sentences", "tokens"), 0.0)
     rows, row_tokens = dict.fromkeys(lengths, 0.0), dict.fromkeys(lengths, 0.0)
     random_rows = 0.0

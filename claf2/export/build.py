@@ -216,6 +216,9 @@ def _open_source(run_dir: Path, task: str | None) -> ExportSource:
     name = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
     if only_task.head.predicts_tokens:
         raise RunError(f"{run_dir}: a pre-training answers no requests; fine-tune it, and export that run")
+    if only_task.head.reads_vocabulary:
+        problem = "a language model cannot be exported, because its head has no graph of its own"
+        raise RunError(f"{run_dir}: {problem}; use best/, which transformers and servers of language models load")
     model = folder.load_model(name)
     plain = model.run.experiment.runtime.model_copy(update=PLAIN)
     if model.run.experiment.adapter is not None:

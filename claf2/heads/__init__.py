@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from pydantic import Field
 
 from claf2.errors import Claf2Error, DataError, nearest
+from claf2.heads.request import TEXT_FIELDS, Request, text_request
 from claf2.heads.soft import SoftAnswer
 from claf2.metrics import Prediction
-from claf2.readers import Example, TextExample, get_text
+from claf2.readers import Example, TextExample
 from claf2.registry import Component, Registry
 from claf2.task import Task
 from claf2.tokenizers import Tokenizer
@@ -74,6 +75,23 @@ class Featurizer(Component, ABC):
     lang_code: str | None = None
     """The language of the texts when it is not the task's own (ISO 639-1)."""
 
+    @property
+    def shots_to_draw(self) -> int:
+        """How many examples of the training data the features need; 0 for most featurizers."""
+        return 0
+
+    def for_task(self, task: Task) -> Self:
+        """Return the featurizer with what depends on the task filled in, such as the words for its labels.
+
+        Raises:
+            ConfigError: if the task does not say enough.
+        """
+        return self
+
+    def with_shots(self, examples: Sequence[Any]) -> Self:
+        """Return the featurizer with the examples that it asked for."""
+        return self
+
     @abstractmethod
     def features(
         self, examples: Sequence[Any], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -128,78 +146,6 @@ class LabelFeaturizer(TextFeaturizer):
 
     def target(self, label: str, labels: Sequence[str]) -> int:
         return labels.index(label)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks ``predict`` about, as ``Head.request`` reads it."""
-
-    task: Task
-    values: Mapping[str, Any]
-    """Field → value, such as ``text_a`` → ``"…"``."""
-
-    @property
-    def id(self) -> str:
-        return str(self.values.get("id", "0"))
-
-    def check_fields(self, required: Sequence[str], description: str, ignored: Sequence[str] = ("label",)) -> None:
-        """Check that the request has the fields that it needs, and no further ones.
-
-        Args:
-            required: the fields.
-            description: the same in words.
-            ignored: the fields of a gold answer, which a request may have.
-
-        Raises:
-            Claf2Error: if a field is missing or unknown.
-        """
-        if not set(required) <= set(self.values) <= {"id", *required, *ignored}:
-            names = [name for name in self.values if name != "id"]
-            raise Claf2Error(f"a request needs {description}; got: {', '.join(names) or 'nothing'}")
-
-    def text(self, field: str) -> str:
-        """Return a value that must be a string.
-
-        Raises:
-            TypeError: if it is not.
-        """
-        return get_text(self.values, field)
-
-    def texts(self, field: str, cut: Callable[[str], Iterable[str]]) -> tuple[str, ...]:
-        """Return a value that must be a list of strings, or one string that ``cut`` makes a list of.
-
-        Raises:
-            TypeError: if it is neither.
-        """
-        value = self.values[field]
-        if not isinstance(value, list | tuple):
-            return tuple(cut(self.text(field)))
-        return tuple(get_text({f"{field}[{index}]": text}, f"{field}[{index}]") for index, text in enumerate(value))
-
-
-TEXT_FIELDS = ("text_a", "text_b")
-"""The fields of a request about one text or a pair."""
-
-
-def text_request(request: Request) -> TextExample:
-    """Make an unlabelled example from ``text_a`` (or ``text``) and, for pairs, ``text_b``.
-
-    Raises:
-        Claf2Error: if a text or a marker is missing, or a field is unknown.
-        TypeError: if a text is not a string.
-    """
-    task = request.task
-    first = "text" if "text" in request.values else "text_a"
-    pair = "text_b" in request.values if task.reader.pairs is None else task.reader.pairs
-    kind = {None: "text_a and, for pairs, text_b", True: "text_a and text_b", False: "text_a alone"}[task.reader.pairs]
-    if task.reader.pairs is not None:
-        kind += f", since task {task.name!r} is about {'pairs of' if pair else 'single'} texts"
-    request.check_fields((first, "text_b") if pair else (first,), kind)
-    text = request.text(first)
-    missing = [marker for pair_of_markers in task.markers for marker in pair_of_markers if marker not in text]
-    if missing:
-        raise Claf2Error(f"{first} has no {missing[0]}; task {task.name!r} needs the markers around its spans")
-    return TextExample(id=request.id, text_a=text, text_b=request.text("text_b") if pair else None)
 
 
 @dataclass(frozen=True)
@@ -285,13 +231,29 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     """The feature fields that a ``network`` reads besides ids, mask and segments → their padding value."""
     teacher_forced: ClassVar[tuple[str, ...]] = ()
     """The targets that a ``network`` reads in training, to continue from the right answer."""
-    substitutes_for: ClassVar[str] = ""
-    """The kind of head that it may replace: a task that asks for that one can be given this one."""
+    substitutes_for: ClassVar[str | tuple[str, ...]] = ""
+    """The kinds of head that it may replace: a task that asks for one of them can be given this one."""
     request_fields: ClassVar[tuple[str, ...]] = ()
     """The fields of a request, which its examples have as attributes; a second text is left out where there is none."""
     predicts_tokens: ClassVar[bool] = False
     """Whether it predicts the ids ``labels``, (B, L), of tokens. Its module is then computed for tokens with a target
     alone, and all word embeddings are trained."""
+
+    @property
+    def reads_vocabulary(self) -> bool:
+        """Whether it compares tokens that the inputs need not hold, so that all word embeddings are trained."""
+        return self.predicts_tokens or self.binds
+
+    @property
+    def binds(self) -> bool:
+        """Whether something else than its module computes the outputs; see ``bind``."""
+        return type(self).bind is not Head.bind
+
+    @classmethod
+    def replaces(cls, head: str) -> bool:
+        """Say whether a task that asks for another kind of head can be given this one."""
+        kinds = cls.substitutes_for
+        return head in ((kinds,) if isinstance(kinds, str) else kinds)
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Write what the head needs into the encoder's configuration: the label names, and with them the number of
@@ -308,6 +270,13 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         field of ``inputs``, and those of ``teacher_forced`` where the data has them.
         """
         raise NotImplementedError(f"{type(self).__name__} names no auto_class and has no network")
+
+    def bind(self, module: PreTrainedModel) -> Callable[..., OutputT] | None:
+        """Return what computes the outputs from the arguments of ``module``, where that is not the module itself.
+
+        A language model that ranks answers reads its logits at a few places only.
+        """
+        return None
 
     @abstractmethod
     def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:

@@ -11,18 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from claf2.errors import Claf2Error, ConfigError
-from claf2.heads import (
-    TEXT_FIELDS,
-    CollectedOutputs,
-    Feature,
-    Featurizer,
-    Head,
-    Request,
-    register_head,
-    text_request,
-)
+from claf2.heads import CollectedOutputs, Feature, Featurizer, register_head
+from claf2.heads.predicted_tokens import NO_TARGET, PredictedTokensHead
 from claf2.metrics import Prediction
-from claf2.readers import Example, TextExample
+from claf2.readers import TextExample
 from claf2.runtime.seed import generator
 from claf2.tokenizers import Encoding, Tokenizer
 
@@ -30,9 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from transformers import PreTrainedConfig
-
-NO_TARGET = -100
-"""The target of tokens that are not predicted."""
 
 NEXT, RANDOM = "0", "1"
 """The labels of pairs: the second text follows the first, or it was drawn at random. BERT's ids are the same."""
@@ -83,57 +72,13 @@ class MaskedTextFeaturizer(Featurizer):
         return {"input_ids": ids, "token_type_ids": encoding.type_ids, "labels": targets}
 
 
-class MaskedTokensHead(Head[TextExample, Mapping[str, Any]], ABC):
+class MaskedTokensHead(PredictedTokensHead, ABC):
     """Heads that predict masked tokens by a decoder, which is tied to the word embeddings and computed for the tokens
     with a target alone; cross-entropy. An example's prediction is the sum of its losses, in nats, and how many of its
     tokens are right."""
 
     featurizer: ClassVar[type[Featurizer]] = MaskedTextFeaturizer
-    targets: ClassVar[Mapping[str, int]] = {"labels": NO_TARGET}
     predicts_tokens: ClassVar[bool] = True
-    request_fields: ClassVar[tuple[str, ...]] = TEXT_FIELDS
-    logits_name: ClassVar[str]
-    """The name of the decoder's output, (1, M, V) for M tokens with a target."""
-
-    def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
-        return float((batch["labels"] != NO_TARGET).sum())
-
-    def loss(self, outputs: Mapping[str, Any], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(outputs[self.logits_name][0].float(), outputs["target_ids"], reduction="sum")
-
-    def collect(self, outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        from torch.nn.functional import cross_entropy
-
-        logits, targets, rows = outputs[self.logits_name][0].float(), outputs["target_ids"], outputs["target_rows"]
-        zeros = logits.new_zeros(outputs["rows"])
-        nats = zeros.index_add(0, rows, cross_entropy(logits, targets, reduction="none"))
-        right = zeros.index_add(0, rows, (logits.argmax(-1) == targets).float())
-        return {"nats": nats, "right": right}
-
-    def predict(self, collected: CollectedOutputs[TextExample]) -> list[Prediction]:
-        import numpy as np
-
-        targets = [np.asarray(feature["labels"]) for feature in collected.features]
-        ids = [row[row != NO_TARGET] for row in targets]
-        known = np.unique(np.concatenate([*ids, np.empty(0, np.int64)])).astype(np.int64)
-        sizes = np.array(collected.tokenizer.byte_lengths(known.tolist()), dtype=np.int64)
-        gold = [{"tokens": 0, "bytes": 0} for _ in collected.examples]
-        sums = [{"nats": 0.0, "right": 0} for _ in collected.examples]
-        for feature, row_ids, row in zip(collected.features, ids, collected.outputs, strict=True):
-            example = feature["example"]
-            gold[example]["tokens"] += len(row_ids)
-            gold[example]["bytes"] += int(sizes[np.searchsorted(known, row_ids)].sum())
-            sums[example]["nats"] += float(row["nats"])
-            sums[example]["right"] += int(row["right"])
-        return [
-            Prediction(id=example.id, gold=gold[index], prediction=sums[index])
-            for index, example in enumerate(collected.examples)
-        ]
-
-    def request(self, request: Request) -> Example:
-        return text_request(request)
 
 
 @register_head("mlm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,15 +22,14 @@ def _sums(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-@register_metric("masked_lm")
-class MaskedLanguageModel(Metric):
-    """Cross-entropy of the masked tokens in nats: per byte of their text in UTF-8, which allows comparing vocabularies,
-    and per token. Perplexity is that of a token. These are not on the scale 0–100."""
+class LanguageModelMetric(Metric, ABC):
+    """Cross-entropy of predicted tokens, and the share of those that are right, under a name of its own."""
 
     selects: ClassVar[str] = "nats_per_byte"
-    keys: ClassVar[frozenset[str]] = frozenset({"nats_per_byte", "nats_per_token", "perplexity", "masked_accuracy"})
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"nats_per_byte", "nats_per_token", "perplexity"})
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    accuracy: ClassVar[str]
+    """What the accuracy is called."""
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
         nats, tokens, size, right = _sums(predictions).sum(axis=0).tolist()
@@ -38,7 +38,7 @@ class MaskedLanguageModel(Metric):
             "nats_per_byte": nats / size if size else None,
             "nats_per_token": per_token,
             "perplexity": None if per_token is None else math.exp(min(per_token, 700.0)),
-            "masked_accuracy": 100.0 * right / tokens if tokens else None,
+            self.accuracy: 100.0 * right / tokens if tokens else None,
         }
 
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
@@ -49,6 +49,24 @@ class MaskedLanguageModel(Metric):
             return ratio
 
         return additive(_sums(predictions)[:, [0, 2]], score)
+
+
+@register_metric("masked_lm")
+class MaskedLanguageModel(LanguageModelMetric):
+    """Cross-entropy of the masked tokens in nats: per byte of their text in UTF-8, which allows comparing vocabularies,
+    and per token. Perplexity is that of a token. These are not on the scale 0–100."""
+
+    keys: ClassVar[frozenset[str]] = frozenset({"nats_per_byte", "nats_per_token", "perplexity", "masked_accuracy"})
+    accuracy: ClassVar[str] = "masked_accuracy"
+
+
+@register_metric("causal_lm")
+class CausalLanguageModel(LanguageModelMetric):
+    """Cross-entropy of the next token in nats, of all tokens or of those of answers: per byte of their text in UTF-8,
+    white space left out, and per token. Perplexity is that of a token. These are not on the scale 0–100."""
+
+    keys: ClassVar[frozenset[str]] = frozenset({"nats_per_byte", "nats_per_token", "perplexity", "token_accuracy"})
+    accuracy: ClassVar[str] = "token_accuracy"
 
 
 @register_metric("next_sentence")

@@ -80,6 +80,11 @@ for _head, _names in {
     "parse": ("bert_for_parse", "roberta_for_parse"),
     "dialogue": ("bert_for_dst", "roberta_for_dst"),
     "span": ("bert_for_qa", "roberta_for_qa"),
+    "clm": ("clm",),
+    "instruct": ("instruct",),
+    "rank": ("rank",),
+    "rank_causal": ("rank_causal",),
+    "rank_mask": ("rank_mask",),
 }.items():
     for _name in _names:
         models.add(_name, ModelKind(_head), origin=__name__)

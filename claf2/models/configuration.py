@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import transformers
@@ -59,8 +59,17 @@ def position_limit(spec: ModelSpec, source: Path | str) -> int | None:
     return limit - max(2, (config.pad_token_id or 0) + 1) if config.model_type in OFFSET_POSITIONS else limit
 
 
-def make_configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int) -> PreTrainedConfig:
+def make_configuration(
+    spec: ModelSpec, source: Path | str, vocab_size: int, pad_id: int, special_ids: Mapping[str, int] | None = None
+) -> PreTrainedConfig:
     """Return the configuration of an encoder: the stored one, or a new one for a tokenizer with ``vocab_size`` ids.
+
+    Args:
+        spec: the model block.
+        source: the folder or hub id of the weights, or ``scratch``.
+        vocab_size: the number of the tokenizer's ids.
+        pad_id: the tokenizer's padding id.
+        special_ids: the settings of a fresh model that generates text, such as ``eos_token_id``.
 
     Raises:
         ConfigError: when `model.architecture` names something that does not exist.
@@ -77,7 +86,9 @@ def make_configuration(spec: ModelSpec, source: Path | str, vocab_size: int, pad
         raise ConfigError(
             "model.architecture.model_type", f"{kind!r} is not an architecture", hint=nearest(kind, known)
         )
-    config = AutoConfig.for_model(kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id} | architecture)
+    config = AutoConfig.for_model(
+        kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id, **(special_ids or {})} | architecture
+    )
     settings = type(config)().to_dict()
     unknown = set(architecture) - set(settings)
     if unknown:

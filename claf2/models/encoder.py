@@ -26,7 +26,7 @@ from claf2.models.encoder_passes import EncoderPasses
 from claf2.models.packing import Packing, is_packable
 from claf2.models.pruning import prune
 from claf2.models.stored_heads import find_label_order, fresh_module, read_label_names, reorder_head, reset_head
-from claf2.models.stored_weights import align_weights, check_finite, check_loaded
+from claf2.models.stored_weights import align_weights, check_finite, check_loaded, has_weights, weight_files
 from claf2.runtime import distributed
 from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
@@ -66,6 +66,7 @@ class EncoderWithHeads(nn.Module):
         first_token_tasks: the tasks whose modules read only the first token, so that the last layer computes no other.
         target_token_tasks: the tasks whose modules predict tokens, and compute those with a target alone.
         fresh_weights: the parameters of the encoder that no checkpoint has brought.
+        bound: what computes the outputs of a task instead of its module (``Head.bind``).
     """
 
     batching: ClassVar[Literal["close"]] = "close"
@@ -81,10 +82,12 @@ class EncoderWithHeads(nn.Module):
         first_token_tasks: Collection[str] = (),
         target_token_tasks: Collection[str] = (),
         fresh_weights: Collection[str] = (),
+        bound: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__()
         self.extra_inputs = dict(extra_inputs)
         self.first_token_tasks = frozenset(first_token_tasks)
+        self.bound = dict(bound or {})
         self._target_tokens = _target_tokens(heads, target_token_tasks)
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
@@ -163,7 +166,7 @@ class EncoderWithHeads(nn.Module):
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return the outputs of a head for ``input_ids``, ``attention_mask`` (and ``token_type_ids``), (B, L); a packed
         encoder needs the rows' ``lengths`` as well, (B,), on the host."""
-        head: Callable[..., Any] = self.head(task)
+        head: Callable[..., Any] = self.bound.get(task) or self.head(task)
         if task in self._target_tokens:
             head = partial(self._target_tokens[task].forward, inputs["labels"], inputs.get("target_places"))
         # Other heads may read all tokens of a pass that is shared.
@@ -206,6 +209,7 @@ def build_model(
     pad_id: int,
     seed: int,
     added_tokens: int = 0,
+    special_ids: Mapping[str, int] | None = None,
     has_token_section: bool = False,
 ) -> EncoderWithHeads:
     """Load or make the encoder and put the head of each task on it. Fresh weights depend on ``seed`` alone.
@@ -218,12 +222,17 @@ def build_model(
         pad_id: the tokenizer's padding id.
         seed: the run's seed.
         added_tokens: how many of the ids the tasks have added to the tokenizer; they get fresh embeddings.
+        special_ids: the settings of a fresh model that generates text, such as ``eos_token_id``.
         has_token_section: whether the tokenizer is another one than the model's own.
 
     Raises:
         ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
-    config = make_configuration(spec, source, vocab_size, pad_id)
+    if len(tasks) > 1 and any(task.head.binds for task in tasks.values()):
+        # Their decoders belong to the language model, of which several heads would have copies.
+        problem = "a language model answers one task per run"
+        raise ConfigError("model.name", problem, hint="train a run for each task")
+    config = make_configuration(spec, source, vocab_size, pad_id, special_ids)
     if vocab_size - added_tokens > config.vocab_size:
         remedy = (
             "leave out the token section to use the model's own tokenizer"
@@ -253,6 +262,7 @@ def build_model(
         first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
         target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],
         fresh_weights=fresh_weights,
+        bound={task: bound for task, of in tasks.items() if (bound := of.head.bind(modules[task])) is not None},
     )
 
 
@@ -276,7 +286,7 @@ def _head_module(
         if task.head.predicts_tokens:
             module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
         return module
-    if task.may_be_new and isinstance(source, Path) and not _has_weights(source):
+    if task.may_be_new and isinstance(source, Path) and not has_weights(source):
         logger.warning("%s has no weights, so pre-training starts with new ones", source)
         return fresh_module(kind, config)
     if task.is_filled_later:
@@ -301,7 +311,7 @@ def _target_tokens(heads: Mapping[str, nn.Module], tasks: Collection[str]) -> di
 
 def _encoder_of(module: nn.Module) -> nn.Module:
     prefix = str(getattr(module, "base_model_prefix", "encoder"))
-    encoder: nn.Module = getattr(module, prefix)
+    encoder: nn.Module = getattr(module, prefix, module)  # an encoder-decoder has no part of that name
     return encoder
 
 
@@ -310,7 +320,7 @@ def _load(
 ) -> tuple[PreTrainedModel, list[str]]:
     if source == SCRATCH:
         return fresh_module(kind, config), []
-    with reading_model(source, "its weights cannot be loaded", *_weight_files(source), hint=WEIGHTS_HINT):
+    with reading_model(source, "its weights cannot be loaded", *weight_files(source), hint=WEIGHTS_HINT):
         try:
             model, info = kind.from_pretrained(
                 source,
@@ -328,14 +338,3 @@ def _load(
     return model, fresh
 
 
-def _weight_files(source: Path | str) -> Sequence[str]:
-    """Return globs of the files that the weights in a folder are read from: safetensors first, as `transformers`."""
-    kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
-    folder = source if isinstance(source, Path) else None
-    return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
-
-
-def _has_weights(folder: Path) -> bool:
-    """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
-    patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
-    return any(any(folder.glob(pattern)) for pattern in patterns)

@@ -19,6 +19,8 @@ def join_heads(models: Mapping[str, EncoderWithHeads]) -> EncoderWithHeads | Non
     Args:
         models: a model with one head for each task, all of the same architecture.
     """
+    if any(model.bound for model in models.values()):
+        return None
     encoders = {task: model.encoder for task, model in models.items()}
     # Some heads have no pooler, so the encoder with most weights serves all.
     fullest = max(models, key=lambda task: len(encoders[task].state_dict()))

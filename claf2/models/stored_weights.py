@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from claf2.errors import ModelError
 from claf2.heads import Head
 
-__all__ = ["align_weights", "check_finite", "check_loaded"]
+__all__ = ["align_weights", "check_finite", "check_loaded", "has_weights", "weight_files"]
 
 logger = logging.getLogger("claf2")
 
@@ -56,7 +56,12 @@ def check_loaded(
         )  # fmt: skip
     if pooler:
         logger.warning("%s has no pooler; a newly initialized one is used", source)
-    decoder = sorted(missing.difference(inside)) if head.predicts_tokens else []
+    decoder = sorted(missing.difference(inside)) if head.reads_vocabulary else []
+    if decoder and not head.predicts_tokens:
+        raise ModelError(
+            f"{source}: {len(decoder)} weights of its decoder are missing, e.g. {decoder[0]}: use a checkpoint of a "
+            "language model with its decoder"
+        )
     if decoder:
         logger.warning(
             "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
@@ -72,3 +77,16 @@ def check_finite(model: PreTrainedModel, source: Path | str) -> None:
             raise ModelError(
                 f"{source}: its weight {name} holds NaN or infinity: the checkpoint is damaged or diverged"
             )
+
+
+def weight_files(source: Path | str) -> Sequence[str]:
+    """Return globs of the files that the weights in a folder are read from: safetensors first, as `transformers`."""
+    kinds = (("model*.safetensors", "model*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model*.json"))
+    folder = source if isinstance(source, Path) else None
+    return next((kind for kind in kinds if folder and any(any(folder.glob(pattern)) for pattern in kind)), ())
+
+
+def has_weights(folder: Path) -> bool:
+    """Say whether a folder holds weights in any format, or only a configuration and a tokenizer."""
+    patterns = ("*.safetensors*", "*.bin*", "*.h5", "*.msgpack", "*.ckpt*", "*.pt")
+    return any(any(folder.glob(pattern)) for pattern in patterns)

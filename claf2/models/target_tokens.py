@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from claf2.heads.mlm import NO_TARGET
+from claf2.heads.predicted_tokens import NO_TARGET
 
 __all__ = ["TargetTokens"]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from claf2.readers.delimited import Delimited as Delimited
     from claf2.readers.dialogue import Dialogues as Dialogues
     from claf2.readers.documents import Documents as Documents
+    from claf2.readers.instructions import Instructions as Instructions
     from claf2.readers.jsonl import Jsonl as Jsonl
     from claf2.readers.ranked import Ranked as Ranked
     from claf2.readers.relation import Relations as Relations
@@ -42,11 +43,13 @@ __all__ = [
     "Answer",
     "ChoiceExample",
     "Conll",
+    "ConversationExample",
     "Delimited",
     "DialogueExample",
     "Dialogues",
     "Documents",
     "Example",
+    "Instructions",
     "Jsonl",
     "ParseExample",
     "Ranked",
@@ -58,6 +61,7 @@ __all__ = [
     "TextExample",
     "TokenExample",
     "Treebank",
+    "Turn",
     "check_columns",
     "check_label_key",
     "decode_text",
@@ -217,6 +221,30 @@ class DialogueExample(Example):
 
     def texts(self) -> Iterable[str]:
         return self.turns
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side says in a conversation."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``."""
+    text: str
+    context: str = ""
+    """The input that an instruction is about, where it is stated apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationExample(Example):
+    """A conversation whose answers, the turns of the assistant, are learned."""
+
+    gold_fields: ClassVar[tuple[str, ...]] = ()
+
+    turns: tuple[Turn, ...]
+    """A system turn at most, then user and assistant."""
+
+    def texts(self) -> Iterable[str]:
+        return tuple(text for turn in self.turns for text in (turn.text, turn.context) if text)
 
 
 COLUMN_FIELDS = ("id", "text_a", "text_b", "label")

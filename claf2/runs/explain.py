@@ -16,6 +16,7 @@ import torch
 from claf2.config import Experiment
 from claf2.config.schema import SELECTORS
 from claf2.config.source import iter_leaves
+from claf2.errors import ConfigError
 from claf2.models.embeddings import trained_rows
 from claf2.runs.budget import Hardware, pretraining_costs
 from claf2.runs.estimate import (
@@ -66,6 +67,10 @@ def explain(
     Raises:
         Claf2Error: where ``train`` would.
     """
+    if not experiment.trainer.trains:
+        name = experiment.trainer_config.name
+        problem = f"{name!r} takes no step, so there is no training to describe"
+        raise ConfigError("trainer.name", problem, hint="run claf2 train, or see the settings with claf2 config show")
     folder = Path(experiment.trainer_config.log_dir)
     existing = check_run_dir(experiment, resume=resume, overwrite=overwrite)
     follow_ups = experiment.trainer.follow_ups(experiment.tasks)

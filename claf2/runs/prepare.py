@@ -127,11 +127,13 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         Claf2Error: when the run cannot be trained, and why.
     """
     texts = {task: text for task, splits in data.items() if isinstance(text := splits["train"], CorpusText)}
-    train = {task: run.features(task, splits["train"]) for task, splits in data.items() if task not in texts}
+    trains = run.experiment.trainer.trains
+    read = [task for task in data if trains and task not in texts]
+    train = {task: run.features(task, data[task]["train"]) for task in read}
     model = run.model(trained_ids(run, train))
     stream = build_corpus_stream(run, texts) if texts else build_stream(run, train, model)
     plan = build_plan(run.experiment, stream.steps_per_epoch)
-    stream.epochs = math.ceil(plan.total_steps / stream.steps_per_epoch)
+    stream.epochs = math.ceil(plan.total_steps / max(1, stream.steps_per_epoch))
     logger.info("padding: %s", describe_padding(run, model))
     if distributed.world_size() > 1 and isinstance(stream, BatchStream):
         mean, worst = stream.imbalance()
@@ -154,12 +156,13 @@ def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     leaving some out would not give the same result or save little."""
     experiment, runtime = run.experiment, run.experiment.runtime
     heads = [task_config.head for task_config in experiment.tasks.values()]
-    reads_other_ids = any(head.predicts_tokens or not head.auto_class for head in heads) or any(
+    reads_other_ids = any(head.reads_vocabulary or not head.auto_class for head in heads) or any(
         type(objective).change_inputs is not Objective.change_inputs for objective in experiment.objectives.values()
     )
     is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1
     no_factor = experiment.optimizer.idle_factor(experiment.optimizer_config.learning_rate) is None
-    if experiment.adapter is not None or runtime.embedding_rows == "all" or reads_other_ids or is_sharded or no_factor:
+    is_fixed = experiment.adapter is not None or not train
+    if is_fixed or runtime.embedding_rows == "all" or reads_other_ids or is_sharded or no_factor:
         return None
     ids = np.unique(np.concatenate([[run.tokenizer.pad_id], *(features.token_ids() for features in train.values())]))
     if len(ids) > MOST_TRAINED_ROWS * run.tokenizer.vocab_size:
@@ -202,7 +205,7 @@ def describe_padding(run: Run, model: EncoderWithHeads) -> str:
 def build_stream(run: Run, features: Mapping[str, FeatureSet], model: EncoderWithHeads) -> BatchStream:
     """Return the batches of a run. A task with loss weight 0 is only evaluated and takes no steps from the others."""
     experiment = run.experiment
-    trained = {task: config for task, config in experiment.tasks.items() if config.mix.loss_weight}
+    trained = {task: config for task, config in experiment.tasks.items() if config.mix.loss_weight and task in features}
     return BatchStream(
         {
             task: replace(run.dataset(task, features[task]), extra_columns=soft_labels(run, task, features[task]))
@@ -261,7 +264,10 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
     }
     num_steps = trainer.num_steps or experiment.trainer.num_steps()
     total_steps = num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
-    experiment.schedule.warmup(total_steps)  # raises where the warm-up is too long
+    if experiment.trainer.trains:
+        experiment.schedule.warmup(total_steps)  # raises where the warm-up is too long
+    else:
+        total_steps = 0
     every = trainer.eval_and_save_step_count
     if isinstance(every, int):
         interval, per_epoch = every, False

@@ -34,6 +34,7 @@ from claf2.models.source import resolve_model
 from claf2.readers import Example
 from claf2.registry import digest
 from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
+from claf2.runs.demonstrations import draw_demonstrations, restore_demonstrations
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
@@ -204,6 +205,7 @@ class Run:
             pad_id=self.tokenizer.pad_id,
             seed=experiment.seed,
             added_tokens=self.added_tokens,
+            special_ids=self._special_ids(),
             has_token_section=experiment.token is not None,
         )
         if experiment.adapter is not None:
@@ -233,6 +235,15 @@ class Run:
                 module.compile(dynamic=True)
         model.place(select_device(runtime.device), runtime.engine, offload=runtime.cpu_offload)
         return model
+
+    def _special_ids(self) -> dict[str, int]:
+        """Return the ids that a fresh model needs to generate text; none for encoders."""
+        kinds = {task_config.head.auto_class for task_config in self.experiment.tasks.values()}
+        if not kinds & {"AutoModelForCausalLM", "AutoModelForSeq2SeqLM"}:
+            return {}
+        begin, end = self.tokenizer.template.single[0].ids, self.tokenizer.end_id
+        start = {"decoder_start_token_id": self.tokenizer.pad_id} if "AutoModelForSeq2SeqLM" in kinds else {}
+        return {"bos_token_id": begin[0] if begin else end, "eos_token_id": end, **start}
 
     def _pack(self, model: EncoderWithHeads) -> None:
         """Pack the encoder where that is wanted and possible."""
@@ -294,6 +305,7 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
     with distributed.main_process_first():  # what is downloaded or generated is cached for the others
         data = locate_splits(experiment)
         corpora = [train for splits in data.values() if isinstance(train := splits["train"], CorpusText)]
+        experiment = draw_demonstrations(experiment, data)
         run = resolve_weights(
             experiment,
             lambda: chain.from_iterable(splits["train"].texts() for splits in data.values()),
@@ -392,5 +404,6 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     small = experiment.model.model_copy(update=dict.fromkeys(PRUNING_FIELDS))
     adapter = experiment.adapter if is_adapted(best) else None  # else best/ holds plain weights
     experiment = dataclasses.replace(experiment, trainer_config=moved, model=small, adapter=adapter)
+    experiment = restore_demonstrations(experiment, folder)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return make_run(experiment, best, load_tokenizer(best))

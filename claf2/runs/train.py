@@ -25,6 +25,7 @@ from claf2.evaluation.report import Report, TaskReport, stage_table
 from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
 from claf2.registry import load_plugin
+from claf2.runs.demonstrations import write_demonstrations
 from claf2.runs.folder import RunDir, acquire_run_dir, is_finished
 from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
 from claf2.runs.prepare import PreparedRun, check_metric_key, prepare
@@ -257,6 +258,7 @@ def _begin(prepared: PreparedRun, run_dir: RunDir, provenance: Mapping[str, Any]
     run_dir.clear()
     write_json(record, provenance)
     write_json(folder / "config.json", experiment.values)
+    write_demonstrations(experiment, folder)
     callbacks[:0] = [
         JsonlLogger(folder / "metrics.jsonl", state.step),
         ConsoleLogger(info.log_every, plan.total_steps, prepared.stream.epochs, plan.metric_key),

@@ -6,13 +6,14 @@ A tokenizer comes with its model, or is composed of a word tokenizer and a subwo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from claf2.errors import Claf2Error
 from claf2.registry import Component, Registry, UserPath
 
 if TYPE_CHECKING:
@@ -191,6 +192,28 @@ class Tokenizer(ABC):
         """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens, the
         unknown token among them."""
 
+    @property
+    def end_id(self) -> int:
+        """The id after which a generated text ends; that of the separator where there is none of its own."""
+        return self.separator_id
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it says how a conversation is written."""
+        return False
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, opens_answer: bool = False) -> str:
+        """Return a conversation as text by the tokenizer's chat template.
+
+        Args:
+            messages: the turns, each with ``role`` and ``content``.
+            opens_answer: whether to add what comes before the next answer.
+
+        Raises:
+            Claf2Error: if there is no template, or it refuses the conversation.
+        """
+        raise Claf2Error("the tokenizer has no chat template; set layout")
+
     @abstractmethod
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         """Make entity markers single tokens. What follows a closing marker without a space continues its word.
@@ -227,6 +250,11 @@ class SubwordTokenizer(Component, ABC):
 
     has_metaspace: ClassVar[bool] = False
     """Whether words come with a ``▁`` in front, as in SentencePiece."""
+    alphabet: ClassVar[Callable[[], list[str]] | None] = None
+    """Returns the characters that always get entries, if the pre-tokenization writes texts in an alphabet of its own,
+    without a ``▁``."""
+    ends_texts: ClassVar[bool] = True
+    """Whether a separator follows a single text, which a model that continues texts must not see."""
 
     vocab_path: Annotated[str | None, UserPath] = None
     """The vocabulary; `null`: learned from the training texts."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,8 +210,10 @@ def compose_tokenizer(
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:
-        marked, size = PreTokenization(word_tokenizer, True), subword_tokenizer.vocab_size
-        bpe = _learn_bpe(marked, size, texts, learning or LearningOptions())
+        alphabet, size = type(subword_tokenizer).alphabet, subword_tokenizer.vocab_size
+        learning = learning or LearningOptions()
+        learning = learning if alphabet is None else replace(learning, alphabet=tuple(alphabet()))
+        bpe = _learn_bpe(PreTokenization(word_tokenizer, alphabet is None), size, texts, learning)
         model = subword_tokenizer.learn(bpe, texts)
     else:
         name = subword_tokenizers.name_of(type(subword_tokenizer))
@@ -225,7 +227,7 @@ def compose_tokenizer(
     ids = {token: backend.token_to_id(token) for token in SPECIALS if backend.token_to_id(token) is not None}
     backend.add_special_tokens(list(ids))
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
+        single="[CLS] $A [SEP]" if subword_tokenizer.ends_texts else "[CLS] $A",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
     )
@@ -256,7 +258,7 @@ def _learn_bpe(
     settings: dict[str, Any] = {}
     if learning.alphabet is not None:
         # The trainer breaks ties among rare characters at random, so the limit only says that no others are added.
-        letters = sorted({*learning.alphabet, METASPACE})
+        letters = sorted({*learning.alphabet, *([METASPACE] if pretokenization.has_metaspace else [])})
         settings = {"initial_alphabet": letters, "limit_alphabet": len(letters)}
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(SPECIALS), show_progress=learning.show_progress, **settings

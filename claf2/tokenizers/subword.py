@@ -85,6 +85,27 @@ class BPE(SubwordTokenizer):
         return decoders.Metaspace()
 
 
+def _byte_letters() -> list[str]:
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+@register_subword_tokenizer("byte_bpe")
+class ByteBPE(BPE):
+    """Byte-pair merges over bytes, as GPT-2 has them: no text is unknown. It needs the word tokenizer `byte_level`.
+    Files: as those of `bpe`."""
+
+    has_metaspace: ClassVar[bool] = False
+    alphabet: ClassVar[Callable[[], list[str]] | None] = _byte_letters
+    ends_texts: ClassVar[bool] = False
+
+    def decoder(self) -> Decoder:
+        from tokenizers import decoders
+
+        return decoders.ByteLevel()
+
+
 @register_subword_tokenizer("unigram")
 class Unigram(SubwordTokenizer):
     """The most likely pieces under a unigram language model (Kudo, 2018), with a ``▁`` in front of words. File:

@@ -47,6 +47,17 @@ class Whitespace(WordTokenizer):
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
 
+@register_word_tokenizer("byte_level")
+class ByteLevelWord(WordTokenizer):
+    """Splits at spaces, which stay in front of words, at punctuation and at digits, and writes bytes as letters
+    (Radford et al., 2019), so that every text can be restored. It belongs to the subword tokenizer `byte_bpe`."""
+
+    def apply(self, backend: Backend) -> None:
+        from tokenizers import pre_tokenizers
+
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
 @register_word_tokenizer("character")
 class CharacterWord(WordTokenizer):
     """Makes every character a word, except whitespace."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from claf2.errors import Claf2Error
 from claf2.tokenizers import BareEncoding, Encoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
 from claf2.tokenizers.template import InputTemplate, build_inputs
@@ -85,6 +86,26 @@ class WrappedTokenizer(Tokenizer):
     @property
     def separator_id(self) -> int:
         return int(self._wrapped.sep_token_id or 0)
+
+    @property
+    def end_id(self) -> int:
+        end: Any = self._wrapped.eos_token_id
+        return self.separator_id if end is None else int(end)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self._wrapped.chat_template)
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, opens_answer: bool = False) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text = self._wrapped.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=opens_answer
+            )
+        except TemplateError as error:
+            raise Claf2Error(f"the chat template refuses the conversation: {error}") from error
+        return str(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return decode_ids(self._wrapped, ids)

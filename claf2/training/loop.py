@@ -31,7 +31,7 @@ from claf2.training.objectives import ForwardPass, Objective
 from claf2.training.optim import Schedule
 from claf2.training.state import State
 
-__all__ = ["Checkpointer", "Plan", "SelectionMetric", "TrainingContext", "fit", "metric_logs"]
+__all__ = ["Checkpointer", "Plan", "SelectionMetric", "TrainingContext", "evaluate_and_save", "fit", "metric_logs"]
 
 logger = logging.getLogger("claf2")
 
@@ -176,7 +176,7 @@ def fit(context: TrainingContext) -> None:
             context.callback.on_step(state, loss, learning_rate)
             kept = _keep_step(context) if is_kept else None
             if is_due:
-                _evaluate_and_save(context)
+                evaluate_and_save(context)
                 model.train()
             if kept is not None:
                 context.callback.on_kept(state, kept)
@@ -309,13 +309,15 @@ def _check_finite(report: Report, step: int, learning_rate: float) -> None:
                 )
 
 
-def _evaluate_and_save(context: TrainingContext) -> None:
+def evaluate_and_save(context: TrainingContext) -> None:
     """Evaluate, save the best checkpoint, save the last one. In this order, a kill in between repeats some steps but
     loses none: `last/` never says that an evaluation is done whose best checkpoint is not stored."""
     plan, state = context.plan, context.state
     report = context.evaluate()
     _check_finite(report, state.step, context.optimizer.param_groups[0]["lr"])
-    logs = {"train/loss": state.loss_sum / state.loss_steps, **report.logs()}
+    logs = report.logs()
+    if state.loss_steps:
+        logs = {"train/loss": state.loss_sum / state.loss_steps, **logs}
     state.loss_sum, state.loss_steps = 0.0, 0
     score = report.value(plan.metric_key)
     improved = is_better(score, state.best_score, lower_is_better=plan.lower_is_better)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from head_configs import CONFIGS
+from head_configs import CONFIGS, MODELS
 
 from claf2 import config
 from claf2.heads import heads
@@ -30,7 +30,7 @@ def test_evaluating_after_training_writes_the_same_predictions(
 ) -> None:
     """Byte for byte: probabilities have all their digits in these files. The width is that of real models' layers, for
     which MKL has kernels that depend on alignment."""
-    model = model_folder(hidden_size=96, intermediate_size=192)
+    model = model_folder(**MODELS.get(head, {}), hidden_size=96, intermediate_size=192)
     name, *words = CONFIGS[head]
     words += ["--pretrained_model_name", str(model), "--data_reader.source", "sample", "--num_steps", "2"]
     words += ["--runtime.precision", precision]

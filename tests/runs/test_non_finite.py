@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from head_configs import CONFIGS
+from head_configs import CONFIGS, MODELS
 from safetensors.torch import load_file, save_file
 
 import claf2
@@ -40,7 +40,7 @@ def parse_strictly(text: str) -> Any:
 def evaluate(folder: Path, name: str, words: tuple[str, ...], change: Callable[[Any, Any], None]) -> Report:
     """Evaluate a fresh model on four rows after a change of its weights, which sees the model and the features."""
     given = ["--pretrained_model_name", str(folder), "--data_reader.source", "sample", "--max_seq_length", "64"]
-    run, data = resolve(config.load(name, [*words, *given]))
+    run, data = resolve(config.load(name, [*given, *words]))
     (task,) = data
     examples = list(islice(data[task]["valid"].examples(), 4))
     task_config = run.experiment.tasks[task]
@@ -66,7 +66,7 @@ def test_no_head_predicts_from_outputs_that_are_not_finite(
         for parameter in model.parameters():
             parameter.fill_(value)
 
-    report = evaluate(model_folder(), name, tuple(words), spoil)
+    report = evaluate(model_folder(**MODELS.get(head, {})), name, tuple(words), spoil)
     ((task, task_report),) = report.tasks.items()
     assert task_report.undefined == len(task_report.predictions) == 4
     assert "4 of 4 predictions are undefined" in caplog.text

@@ -106,7 +106,9 @@ def test_what_cannot_be_made_is_said() -> None:
     french: Task = tasks.get("rte").model_copy(update={"language": "fr"})
     with pytest.raises(Claf2Error, match="no sample can be generated in 'fr', only in en, ja, ko"):
         generate(french, "train")
-    assert samples.names() == ["choice", "classify", "dialogue", "mlm", "mlm_nsp", "parse", "regress", "span", "tag"]
+    assert samples.names() == [
+        "choice", "classify", "clm", "dialogue", "instruct", "mlm", "mlm_nsp", "parse", "regress", "span", "tag",
+    ]  # fmt: skip
 
 
 def test_a_generator_that_repeats_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:

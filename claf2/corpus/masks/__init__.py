@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -72,6 +72,9 @@ class TokenGrid:
 
 class Masks(Component, ABC):
     """A way to choose the tokens that are predicted; its fields are the block of section `masks` with its name."""
+
+    hides: ClassVar[bool] = True
+    """Whether tokens are hidden and predicted; otherwise every token predicts the next one."""
 
     rate: StepSchedule = Field(default=[(0, 0.15)])
     """The share of tokens that are chosen: `[[step, share], …]`."""

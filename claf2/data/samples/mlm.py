@@ -21,7 +21,7 @@ def sentence(words: Lexicon, things: list[str], dice: random.Random) -> str:
     return dice.choice(words.carriers[kind]).format(dice.choice(words.entities[kind])) + "."
 
 
-@register_sample("mlm")
+@register_sample("mlm", "clm")
 class DocumentSample(Generator):
     """Documents of a few sentences about two things, one sentence per line."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from claf2.registry import Component, Registry
 
@@ -30,6 +30,9 @@ class FollowUpRun:
 
 class Trainer(Component, ABC):
     """A way to stage a run; its fields are the block of section `trainer` with its name."""
+
+    trains: ClassVar[bool] = True
+    """Whether it takes steps. Otherwise the training data becomes no batches."""
 
     @abstractmethod
     def run(self, context: TrainingContext) -> None:

@@ -1,0 +1,328 @@
+"""Prompts: an example as a text with a place for its answer, and the answers that are compared there."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal, Self
+
+from pydantic import Field
+
+from claf2.errors import Claf2Error, ConfigError, nearest
+from claf2.heads import Feature, Featurizer
+from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS, TaskPrompt
+from claf2.readers import ChoiceExample, TextExample
+from claf2.task import Task
+from claf2.tokenizers import Tokenizer
+
+__all__ = ["NO_ANSWER", "CausalPromptFeaturizer", "MaskPromptFeaturizer", "PromptFeaturizer", "Seq2SeqPromptFeaturizer"]
+
+ANSWER = "{answer}"
+PLACES = re.compile(r"\{(text_a|text_b|question)\}")
+
+NO_ANSWER = -100
+"""Pads the ids of answers."""
+
+SHARED, PADDING = 0, -1
+"""The segment of the tokens that all answers of a row share, and that of padding. Answers are numbered from 1."""
+
+CONTENT_FREE = "N/A"
+"""What takes the place of the texts of an example that says nothing (Zhao et al., 2021)."""
+
+
+class PromptFeaturizer(Featurizer, ABC):
+    """Featurizers of heads that compare the words of labels, or the choices of a question, at one place of a text."""
+
+    template: str = "default"
+    """The name of a template for the kind of task, or a text with `{text_a}`, `{text_b}` or `{question}`, and
+    `{answer}`."""
+    template_kind: str | None = None
+    """The kind of task: `nli`, `sentiment`, `topic`, `paraphrase` or `choice`; `null`: that of the task."""
+    label_words: dict[str, str] = Field(default={})
+    """Label → its word; a label that is not named has the template's word, or else its own name."""
+
+    def for_task(self, task: Task) -> Self:
+        """Return the featurizer with the template's text and the word of each label.
+
+        Raises:
+            ConfigError: if there is no such template, or two labels have the same word.
+        """
+        path = f"data_reader.{task.name}"
+        prompt = TASK_PROMPTS.get(task.name, TaskPrompt("choice" if task.head == "choice" else ""))
+        kind = self.template_kind or prompt.kind
+        known = PROMPT_TEMPLATES.get((kind, self.lang_code or task.language), {})
+        if self.template not in known and ANSWER not in self.template:
+            if not known:
+                problem = f"there is no template for task {task.name!r}"
+                hint = "set template_kind, or write the template as a text with {text_a} and {answer}"
+                raise ConfigError(f"{path}.template", problem, hint=hint)
+            raise ConfigError(
+                f"{path}.template", f"{self.template!r} is not a template", hint=nearest(self.template, known)
+            )
+        text, words = self.template, dict[str, str]()
+        if self.template in known:
+            text, template_words = known[self.template].text, known[self.template].words
+            words = {label: template_words.get(prompt.meanings.get(label, label), label) for label in task.labels}
+        unknown = set(self.label_words) - set(task.labels)
+        if unknown:
+            name = min(unknown)
+            raise ConfigError(f"{path}.label_words", f"{name!r} is not a label", hint=nearest(name, task.labels))
+        words = {label: self.label_words.get(label, words.get(label, label)) for label in task.labels}
+        if len(set(words.values())) < len(words):
+            problem = "two labels have the same word, so they cannot be told apart"
+            raise ConfigError(f"{path}.label_words", problem, hint="give each label a word of its own")
+        return self.model_copy(update={"template": text, "template_kind": kind, "label_words": words})
+
+    def render(self, example: TextExample | ChoiceExample, *, content: str | None = None) -> tuple[str, str]:
+        """Return the texts before and after the answer.
+
+        Args:
+            example: fills the places of the template.
+            content: what to write instead of the example's texts.
+
+        Raises:
+            Claf2Error: if the template has a place that the example cannot fill.
+        """
+
+        def fill(place: re.Match[str]) -> str:
+            text = getattr(example, place[1], None)
+            if text is None:
+                raise Claf2Error(f"example {example.id!r} has no {place[1]}, which the template asks for")
+            return text if content is None else content
+
+        before, _, after = self.template.partition(ANSWER)
+        return PLACES.sub(fill, before), PLACES.sub(fill, after)
+
+    def answers(self, example: TextExample | ChoiceExample, labels: Sequence[str]) -> list[str]:
+        """Return the answers that are compared, in the order of the labels.
+
+        Raises:
+            Claf2Error: if a question has another number of choices than labels.
+        """
+        if isinstance(example, ChoiceExample):
+            if len(example.choices) != len(labels):
+                raise Claf2Error(f"example {example.id!r} has {len(example.choices)} choices, not {len(labels)}")
+            return list(example.choices)
+        return [self.label_words.get(label, label) for label in labels]
+
+
+def _bare(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of texts without special tokens."""
+    flat = tokenizer.encode_flat(texts)
+    ends = flat.lengths.cumsum().tolist()
+    return [flat.ids[end - size : end].tolist() for end, size in zip(ends, flat.lengths.tolist(), strict=True)]
+
+
+class CausalPromptFeaturizer(PromptFeaturizer):
+    """The prompt once, and after it each answer as a segment of its own. A row has the prompt's tokens in segment 0,
+    and those of answer c in segment c + 1; ``divisors``, (C,), is what an answer's sum of log-probabilities is divided
+    by."""
+
+    prompt_shots: int = Field(0, ge=0, le=256)
+    """How many examples of the training data stand before the prompt, with their answers (Brown et al., 2020). They are
+    drawn by `seed_num`, so that the spread over seeds is also that over examples."""
+    demonstrations: list[dict[str, str]] = Field(default=[])
+    """These examples themselves, as objects with `text_a` (and `text_b`) or `question`, and `answer`; empty: they are
+    drawn."""
+    demonstration_separator: str = "\n\n"
+    """What is between two examples."""
+    score: Literal["sum", "tokens", "bytes", "calibrated"] = "sum"
+    """How answers are compared: by the sum of their log-probabilities, by the mean per token or per byte, or by the sum
+    minus that after an example without content, `N/A` (contextual calibration; Zhao et al., 2021)."""
+
+    @property
+    def shots_to_draw(self) -> int:
+        """One more than `prompt_shots`, which takes the place of a demonstration that is the row itself."""
+        return self.prompt_shots + 1 if self.prompt_shots and not self.demonstrations else 0
+
+    def for_task(self, task: Task) -> Self:
+        bound = super().for_task(task)
+        if bound.template.partition(ANSWER)[2].strip():
+            path = f"data_reader.{task.name}.template"
+            problem = "a causal language model needs the answer at the end"
+            raise ConfigError(path, problem, hint="use another template, such as default")
+        return bound
+
+    def with_shots(self, examples: Sequence[TextExample | ChoiceExample]) -> Self:
+        return self.model_copy(update={"demonstrations": [self._to_values(example) for example in examples]})
+
+    def _to_values(self, example: TextExample | ChoiceExample) -> dict[str, str]:
+        if isinstance(example, ChoiceExample):
+            return {"question": example.question, "answer": example.choices[int(example.label or 0)]}
+        second = {} if example.text_b is None else {"text_b": example.text_b}
+        return {"text_a": example.text_a, **second, "answer": self.label_words[str(example.label)]}
+
+    def _demonstrations(self, example: TextExample | ChoiceExample) -> list[str]:
+        """Return the demonstrations of a row as texts: never one with the row's own texts."""
+        texts = []
+        for values in self.demonstrations:
+            own = {name: getattr(example, name, None) for name in values if name != "answer"}
+            if own == {name: text for name, text in values.items() if name != "answer"}:
+                continue
+            before, _, after = self.template.partition(ANSWER)
+            text = PLACES.sub(partial(_value_at, values), before) + values["answer"] + after
+            texts.append(text + self.demonstration_separator)
+        return texts[: self.prompt_shots or len(texts)]
+
+    def features(
+        self,
+        examples: Sequence[TextExample | ChoiceExample],
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        counts: Counter[str],
+    ) -> Iterator[Feature]:
+        for position, example in enumerate(examples):
+            shots, answers = self._demonstrations(example), self.answers(example, labels)
+            feature = self._row(tokenizer, shots, self.render(example)[0], answers, counts)
+            feature["divisors"] = self._divisors(answers, feature["segments"])
+            if self.score == "calibrated":
+                free = self.render(example, content=CONTENT_FREE)[0]
+                free_row = self._row(tokenizer, shots, free, answers, Counter())
+                feature |= {"free_ids": free_row["input_ids"], "free_segments": free_row["segments"]}
+            feature["token_type_ids"] = [0] * len(feature["input_ids"])
+            feature["example"] = position
+            if example.label is not None:
+                feature["labels"] = labels.index(example.label)
+            yield feature
+
+    def _row(
+        self, tokenizer: Tokenizer, shots: Sequence[str], text: str, answers: Sequence[str], counts: Counter[str]
+    ) -> Feature:
+        """Return ids and segments of a prompt and its answers. Where they are too long, demonstrations are left out
+        from the first one on, and then the beginning of the text."""
+        kept = list(shots)
+        while True:
+            prompt, own = _split_answers(tokenizer, "".join(kept) + text, answers)
+            begin = [*tokenizer.template.single[0].ids]
+            room = self.max_seq_length - sum(map(len, own)) - len(begin)
+            if len(prompt) <= room or not kept:
+                break
+            kept.pop(0)
+        counts["dropped_demonstrations"] += len(shots) - len(kept)
+        if room < 1:
+            raise Claf2Error(f"the answers leave no room for a prompt in {self.max_seq_length} tokens")
+        counts["truncated"] += len(prompt) > room
+        prompt = [*begin, *prompt[-room:]]
+        segments = [SHARED] * len(prompt) + [index + 1 for index, ids in enumerate(own) for _ in ids]
+        return {"input_ids": [*prompt, *(token for ids in own for token in ids)], "segments": segments}
+
+    def _divisors(self, answers: Sequence[str], segments: Sequence[int]) -> list[int]:
+        if self.score == "tokens":
+            sizes = Counter(segments)
+            return [sizes[index + 1] for index in range(len(answers))]
+        return [len(answer.encode()) if self.score == "bytes" else 1 for answer in answers]
+
+
+def _value_at(values: Mapping[str, str], place: re.Match[str]) -> str:
+    return values.get(place[1], "")
+
+
+def _split_answers(tokenizer: Tokenizer, text: str, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """Return the ids of a prompt, and those of each answer behind it.
+
+    Tokens may span the seam. So prompt and answer are encoded together, the space at the end of the prompt belongs to
+    the answer, and the answer's ids are those after as many as the prompt has alone, as lm-evaluation-harness does.
+    """
+    stem = text.rstrip(" ")
+    space = text[len(stem) :]
+    prompt, *together = _bare(tokenizer, [stem, *(f"{stem}{space}{answer}" for answer in answers)])
+    own = [ids[len(prompt) :] for ids in together]
+    for index, ids in enumerate(own):
+        if not ids:  # the answer's characters are part of the prompt's last token
+            own[index] = _bare(tokenizer, [answers[index]])[0]
+        if not own[index]:
+            raise Claf2Error(f"the answer {answers[index]!r} has no tokens; give its label another word")
+    return prompt, own
+
+
+class Seq2SeqPromptFeaturizer(PromptFeaturizer):
+    """The text around the answer as the input of an encoder, and the answers, ``answer_ids`` (C, T), for a decoder."""
+
+    def features(
+        self,
+        examples: Sequence[TextExample | ChoiceExample],
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        counts: Counter[str],
+    ) -> Iterator[Feature]:
+        texts = ["".join(self.render(example)).strip() for example in examples]
+        encodings = tokenizer.encode(texts, max_length=self.max_seq_length, offsets=False)
+        known: dict[str, list[int]] = {}
+        for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
+            answers = self.answers(example, labels)
+            new = [answer for answer in answers if answer not in known]
+            if new:
+                own = tokenizer.encode(new, max_length=self.max_seq_length, offsets=False)
+                known |= {answer: encoding.ids for answer, (encoding,) in zip(new, own, strict=True)}
+            counts["truncated"] += encoding.dropped > 0
+            feature: Feature = {
+                "input_ids": encoding.ids,
+                "token_type_ids": encoding.type_ids,
+                "answer_ids": [known[answer] for answer in answers],
+                "example": position,
+            }
+            if example.label is not None:
+                feature["labels"] = labels.index(example.label)
+            yield feature
+
+
+class MaskPromptFeaturizer(PromptFeaturizer):
+    """The text with a mask token at the place of the answer, ``mask_places`` (), and the id of each label's word,
+    ``word_ids`` (C,)."""
+
+    template: str = "mask"
+
+    def features(
+        self,
+        examples: Sequence[TextExample | ChoiceExample],
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        counts: Counter[str],
+    ) -> Iterator[Feature]:
+        if tokenizer.mask_id is None:
+            raise Claf2Error("the tokenizer has no mask token; use rank_causal or rank for this model")
+        begin, end = tokenizer.template.single
+        for position, example in enumerate(examples):
+            before, after = self.render(example)
+            answers = self.answers(example, labels)
+            left, right, *words = _bare(tokenizer, [before, after, *_in_place(before, answers)])
+            left, right, cut = _cut(left, right, self.max_seq_length - len(begin.ids) - len(end.ids) - 1)
+            counts["truncated"] += cut
+            ids = [*begin.ids, *left, tokenizer.mask_id, *right, *end.ids]
+            feature: Feature = {
+                "input_ids": ids,
+                "token_type_ids": [tokenizer.template.type_ids[0]] * len(ids),
+                "mask_places": len(begin.ids) + len(left),
+                "word_ids": [self._single(tokenizer, ids, word) for ids, word in zip(words, answers, strict=True)],
+                "example": position,
+            }
+            if len(set(feature["word_ids"])) < len(words):
+                raise Claf2Error(f"two of the answers {', '.join(answers)} are the same token; set label_words")
+            if example.label is not None:
+                feature["labels"] = labels.index(example.label)
+            yield feature
+
+    def _single(self, tokenizer: Tokenizer, ids: Sequence[int], word: str) -> int:
+        if len(ids) != 1 or ids[0] == tokenizer.unknown_id:
+            pieces = " ".join(tokenizer.tokens_of(ids))
+            raise Claf2Error(f"the word {word!r} is not a single token of this model, but {pieces}; set label_words")
+        return int(ids[0])
+
+
+def _in_place(before: str, answers: Sequence[str]) -> list[str]:
+    """Return answers with the space that stands in front of the mask: for some tokenizers that is another token."""
+    return [f" {answer}" if before.endswith(" ") else answer for answer in answers]
+
+
+def _cut(left: list[int], right: list[int], room: int) -> tuple[list[int], list[int], bool]:
+    """Shorten two sequences to ``room`` tokens together, the longer one first: the left one at its beginning, the right
+    one at its end, so that what is next to the mask stays."""
+    excess = len(left) + len(right) - room
+    if excess <= 0:
+        return left, right, False
+    from_left = min(len(left), max(0, (excess + len(left) - len(right) + 1) // 2), excess)
+    from_left = max(from_left, excess - len(right))
+    return left[from_left:], right[: len(right) - (excess - from_left)], True

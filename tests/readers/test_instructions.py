@@ -1,0 +1,102 @@
+"""Instructions and conversations, in all the layouts in which they are published."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claf2.errors import DataError
+from claf2.readers import Instructions, Turn
+
+ROWS: dict[str, tuple[Any, Sequence[Turn]]] = {
+    "alpaca": (
+        {"instruction": "Sort.", "input": "b a", "output": "a b"},
+        [Turn("user", "Sort.", "b a"), Turn("assistant", "a b")],
+    ),
+    "no input": ({"instruction": "Go.", "output": "ok"}, [Turn("user", "Go."), Turn("assistant", "ok")]),
+    "instances": (
+        {"id": "seed_1", "instruction": "Go.", "instances": [{"input": "", "output": "ok"}]},
+        [Turn("user", "Go."), Turn("assistant", "ok")],
+    ),
+    "sharegpt": (
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        [Turn("user", "Hi"), Turn("assistant", "Hello")],
+    ),
+    "messages": (
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
+                      {"role": "assistant", "content": "Hello"}]},
+        [Turn("system", "Be kind."), Turn("user", "Hi"), Turn("assistant", "Hello")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_say_what_they_are(kind: str, tmp_path: Path) -> None:
+    row, turns = ROWS[kind]
+    for name, text in (("rows.jsonl", json.dumps(row) + "\n"), ("rows.json", json.dumps([row]))):
+        (tmp_path / name).write_text(text)
+        (example,) = Instructions().read(tmp_path / name)
+        assert list(example.turns) == list(turns)  # type: ignore[attr-defined]
+    Instructions().write([example], tmp_path / "again.jsonl")
+    (again,) = Instructions().read(tmp_path / "again.jsonl")
+    assert again.turns == example.turns  # type: ignore[attr-defined]
+
+
+def test_tables_and_instances(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text('Q,A,label\n12시 땡!,"하루가 또, 가네요.",0\n', encoding="utf-8")
+    (example,) = Instructions().read(tmp_path / "pairs.csv")
+    assert list(example.texts()) == ["12시 땡!", "하루가 또, 가네요."]
+    row = {"id": "s", "instruction": "Go.", "instances": [{"input": "a", "output": "1"}, {"input": "b", "output": "2"}]}
+    (tmp_path / "seeds.jsonl").write_text(json.dumps(row))
+    assert [example.id for example in Instructions().read(tmp_path / "seeds.jsonl")] == ["s", "s/1"]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outputs = ["a good answer", "좋은 대답", "", "a good answer", "x" * 99, "12 34"]
+    rows = [
+        {"instruction": "Go." if index == 3 else f"Go {index % 3}.", "output": text}
+        for index, text in enumerate(outputs)
+    ]
+    rows[3]["instruction"] = rows[0]["instruction"]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    reader = Instructions(languages=("en",), max_characters=50)
+    with caplog.at_level(logging.INFO, logger="claf2"):
+        (kept,) = reader.read(tmp_path / "rows.json")
+    assert list(kept.texts()) == ["Go 0.", "a good answer"]
+    assert "left out 1 duplicates, 2 in another language, 1 too long, 1 without an answer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"instruction": "Go."}', "line 1|:1: not a conversation: 'output'"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', "'robot' is not one of"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "not of user and assistant in alternation"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "the conversation has no answer"),
+        ('{"instruction": "Go.", "output": 3}', "output is 3, not a string"),
+        ("A,B\n1,2\n", "no columns Q and A, only A, B"),
+        ("Q,A\n1\n", "a row has too few columns"),
+    ],
+)
+def test_rows_that_are_no_conversations_are_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(Instructions().read(tmp_path / "rows.txt"))
+
+
+def test_published_files_are_read_whole(benchmark_data: Path) -> None:
+    """The numbers of rows are those of the files' own description."""
+    folder = benchmark_data / "instruction"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing")
+    reader = Instructions(drop_duplicates=False, min_characters=0)
+    sizes = {"alpaca_head2000.json": 2000, "kullm_user_oriented_instructions_eval.jsonl": 252,
+             "seed_tasks.jsonl": 175, "ChatbotData.csv": 11823}  # fmt: skip
+    assert {name: sum(1 for _ in reader.read(folder / name)) for name in sizes} == sizes
+    with_input = [turns[0].context != "" for turns in (e.turns for e in reader.read(folder / "alpaca_head2000.json"))]  # type: ignore[attr-defined]
+    assert sum(with_input) == 795
