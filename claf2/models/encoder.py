@@ -18,7 +18,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from claf2.errors import ModelError
+from claf2.errors import ConfigError, ModelError
 from claf2.heads import Head
 from claf2.models import FIRST_TOKEN_CLASSES, SCRATCH, ModelSpec
 from claf2.models.configuration import make_configuration, set_head_dropout
@@ -336,5 +336,3 @@ def _load(
     check_finite(model, source)
     align_weights(model)
     return model, fresh
-
-

@@ -77,7 +77,7 @@ class EncoderFolder(TextEncoder):
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging as hf_logging
 
-        from claf2.models.encoder import OFFSET_POSITIONS
+        from claf2.models.configuration import OFFSET_POSITIONS
         from claf2.models.source import weights_digest
 
         hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

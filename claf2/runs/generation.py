@@ -21,7 +21,7 @@ from claf2.heads.continuation import (
     InstructionHead,
     encode_segments,
 )
-from claf2.models.encoder import position_limit
+from claf2.models.configuration import position_limit
 from claf2.readers import Turn
 from claf2.registry import make_component
 from claf2.runs.progress import show_progress

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,17 +31,15 @@ from claf2.models.embeddings import restrict_embeddings
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.models.source import resolve_model
 from claf2.readers import Example
-from claf2.registry import digest
 from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
 from claf2.runs.demonstrations import draw_demonstrations, restore_demonstrations
 from claf2.runs.folder import check_openable, check_readable
 from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
 from claf2.runtime import distributed
 from claf2.runtime.device import configure_backends, select_device
-from claf2.runtime.files import create_dir_atomic, is_intact
 from claf2.runtime.precision import Precision
 from claf2.tokenizers import Tokenizer
-from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.tokenizers.build import compose_cached, compose_tokenizer, load_tokenizer
 from claf2.tokenizers.coverage import MAX_UNKNOWN, check_coverage
 from claf2.tokenizers.subword import WordPiece
 from claf2.tokenizers.word import BertBasic
@@ -64,9 +61,6 @@ logger = logging.getLogger("claf2")
 MICROBATCH_OVERHEAD = {"cpu": 256, "cuda": 8192}
 """The cost of a micro-batch besides its tokens, in tokens, by device: a GPU waits for the launch of its kernels,
 however little they compute."""
-
-VOCABULARY_FORMAT = 1
-"""The version of how vocabularies are learned, which the keys of those in the cache contain."""
 
 NEVER_SPLIT = 1e12
 """An overhead with which no batch is divided."""
@@ -365,13 +359,8 @@ def resolve_weights(
         if corpus_identity is None or subword.vocab_path is not None:
             tokenizer = compose_tokenizer(word, subword, texts, longest)
         else:
-            parts = [[type(part).__name__, part.model_dump(mode="json")] for part in (word, subword)]
-            versions = [VOCABULARY_FORMAT, importlib.metadata.version("tokenizers")]
-            key = digest([corpus_identity, *parts, longest, *versions])
-            folder = cache_dir(experiment) / "vocabularies" / key
-            if not is_intact(folder):
-                create_dir_atomic(folder, compose_tokenizer(word, subword, texts, longest).save)
-            tokenizer = load_tokenizer(folder)
+            vocabularies = cache_dir(experiment) / "vocabularies"
+            tokenizer = compose_cached(word, subword, texts, longest, identity=corpus_identity, cache=vocabularies)
     return make_run(experiment, source, tokenizer)
 
 

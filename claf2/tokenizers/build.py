@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from claf2.errors import ModelError
+from claf2.registry import digest
+from claf2.runtime.files import create_dir_atomic, is_intact
 from claf2.runtime.model_files import reading_model
-from claf2.tokenizers import Tokenizer
+from claf2.tokenizers import SubwordTokenizer, Tokenizer, WordTokenizer
 from claf2.tokenizers.aligned import AlignedTokenizer
 from claf2.tokenizers.fast import FastTokenizer, LearningOptions, PreTokenization, compose_tokenizer
 
-__all__ = ["LearningOptions", "compose_tokenizer", "load_tokenizer"]
+__all__ = ["LearningOptions", "compose_cached", "compose_tokenizer", "load_tokenizer"]
+
+VOCABULARY_FORMAT = 1
+"""The version of how vocabularies are learned, which the keys of those in the cache contain."""
 
 FILES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*token*.json", "config.json")
 """The files that a tokenizer may be read from."""
@@ -35,6 +42,33 @@ def load_tokenizer(source: Path | str, *, revision: str | None = None) -> Tokeni
         if not isinstance(wrapped, PreTrainedTokenizerFast):
             return AlignedTokenizer(wrapped)
         return FastTokenizer(wrapped, PreTokenization.from_folder(Path(source)))
+
+
+def compose_cached(
+    word: WordTokenizer,
+    subword: SubwordTokenizer,
+    texts: Callable[[], Iterable[str]],
+    longest: int,
+    *,
+    identity: str,
+    cache: Path,
+) -> Tokenizer:
+    """Compose a tokenizer as ``compose_tokenizer`` does, and learn the vocabulary of the same texts only once.
+
+    Args:
+        word: cuts texts into words.
+        subword: cuts words into pieces.
+        texts: returns the texts, which are read where the vocabulary is not known.
+        longest: the longest input, in tokens.
+        identity: what distinguishes the texts from any others.
+        cache: the folder of the vocabularies that were learned before.
+    """
+    parts = [[type(part).__name__, part.model_dump(mode="json")] for part in (word, subword)]
+    versions = [VOCABULARY_FORMAT, importlib.metadata.version("tokenizers")]
+    folder = cache / digest([identity, *parts, longest, *versions])
+    if not is_intact(folder):
+        create_dir_atomic(folder, compose_tokenizer(word, subword, texts, longest).save)
+    return load_tokenizer(folder)
 
 
 def _load_wrapped(source: Path | str, revision: str | None) -> Any:

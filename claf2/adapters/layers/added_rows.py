@@ -40,7 +40,9 @@ class AddedRows(nn.Embedding):
         weight = gathered(self.weight).clone()
         added = gathered(self.added)
         weight[-len(added) :] = added
-        plain = nn.Embedding(*weight.shape, padding_idx=self.padding_idx, _weight=weight).requires_grad_(False)
+        plain = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, _weight=weight).requires_grad_(
+            False
+        )
         plain._forward_hooks.update(self._forward_hooks)
         return plain
 
