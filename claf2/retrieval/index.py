@@ -27,6 +27,7 @@ from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, wa
 __all__ = ["Hit", "IndexSettings", "PassageIndex", "SearchMethod", "build_index"]
 
 SearchMethod: TypeAlias = Literal["bm25", "dense", "hybrid"]
+"""By terms, by vectors, or by both."""
 
 VERSION = 1
 INDEX_FILE = "index.json"

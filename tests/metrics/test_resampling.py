@@ -28,6 +28,7 @@ text = st.one_of(
     st.sampled_from(["", "the", "a cat", "Cat!", "서울", "《서울》", "。"]), st.text("ab 서울", max_size=5)
 )
 state = st.lists(st.sampled_from(SLOTS), unique=True)
+ranked = st.lists(st.sampled_from("abcdefghijkl"), unique=True)
 counted = st.fixed_dictionaries({"tokens": st.integers(0, 9), "bytes": st.integers(0, 30)})
 predicted = st.fixed_dictionaries({"nats": st.integers(0, 4000).map(lambda n: n / 100), "right": st.integers(0, 9)})
 pair = st.fixed_dictionaries({"pair": st.sampled_from("01")})
@@ -71,6 +72,7 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
     "wos": (sides(state, state), ()),
     "masked_lm": (sides(counted, predicted), ()),
     "next_sentence": (sides(pair, pair), ()),
+    "retrieval": (sides(ranked.filter(bool), ranked), ()),
 }
 
 
