@@ -233,16 +233,7 @@ def build_model(
         problem = "a language model answers one task per run"
         raise ConfigError("model.name", problem, hint="train a run for each task")
     config = make_configuration(spec, source, vocab_size, pad_id, special_ids)
-    if vocab_size - added_tokens > config.vocab_size:
-        remedy = (
-            "leave out the token section to use the model's own tokenizer"
-            if has_token_section
-            else "save the model again after resize_token_embeddings, or add the tokenizer that it was trained with"
-        )
-        raise ModelError(
-            f"the tokenizer has {vocab_size - added_tokens} ids, but the embeddings of {spec.pretrained_model_name} "
-            f"have only {config.vocab_size} rows: {remedy}"
-        )
+    _check_vocabulary(spec, config, vocab_size - added_tokens, has_token_section=has_token_section)
     modules: dict[str, PreTrainedModel] = {}
     encoder: nn.Module | None = None
     fresh_weights: list[str] = []
@@ -263,6 +254,21 @@ def build_model(
         target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],
         fresh_weights=fresh_weights,
         bound={task: bound for task, of in tasks.items() if (bound := of.head.bind(modules[task])) is not None},
+    )
+
+
+def _check_vocabulary(spec: ModelSpec, config: PreTrainedConfig, ids: int, *, has_token_section: bool) -> None:
+    """Refuse a tokenizer with more ids, apart from those that the tasks have added, than the embeddings have rows."""
+    if ids <= config.vocab_size:
+        return
+    remedy = (
+        "leave out the token section to use the model's own tokenizer"
+        if has_token_section
+        else "save the model again after resize_token_embeddings, or add the tokenizer that it was trained with"
+    )
+    raise ModelError(
+        f"the tokenizer has {ids} ids, but the embeddings of {spec.pretrained_model_name} "
+        f"have only {config.vocab_size} rows: {remedy}"
     )
 
 

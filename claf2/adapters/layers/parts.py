@@ -10,9 +10,9 @@ from torch import nn
 
 from claf2.errors import ModelError
 
-__all__ = ["ROLES", "attention_modules", "check_architecture", "find_linear", "parent_of"]
+__all__ = ["LINEAR_ROLES", "attention_modules", "check_architecture", "find_linear", "parent_of"]
 
-ROLES = ("query", "key", "value", "attention_output", "inner", "outer")
+LINEAR_ROLES = ("query", "key", "value", "attention_output", "inner", "outer")
 """The projections of attention, and those of the feed-forward network: to its neurons, and back."""
 
 _BERT = (
@@ -36,7 +36,7 @@ def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
 
     Args:
         encoder: a model of `transformers`.
-        roles: names from ``ROLES``, or the ends of names of linear layers.
+        roles: names from ``LINEAR_ROLES``, or the ends of names of linear layers.
 
     Raises:
         ModelError: when the architecture is not known, or has no such layer.
@@ -45,13 +45,13 @@ def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
     names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     found: set[str] = set()
     for role in roles:
-        suffix = PARTS[kind][ROLES.index(role)] if role in ROLES else role
+        suffix = PARTS[kind][LINEAR_ROLES.index(role)] if role in LINEAR_ROLES else role
         pattern = re.compile(rf"(.*\.)?layers?\.\d+\.{re.escape(suffix)}|.*_layers\.\d+\.{re.escape(suffix)}")
         matching = {
-            name for name in names if (pattern.fullmatch(name) if role in ROLES else f".{name}".endswith(f".{suffix}"))
+            name for name in names if (pattern.fullmatch(name) if role in LINEAR_ROLES else f".{name}".endswith(f".{suffix}"))
         }
         if not matching:
-            raise ModelError(f"a {kind} has no linear layer {role!r} to adapt; name some of {', '.join(ROLES)}")
+            raise ModelError(f"a {kind} has no linear layer {role!r} to adapt; name some of {', '.join(LINEAR_ROLES)}")
         found |= matching
     return [name for name in names if name in found]
 
