@@ -367,7 +367,11 @@ def changed(value: Any, annotation: Any) -> str:
     if value == 1 and float in kinds:  # a share, which cannot be larger
         return "0.5"
     if isinstance(value, int | float):
-        return repr(value / 2) if isinstance(value, float) and value else repr(value + 1 if value or float not in kinds else 0.5)
+        return (
+            repr(value / 2)
+            if isinstance(value, float) and value
+            else repr(value + 1 if value or float not in kinds else 0.5)
+        )
     if isinstance(value, list):
         return json.dumps([0.5, 0.75] if len(value) == 2 else value[:-1])
     if isinstance(value, dict):

@@ -48,7 +48,9 @@ def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
         suffix = PARTS[kind][LINEAR_ROLES.index(role)] if role in LINEAR_ROLES else role
         pattern = re.compile(rf"(.*\.)?layers?\.\d+\.{re.escape(suffix)}|.*_layers\.\d+\.{re.escape(suffix)}")
         matching = {
-            name for name in names if (pattern.fullmatch(name) if role in LINEAR_ROLES else f".{name}".endswith(f".{suffix}"))
+            name
+            for name in names
+            if (pattern.fullmatch(name) if role in LINEAR_ROLES else f".{name}".endswith(f".{suffix}"))
         }
         if not matching:
             raise ModelError(f"a {kind} has no linear layer {role!r} to adapt; name some of {', '.join(LINEAR_ROLES)}")
