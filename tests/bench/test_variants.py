@@ -197,7 +197,7 @@ def test_an_export_is_compared_with_the_runs_that_it_was_made_of() -> None:
     assert read_summary(asdict(summary)) == summary
     text = format_summary(summary)
     assert "| m, int8 | " in text
-    assert ") non-inferior | 1,000 | 2.0 | 20.0 | – | 1.5 | 2.5 |" in text
+    assert ") non-inferior | 1,000 | 2.0 | 2.0 | 20.0 | – | 1.5 | 2.5 |" in text
     page = make_suite_page(summary)
     assert page.variants == make_variant_table(summary)
     assert page.variants is not None
