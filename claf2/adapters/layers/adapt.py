@@ -8,6 +8,7 @@ from typing import Any
 from claf2.adapters import Adapter, adapters
 from claf2.adapters.layers.added_rows import AddedRows, train_added_rows
 from claf2.adapters.layers.stored import is_adapted, load_adapted
+from claf2.errors import ModelError
 from claf2.models import ModelSpec
 from claf2.models.encoder import EncoderWithHeads
 from claf2.runtime.seed import seeded
@@ -29,10 +30,12 @@ def adapt(
         seed: the run's seed.
 
     Raises:
-        ModelError: when the method cannot serve the architecture.
+        ModelError: when the method cannot serve the architecture, or nothing would be trained.
     """
     encoder: Any = model.encoder
     encoder.requires_grad_(False)
+    for name in model.bound:  # the decoder of a language model is part of what was pre-trained
+        model.head(name).requires_grad_(False)
     added_rows = [train_added_rows(encoder, added_tokens)] if added_tokens else []
     with seeded(seed, "init", "adapter"):
         adapted = adapter.apply(encoder)
@@ -42,6 +45,9 @@ def adapt(
             module.added.requires_grad_(True)
     for name in model.fresh_weights:  # frozen, they would stay random
         encoder.get_parameter(name).requires_grad_(True)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        method, kind = adapters.name_of(type(adapter)), encoder.config.model_type
+        raise ModelError(f"{method!r} leaves nothing to train in this {kind}: use 'lora'")
     adapted.description = {
         # A hub id can be loaded anywhere; anything else is a folder of this machine.
         "base_model_name_or_path": str(source.resolve()) if isinstance(source, Path) else source,

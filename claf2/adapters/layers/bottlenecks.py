@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from claf2.adapters.layers.parts import find_linear, parent_of
+from claf2.adapters.layers.parts import check_architecture, find_linear, parent_of
 
 __all__ = ["BottleneckLayer", "add_bottlenecks"]
 
@@ -45,6 +45,7 @@ def add_bottlenecks(encoder: Any, size: int) -> None:
     Raises:
         ModelError: when the architecture is not known.
     """
+    check_architecture(encoder)
     for name in find_linear(encoder, ("attention_output", "outer")):
         parent, last = parent_of(encoder, name)
         linear: Any = getattr(parent, last)

@@ -30,22 +30,32 @@ PARTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Architecture → the name of each role within a layer. ModernBERT has one matrix for query, key and value."""
 
+_LLAMA = tuple(f"self_attn.{name}_proj" for name in "qkvo") + ("mlp.up_proj", "mlp.down_proj")
+DECODER_PARTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
+    "gpt_neox": (
+        *("attention.query_key_value",) * 3, "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h",
+    ),
+}  # fmt: skip
+"""The same for decoders. GPT-NeoX has one matrix for query, key and value."""
+
 
 def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
-    """Return the names of an encoder's linear layers with some roles, in the order of the encoder.
+    """Return the names of the linear layers with some roles, in the order of the model.
 
     Args:
-        encoder: a model of `transformers`.
+        encoder: an encoder or a decoder of `transformers`.
         roles: names from ``LINEAR_ROLES``, or the ends of names of linear layers.
 
     Raises:
         ModelError: when the architecture is not known, or has no such layer.
     """
-    kind = check_architecture(encoder)
+    kind = str(encoder.config.model_type)
+    parts = DECODER_PARTS.get(kind) or PARTS[check_architecture(encoder)]
     names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     found: set[str] = set()
     for role in roles:
-        suffix = PARTS[kind][LINEAR_ROLES.index(role)] if role in LINEAR_ROLES else role
+        suffix = parts[LINEAR_ROLES.index(role)] if role in LINEAR_ROLES else role
         pattern = re.compile(rf"(.*\.)?layers?\.\d+\.{re.escape(suffix)}|.*_layers\.\d+\.{re.escape(suffix)}")
         matching = {
             name
@@ -62,9 +72,11 @@ def check_architecture(encoder: Any) -> str:
     """Return the architecture of an encoder.
 
     Raises:
-        ModelError: when the roles of its layers are not known.
+        ModelError: when the roles of its layers are not known, or it is a decoder.
     """
     kind = str(encoder.config.model_type)
+    if kind in DECODER_PARTS:
+        raise ModelError(f"this adapter cannot serve {kind}, which is a decoder: use 'lora'")
     if kind not in PARTS:
         raise ModelError(f"adapters do not know the layers of {kind}; supported: {', '.join(sorted(PARTS))}")
     return kind
