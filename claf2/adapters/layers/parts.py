@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Architecture → the name of each role within a layer. ModernBERT has one matrix for query, key and value."""
 
-_LLAMA = tuple(f"self_attn.{name}_proj" for name in "qkvo") + ("mlp.up_proj", "mlp.down_proj")
+_LLAMA = (*(f"self_attn.{name}_proj" for name in "qkvo"), "mlp.up_proj", "mlp.down_proj")
 DECODER_PARTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
     "gpt_neox": (
