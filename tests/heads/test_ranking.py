@@ -316,7 +316,7 @@ def test_a_model_without_its_decoder_cannot_rank(model_folder: Callable[..., Pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--template", "defalt"], "data_reader.mrpc.template: 'defalt' is not a template"),
+        (["--template", "defaults"], "data_reader.mrpc.template: 'defaults' is not a template"),
         (["--template_kind", "poetry"], "data_reader.mrpc.template: there is no template for task 'mrpc'"),
         (["--template", "mask"], "a causal language model needs the answer at the end"),
         (["--label_words", '{"2": "Maybe"}'], "data_reader.mrpc.label_words: '2' is not a label"),
