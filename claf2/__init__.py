@@ -22,6 +22,7 @@ import importlib
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
 
 if TYPE_CHECKING:
+    from claf2.adapters import Adapter, register_adapter
     from claf2.api import bench, compare, evaluate, explain, load, train, watch
     from claf2.config import Experiment
     from claf2.corpus.cleaning import CleaningRule, register_cleaning_rule
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from claf2.training.trainers import Trainer, register_trainer
 
 __all__ = [
+    "Adapter",
     "Callback",
     "CallbackSpec",
     "Claf2Error",
@@ -110,6 +112,7 @@ __all__ = [
     "explain",
     "load",
     "push",
+    "register_adapter",
     "register_callback",
     "register_cleaning_rule",
     "register_head",
@@ -134,6 +137,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _NAMES = {
+    "claf2.adapters": "Adapter register_adapter",
     "claf2.api": "bench compare evaluate explain load train watch",
     "claf2.config": "Experiment",
     "claf2.corpus.cleaning": "CleaningRule register_cleaning_rule",

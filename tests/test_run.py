@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from language_models import save_language_model
 
 from claf2 import config
 from claf2.config import source
@@ -73,15 +74,20 @@ def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folde
         train(config.load("glue/rte_bert", [*base, "--source", "hub"]), overwrite=True)
 
 
-PRETRAINING = {name for name in source.list_configs() if name.startswith("pretrain/")} | {"scratch/pretrain"}
+PRETRAINING = {name for name in source.list_configs() if name.startswith("pretrain/")} | {
+    "scratch/pretrain", "scratch/pretrain_decoder",
+}  # fmt: skip
 """Their number of steps is that of their phases: they are tried in `tests/pretraining`."""
 
+
+DECODERS = {name for name in source.list_configs() if name.startswith("instruct/")}
+"""They need a decoder: they are tried below."""
 
 DISTILLATION = {name for name in source.list_configs() if name.startswith("distil/")}
 """They need a teacher: they are tried in `tests/test_distil_configs.py`."""
 
 
-@pytest.mark.parametrize("name", sorted({*source.list_configs()} - PRETRAINING - DISTILLATION))
+@pytest.mark.parametrize("name", sorted({*source.list_configs()} - PRETRAINING - DECODERS - DISTILLATION))
 def test_every_shipped_config_is_built_and_stepped(
     name: str, tmp_path: Path, model_folder: Callable[..., Path]
 ) -> None:
@@ -94,8 +100,21 @@ def test_every_shipped_config_is_built_and_stepped(
         words += ["--mtdnn.alone", "[]"]  # the later stages are runs of their own, as long as their recipes say
     report = train(config.load(name, words))
     assert json.loads((tmp_path / "metrics.json").read_text())["best_global_step"] in (1, 2, 3)
-    rows = 150 if name == "klue/parakqc_bert" else 200  # which cuts a tenth off its 1,500
+    # These cut a tenth off their 1,500 rows, or a twentieth.
+    rows = {"klue/parakqc_bert": 150, "scratch/instruct": 75}.get(name, 200)
     assert len(next(iter(report.tasks.values())).predictions) == rows
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_every_config_of_a_decoder_is_built_and_stepped(name: str, tmp_path: Path) -> None:
+    """With a small GPT-NeoX, on the sample of its task."""
+    if "kullm" in name:
+        pytest.importorskip("bitsandbytes", reason="extra qlora is not installed")
+    model = save_language_model("gpt_neox", tmp_path / "model")
+    words = ["--num_steps", "3", "--data_reader.source", "sample", "--log_dir", str(tmp_path / "run")]
+    words += ["--iterator.batch_size", "4", "--gradient_accumulation_steps", "1", "--pretrained_model_name", str(model)]
+    report = train(config.load(name, words))
+    assert len(next(iter(report.tasks.values())).predictions) > 10
 
 
 def test_runtime_knobs_change_the_cost_and_not_the_result(tmp_path: Path, model_folder: Callable[..., Path]) -> None:

@@ -430,7 +430,7 @@ def test_each_combination_of_tasks_has_a_folder_of_its_own() -> None:
 
 
 def test_short_names_of_base_configs_get_a_hint() -> None:
-    with pytest.raises(ConfigError, match="no BaseConfig 'rte'; did you mean 'glue/rte_bert' or 'glue/rte_claf_bert'"):
+    with pytest.raises(ConfigError, match="no BaseConfig 'rte'; did you mean 'glue/rte_bert' or "):
         config.load("multi_task/mtdnn", ["--tasks", "rte,mrpc"])
     with pytest.raises(ConfigError, match="no BaseConfig 'korquad'; did you mean 'klue/korquad_bert' or 'scratch/"):
         config.load("korquad")

@@ -158,6 +158,9 @@ class InstructionHead(ContinuationHead):
     """How `claf2 generate` answers."""
 
     def request(self, request: Request) -> Example:
-        request.check_fields(("instruction", "output"), "instruction and output")
+        if "turns" in request.values:
+            request.check_fields(("turns",), "turns: a list of objects with role, text and, if any, context")
+            return ConversationExample(id=request.id, turns=tuple(Turn(**turn) for turn in request.values["turns"]))
+        request.check_fields(("instruction", "output"), "instruction and output, or turns")
         turns = Turn("user", request.text("instruction")), Turn("assistant", request.text("output"))
         return ConversationExample(id=request.id, turns=turns)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from claf2.hygiene.check import CHECKS
+from claf2.runtime.templates import page_environment
 
 __all__ = ["format_findings", "render_findings"]
 
@@ -52,10 +53,5 @@ def _format_rows(report: Mapping[str, Any]) -> Iterator[str]:
 
 def render_findings(report: Mapping[str, Any]) -> str:
     """Return a report as one HTML file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(HYGIENE_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("findings.html").render(report=report, checks=CHECKS)
+    template = page_environment([HYGIENE_TEMPLATES]).get_template("findings.html")
+    return template.render(report=report, checks=CHECKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import threading
@@ -94,7 +95,8 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
 
 def to_request(head: Head[Any, Any], example: Example) -> dict[str, Any]:
     """Return an example as what a client sends."""
-    fields = {field: getattr(example, field) for field in head.request_fields}
+    values = dataclasses.asdict(example)  # what a field holds may be an object of several values
+    fields = {field: values[field] for field in head.request_fields}
     return {"id": example.id, **{field: value for field, value in fields.items() if value is not None}}
 
 

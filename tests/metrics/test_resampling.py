@@ -71,6 +71,7 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
     "klue_dp": (trees(), RELATIONS),
     "wos": (sides(state, state), ()),
     "masked_lm": (sides(counted, predicted), ()),
+    "causal_lm": (sides(counted, predicted), ()),
     "next_sentence": (sides(pair, pair), ()),
     "retrieval": (sides(ranked.filter(bool), ranked), ()),
 }

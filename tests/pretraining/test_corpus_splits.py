@@ -153,7 +153,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         times.append(len(times))
         return compose_tokenizer(*args)
 
-    monkeypatch.setattr("claf2.runs.resolve.compose_tokenizer", recorded)
+    monkeypatch.setattr("claf2.tokenizers.build.compose_tokenizer", recorded)
     return times
 
 

@@ -24,6 +24,7 @@ from claf2.benchmarking.summary import Summary, read_summary
 from claf2.board.pages.numbers import FILTERS
 from claf2.board.pages.run import RunDetails, make_run_page
 from claf2.board.pages.suite import RowRuns, make_suite_page, suite_facts
+from claf2.runtime.templates import page_environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -229,13 +230,8 @@ def make_environment(*folders: Path) -> Environment:
     Args:
         folders: where templates are looked for, before those of the board.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     # `finalize` sees every value before it is escaped, so it covers all names, whatever the templates do with them.
-    environment = Environment(
-        loader=FileSystemLoader([*folders, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
-        finalize=_replace_forbidden, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_environment([*folders, TEMPLATES], finalize=_replace_forbidden)
     environment.filters.update(FILTERS)
     environment.filters["script_json"] = _to_script_json
     return environment
