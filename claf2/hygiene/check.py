@@ -33,8 +33,8 @@ EXAMPLE_LENGTH = 160
 CHECKS = {
     "duplicates": "rows with the texts of an earlier row of their split",
     "shared_rows": "rows of which another split has the same texts",
-    "near_duplicates": f"further rows that are nearly equal to another one (Jaccard index of {THRESHOLD} or more)",
-    "near_shared_rows": "further rows that are nearly equal to one of another split",
+    "near_duplicates": f"rows that are nearly equal to one with other texts (Jaccard index of {THRESHOLD} or more)",
+    "near_shared_rows": "rows that are nearly equal to one with other texts in another split",
     "leaked": "rows of which a text shares 13 words (in Japanese, 26 characters) with the training data",
     "leaked_corpus": "rows of which a text shares 13 words (in Japanese, 26 characters) with the corpus",
     "conflicts": "rows with the texts of another row and another label",
