@@ -65,12 +65,13 @@ def qa_command(
 
     from claf2.machine.evaluation import evaluate_machine
     from claf2.retrieval.evaluation import read_questions
+    from claf2.runtime.files import format_json
 
     assert questions is not None
     report = evaluate_machine(machine, read_questions(questions), limit)
     if as_json:
         scores = {key: vars(estimate) for key, estimate in report.scores.items()}
-        click.echo(json.dumps({
+        click.echo(format_json({
             "questions": len(report.predictions), "k": machine.k, "scores": scores, "losses": report.losses,
             "kept": report.kept,
         }))  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from claf2.cli import data as data_commands
+from claf2.cli.main import main
 from claf2.errors import Claf2Error
 from claf2.hygiene import labels as label_check
 from claf2.hygiene.check import check_data, join_reports
@@ -74,6 +76,26 @@ def test_tasks_are_told_apart() -> None:
     joined = join_reports(reports)
     assert [split["name"] for split in joined["splits"]] == ["sst/train", "sst/valid", "cola/train", "cola/valid"]
     assert counts_of(joined, "shared_rows") == dict.fromkeys(("sst/train", "sst/valid", "cola/train", "cola/valid"), 1)
+
+
+def test_the_command_checks_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_task = {}
+    for task in ("sst", "cola"):
+        (tmp_path / task).mkdir()
+        path = tmp_path / task / "train.tsv"
+        path.write_text("text\tlabel\na\t1\na\t1\n", encoding="utf-8")
+        by_task[task] = [read_untyped_split(path)]
+    monkeypatch.setattr(data_commands, "_read_configured", lambda *_: by_task)
+    with pytest.raises(SystemExit) as stopped:
+        main(("data", "check", "--base_config", "both", "--json", "--fix", str(tmp_path / "clean")))
+    assert not stopped.value.code
+    report = json.loads(capsys.readouterr().out)
+    assert counts_of(report, "duplicates") == {"sst/train": 1, "cola/train": 1}
+    assert report["fixed"] == {"removed: the same as an earlier row": 2}
+    for task in by_task:
+        assert (tmp_path / "clean" / task / "train.tsv").read_text() == "text\tlabel\na\t1\n"
 
 
 def test_what_is_not_compared_is_said() -> None:
