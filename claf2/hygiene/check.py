@@ -18,7 +18,7 @@ from claf2.corpus.sources import Document, TextSource, read_sources
 from claf2.errors import DataError
 from claf2.hygiene.damage import find_damage
 from claf2.hygiene.labels import doubt_labels, find_conflicts
-from claf2.hygiene.rows import DataRow, RowSplit, guess_language
+from claf2.hygiene.rows import DataRow, RowSplit, language_by_letters
 from claf2.hygiene.similar import THRESHOLD, find_similar
 from claf2.runs.progress import show_progress
 
@@ -260,7 +260,7 @@ def _check_leakage(splits: Sequence[RowSplit], corpus: Sequence[TextSource]) -> 
 def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Document]) -> Iterator[_Finding]:
     benchmark, counts = Benchmark(), LeakageCounts()
     for split in splits:
-        language = split.language or guess_language(split.rows)
+        language = split.language or language_by_letters(split.rows)
         benchmark.add_texts(split.name, split.path, language, ((row.id, row.texts) for row in split.rows))
     for index in benchmark.indexes.values():
         index.freeze()

@@ -20,9 +20,9 @@ __all__ = [
     "DataRow",
     "RowSplit",
     "format_of_rows",
-    "guess_language",
     "guess_split",
     "is_json_list",
+    "language_by_letters",
     "read_task_split",
     "read_untyped_split",
 ]
@@ -34,13 +34,15 @@ TEXT_NAMES = (
 """The names of texts, in files that no task describes. The first that a file has are taken."""
 LABEL_NAMES = ("label", "gold_label", "labels", "class", "gold", "score")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
+"""The endings of files with JSON objects as rows."""
 TABLE_ENDINGS = {".tsv": "\t", ".csv": ","}
+"""The ending of a file with a header and columns → what separates them."""
 SPLIT_NAMES = {
     "train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid",
     "development": "valid", "test": "test", "testing": "test",
 }  # fmt: skip
-JAPANESE = re.compile(f"[{SCRIPTS['ja']}]")
-WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+KANA_OR_HAN = re.compile(f"[{SCRIPTS['ja']}]")
+NAME_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +149,15 @@ def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None 
 
 def guess_split(path: Path) -> str:
     """Return the split that a file's name says, or else the name."""
-    words = {word.lower() for word in WORD.findall(path.name)}
+    words = {word.lower() for word in NAME_WORD.findall(path.name)}
     return next((split for word, split in SPLIT_NAMES.items() if word in words), path.name)
 
 
-def guess_language(rows: Sequence[DataRow]) -> str:
+def language_by_letters(rows: Sequence[DataRow]) -> str:
     """Return ``ja`` if the texts are mostly kana or ideographs, so that words cannot be told apart; else an empty text.
     The first 200 rows decide."""
     text = "".join(text for row in rows[:200] for text in row.texts)
-    return "ja" if 2 * len(JAPANESE.findall(text)) > sum(map(str.isalpha, text)) else ""
+    return "ja" if 2 * len(KANA_OR_HAN.findall(text)) > sum(map(str.isalpha, text)) else ""
 
 
 def is_json_list(path: Path) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["EncoderFolder", "RunEncoder", "TextEncoder", "open_encoder"]
 
 BATCH_SIZE = 32
-TEXTS_AT_ONCE = 4096
+TOKENIZED_AT_ONCE = 4096
 """How many texts are tokenized at once: the tokens of a whole collection take more memory than its text."""
 MOST_TOKENS = 512
 """The most tokens of a text, if its encoder does not have a limit of its own. What is longer is cut."""
@@ -55,8 +55,8 @@ class TextEncoder(ABC):
             ModelError: if a text has no tokens, or a vector is not finite.
         """
         return np.concatenate([
-            self._encode_part(texts[start : start + TEXTS_AT_ONCE], start, on_batch)
-            for start in range(0, len(texts), TEXTS_AT_ONCE)
+            self._encode_part(texts[start : start + TOKENIZED_AT_ONCE], start, on_batch)
+            for start in range(0, len(texts), TOKENIZED_AT_ONCE)
         ])  # fmt: skip
 
     def _encode_part(

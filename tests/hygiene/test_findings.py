@@ -14,7 +14,7 @@ from claf2.cli.main import main
 from claf2.errors import Claf2Error
 from claf2.hygiene import labels as label_check
 from claf2.hygiene.check import check_data, join_reports
-from claf2.hygiene.rows import DataRow, RowSplit, guess_language, guess_split, read_untyped_split
+from claf2.hygiene.rows import DataRow, RowSplit, guess_split, language_by_letters, read_untyped_split
 
 
 def make_split(name: str, rows: Sequence[tuple[str, ...]], compared: int = 1, label: str | None = None) -> RowSplit:
@@ -126,7 +126,7 @@ def test_names_of_files_are_read_by_words() -> None:
 
 def test_japanese_is_seen_by_its_letters() -> None:
     texts = ["京都は日本の都市である。", "서울은 수도이다", "a film about 京都"]
-    assert [guess_language(make_split("train", [(text,)]).rows) for text in texts] == ["ja", "", ""]
+    assert [language_by_letters(make_split("train", [(text,)]).rows) for text in texts] == ["ja", "", ""]
 
 
 def test_files_without_rows_say_so(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_parts_of_a_collection_are_encoded_in_order(tmp_path: Path, monkeypatch:
     encoder = EncoderFolder(save_model(tmp_path / "bert", make_bert(), "[PAD]"))
     texts = ["king", "queen king", "queen", "king king queen", "queen queen"]
     whole = encoder.encode(texts)
-    monkeypatch.setattr(encoders, "TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr(encoders, "TOKENIZED_AT_ONCE", 2)
     done: list[int] = []
     assert np.abs(encoder.encode(texts, done.append) - whole).max() < 1e-5
     assert done == [2, 4, 5]
