@@ -270,7 +270,7 @@ def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Documen
     for split, rows in zip(splits, benchmark.splits, strict=True):
         leaked = [place for place, texts in enumerate(rows.texts) if leaks.intersection(texts)]
         too_short = sum(not texts for texts in rows.texts)
-        note = f"{too_short:,} rows are too short to be looked up" if too_short else ""
+        note = f"too short to be looked up: {too_short:,}" if too_short else ""
         remarks = [
             next((f"in {counts.places[text]}" for text in rows.texts[place] if text in counts.places), "")
             for place in leaked

@@ -85,14 +85,15 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
 
 
 def _has_row_per_line(split: RowSplit) -> bool:
-    """Say whether each line is a row, besides blank ones and a header, or the file is a list whose items are rows."""
+    """Say whether rows and lines are the same, but for blank lines and a header, or the file is a list of rows."""
     lines = {row.line for row in split.rows}
     if 0 in lines or len(lines) < len(split.rows):
         return False
     if is_json_list(split.path):
         return True
     with open_text(split.path) as file:
-        return all(line in lines or line == 1 or not text.strip() for line, text in enumerate(file, start=1))
+        filled = {line for line, text in enumerate(file, start=1) if text.strip()}
+    return lines <= filled <= lines | {1}
 
 
 def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], tuple[str, str]]:

@@ -14,7 +14,7 @@ from claf2.errors import Claf2Error
 from claf2.hygiene.check import check_data
 from claf2.hygiene.damage import find_damage, repair_text
 from claf2.hygiene.fix import CHANGES, clean_copies
-from claf2.hygiene.rows import read_task_split, read_untyped_split
+from claf2.hygiene.rows import DataRow, RowSplit, read_task_split, read_untyped_split
 from claf2.task import tasks
 
 GOOD, BAD = {"text": "good film", "label": "1"}, {"text": "bad film", "label": "0"}
@@ -43,6 +43,14 @@ def test_rows_of_several_lines_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Claf2Error, match=r"train\.conll: its rows are not one line each"):
         clean_copies([split], tmp_path / "clean")
     assert not (tmp_path / "clean").exists()
+
+
+def test_rows_inside_one_document_are_refused(tmp_path: Path) -> None:
+    document = tmp_path / "train.json"
+    document.write_text(json.dumps({"rows": [GOOD, GOOD]}), encoding="utf-8")
+    rows = [DataRow(str(number), number, (GOOD["text"],), "1", ("1",), ()) for number in (1, 2)]
+    with pytest.raises(Claf2Error, match="not one line each"):
+        clean_copies([RowSplit("train", document, rows, ("text",), "en")], tmp_path / "clean")
 
 
 def test_files_of_one_split_share_its_name(tmp_path: Path) -> None:
