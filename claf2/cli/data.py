@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ def check_command(
     of the task are.
     """
     from claf2.cli.vocab import parse_source
-    from claf2.hygiene.check import check_data
-    from claf2.hygiene.fix import clean_copies
+    from claf2.hygiene.check import check_data, join_reports
+    from claf2.hygiene.fix import clean_copies, list_targets
     from claf2.hygiene.report import format_findings, render_findings
     from claf2.registry import load_plugin
     from claf2.runtime.files import write_text
@@ -64,12 +65,20 @@ def check_command(
     for plugin in plugins:
         load_plugin(plugin)
     if base_config is not None:
-        splits = _read_configured(base_config, files, plugins)
+        by_task = _read_configured(base_config, files, plugins)
     else:
-        splits = _read_files(files, task_name, [name for name in texts.split(",") if name], label)
-    report = check_data(splits, [parse_source(source) for source in corpus], labels=not no_labels)
+        by_task = {"": _read_files(files, task_name, [name for name in texts.split(",") if name], label)}
+    folders = {task: fix / task if len(by_task) > 1 else fix for task in by_task} if fix is not None else {}
+    for task, folder in folders.items():  # before the check, which may take minutes
+        list_targets(by_task[task], folder)
+    sources = [parse_source(source) for source in corpus]
+    reports = {task: check_data(splits, sources, labels=not no_labels) for task, splits in by_task.items()}
+    report = join_reports(reports) if len(reports) > 1 else next(iter(reports.values()))
     if fix is not None:
-        report["fixed"] = clean_copies(splits, fix)
+        changes = Counter[str]()
+        for task, folder in folders.items():
+            changes.update(clean_copies(by_task[task], folder))
+        report["fixed"] = dict(changes)
     if html is not None:
         write_text(html, render_findings(report))
     if as_json:
@@ -77,33 +86,38 @@ def check_command(
         return
     click.echo(format_findings(report))
     for change, count in report.get("fixed", {}).items():
-        click.echo(f"{fix}: {count:,} rows {change}")
+        click.echo(f"{fix}: {count:,} {'row' if count == 1 else 'rows'} {change}")
 
 
-def _read_configured(base_config: str, overrides: tuple[str, ...], plugins: tuple[str, ...]) -> list[RowSplit]:
-    """Read the files of a BaseConfig: training and validation data, and the test file if it is there."""
+def _read_configured(
+    base_config: str, overrides: tuple[str, ...], plugins: tuple[str, ...]
+) -> dict[str, list[RowSplit]]:
+    """Read the files of a BaseConfig: training and validation data, and the test file if it is there.
+
+    Returns:
+        Task → its splits.
+    """
     from claf2 import config
     from claf2.data.splits import SplitData
     from claf2.hygiene.rows import read_task_split
     from claf2.runs.locate import data_dir, locate_splits
 
     experiment = config.load(base_config, overrides, plugins)
-    splits: list[RowSplit] = []
-    for name, found in locate_splits(experiment).items():
+    by_task: dict[str, list[RowSplit]] = {}
+    for name, located in locate_splits(experiment).items():
         task = experiment.tasks[name].task
-        prefix = f"{name}/" if len(experiment.tasks) > 1 else ""
-        paths = {split: data.path for split, data in found.items() if isinstance(data, SplitData)}
+        paths = {split: data.path for split, data in located.items() if isinstance(data, SplitData)}
         if "test" in task.files:
             paths["test"] = data_dir(experiment.tasks[name].data) / task.files["test"]
         # A validation split that is a part of the training file is read once, as train.
         seen: set[Path] = set()
         for split, path in paths.items():
             if path not in seen and (split != "test" or path.is_file()):
-                splits.append(read_task_split(f"{prefix}{split}", path, task))
+                by_task.setdefault(name, []).append(read_task_split(split, path, task))
             seen.add(path)
-    if not splits:
+    if not by_task:
         raise ConfigError("base_config", "has no files of rows", hint="for a pre-training: claf2 corpus leakage")
-    return splits
+    return by_task
 
 
 def _read_files(files: tuple[str, ...], task_name: str | None, texts: list[str], label: str | None) -> list[RowSplit]:

@@ -65,12 +65,13 @@ def qa_command(
 
     from claf2.machine.evaluation import evaluate_machine
     from claf2.retrieval.evaluation import read_questions
+    from claf2.runtime.files import format_json
 
     assert questions is not None
     report = evaluate_machine(machine, read_questions(questions), limit)
     if as_json:
         scores = {key: vars(estimate) for key, estimate in report.scores.items()}
-        click.echo(json.dumps({
+        click.echo(format_json({
             "questions": len(report.predictions), "k": machine.k, "scores": scores, "losses": report.losses,
             "kept": report.kept,
         }))  # fmt: skip
@@ -82,9 +83,9 @@ def _to_json(answer: QaAnswer) -> dict[str, Any]:
     return {
         "question": answer.question, "answer": answer.answer, "score": answer.score, "reason": answer.reason,
         "answers": [
-            {"text": each.text, "score": each.score, "truncated": each.truncated,
-             "passages": [hit.passage.id for hit in each.passages]}
-            for each in answer.answers
+            {"text": candidate.text, "score": candidate.score, "truncated": candidate.truncated,
+             "passages": [hit.passage.id for hit in candidate.passages]}
+            for candidate in answer.answers
         ],
         "passages": [
             {"id": hit.passage.id, "rank": hit.rank, "score": hit.score, "text": hit.passage.text}
@@ -95,20 +96,22 @@ def _to_json(answer: QaAnswer) -> dict[str, Any]:
 
 def _format_answer(answer: QaAnswer) -> str:
     lines = [answer.answer or f"no answer: {answer.reason}"]
-    for each in answer.answers:
-        homes = ", ".join(f"{hit.passage.id} (rank {hit.rank})" for hit in each.passages)
-        lines.append(f"  {each.score:8.2f}  {each.text}  in {homes}")
+    for candidate in answer.answers:
+        homes = ", ".join(f"{hit.passage.id} (rank {hit.rank})" for hit in candidate.passages)
+        lines.append(f"  {candidate.score:8.2f}  {candidate.text}  in {homes}")
     return "\n".join(lines)
 
 
 def _format_report(report: MachineReport, k: int, passages: int) -> str:
     losses = ", ".join(f"{name} {points:.2f}" for name, points in report.losses.items())
-    return "\n".join([
-        f"{len(report.predictions):,} questions, {passages:,} passages, {k} of them read",
+    lines = [
+        f"{len(report.predictions):,} questions, {passages:,} passages, {min(k, passages):,} of them read",
         *format_scores(report.scores.items()),
         f"points of F1 lost: {losses}",
-        f"{report.kept:.1%} of the F1 with the right passage is left from end to end",
-    ])  # fmt: skip
+    ]
+    if report.kept is not None:
+        lines.append(f"{report.kept:.1%} of the F1 with the right passage is left from end to end")
+    return "\n".join(lines)
 
 
 @machine_group.command("nlu", epilog="""\b

@@ -60,9 +60,14 @@ def index_command(
     from claf2.retrieval.passages import find_files, read_passages
     from claf2.runs.progress import show_progress
 
-    given = [name for name, value in settings.items() if value not in (None, "", "auto")]
-    if add and given:
-        raise RunError(f"--{given[0]}: cannot be used with --add, which keeps the settings of the index; leave it out")
+    changed = [name for name, value in settings.items() if value not in (None, "", "auto")]
+    if add and changed:
+        raise RunError(
+            f"--{changed[0]}: cannot be used with --add, which keeps the settings of the index; leave it out"
+        )
+    prefixes = [name for name in ("query_prefix", "passage_prefix") if settings[name]]
+    if prefixes and settings["encoder"] is None:
+        raise RunError(f"--{prefixes[0]}: is for an encoder; name one with --encoder, or leave it out")
     files = find_files(texts)
     if settings["encoder"] is not None:
         settings["encoder"] = str(settings["encoder"].expanduser().absolute())
@@ -91,13 +96,13 @@ Examples:
 """)  # fmt: skip
 @click.argument("folder", metavar="INDEX", type=PATH)
 @click.argument("question", metavar="[QUESTION]", required=False)
-@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many passages.")
+@click.option("-k", type=click.IntRange(1, 1000), help="How many passages.  [default: 5]")
 @method_option
 @click.option("--evaluate", "questions", metavar="FILE", type=PATH,
               help="Score the search: find the paragraphs of the questions of a file in SQuAD's format.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def search_command(
-    folder: Path, question: str | None, k: int, method: Any, questions: Path | None, as_json: bool
+    folder: Path, question: str | None, k: int | None, method: Any, questions: Path | None, as_json: bool
 ) -> None:
     """Search an index for the passages that fit a question.
 
@@ -107,9 +112,11 @@ def search_command(
 
     if (question is None) == (questions is None):
         raise RunError("search needs a question, or --evaluate with a file of questions")
+    if questions is not None and k is not None:
+        raise RunError("-k: cannot be used with --evaluate, which looks at 10 passages; leave it out")
     index = PassageIndex(folder)
     if questions is None:
-        hits = index.search(str(question), k, method)
+        hits = index.search(str(question), k or 5, method)
         click.echo("\n".join(_format_hits(hits, as_json)) or "nothing found")
         return
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from claf2.corpus.cleaning.privacy import PersonalData
 from claf2.corpus.leakage import Benchmark, LeakageCounts, find_leaked_lines
 from claf2.corpus.sources import Document, TextSource, read_sources
+from claf2.errors import DataError
 from claf2.hygiene.damage import find_damage
 from claf2.hygiene.labels import doubt_labels, find_conflicts
-from claf2.hygiene.rows import DataRow, RowSplit
-from claf2.hygiene.similar import THRESHOLD, find_similar, group_pairs
+from claf2.hygiene.rows import DataRow, RowSplit, language_by_letters
+from claf2.hygiene.similar import THRESHOLD, find_similar
 from claf2.runs.progress import show_progress
 
-__all__ = ["CHECKS", "check_data", "find_repeated"]
+__all__ = ["CHECKS", "check_data", "find_repeated", "join_reports"]
 
 VERSION = 1
 REPORTED_ROWS = 5
@@ -31,8 +33,8 @@ EXAMPLE_LENGTH = 160
 CHECKS = {
     "duplicates": "rows with the texts of an earlier row of their split",
     "shared_rows": "rows of which another split has the same texts",
-    "near_duplicates": f"further rows that are nearly equal to another one (Jaccard index of {THRESHOLD} or more)",
-    "near_shared_rows": "further rows that are nearly equal to one of another split",
+    "near_duplicates": f"rows that are nearly equal to one with other texts (Jaccard index of {THRESHOLD} or more)",
+    "near_shared_rows": "rows that are nearly equal to one with other texts in another split",
     "leaked": "rows of which a text shares 13 words (in Japanese, 26 characters) with the training data",
     "leaked_corpus": "rows of which a text shares 13 words (in Japanese, 26 characters) with the corpus",
     "conflicts": "rows with the texts of another row and another label",
@@ -45,7 +47,7 @@ CHECKS = {
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Finding:
     """Rows that a check has found in a split, with a remark on each."""
 
     check: str
@@ -58,7 +60,8 @@ class _Found:
             "check": self.check, "split": self.split.name, "rows": len(self.rows), "of": len(self.split.rows),
             "note": self.note,
             "examples": [
-                {"id": row.id, "line": row.line, "label": row.label if row.labels == (row.label,) else None,
+                {"id": row.id, "line": row.line,
+                 "label": _mask(row.label) if row.label is not None and row.labels == (row.label,) else None,
                  "text": _shorten(" | ".join(row.texts)), "remark": _shorten(remark)}
                 for row, remark in self.rows[:REPORTED_ROWS]
             ],
@@ -75,37 +78,58 @@ def check_data(splits: Sequence[RowSplit], corpus: Sequence[TextSource] = (), *,
 
     Returns:
         The report: ``splits`` with tables of lengths and labels, ``findings``, and ``not_checked``.
+
+    Raises:
+        DataError: if a file is given twice.
     """
+    paths = Counter(split.path.resolve() for split in splits)
+    for split in splits:
+        if paths[split.path.resolve()] > 1:
+            raise DataError(split.path, "is given twice", hint="a file is one split; give each once")
     skipped: dict[str, str] = {}
-    found = [*_check_repeated(splits), *_check_similar(splits), *_check_leakage(splits, corpus)]
+    findings = [*_check_repeated(splits), *_check_similar(splits, skipped), *_check_leakage(splits, corpus)]
     for split in splits:
         if labels and any(row.labels for row in split.rows):
-            found += _check_labels(split, skipped)
-        found += _check_texts(split)
+            findings += _check_labels(split, skipped)
+        findings += _check_texts(split)
     order = list(CHECKS)
-    found.sort(key=lambda finding: order.index(finding.check))
+    findings.sort(key=lambda finding: order.index(finding.check))
     return {
         "version": VERSION, "splits": [_describe_split(split) for split in splits],
-        "findings": [finding.to_json() for finding in found if finding.rows], "not_checked": skipped,
+        "findings": [finding.to_json() for finding in findings if finding.rows], "not_checked": skipped,
     }  # fmt: skip
 
 
+def join_reports(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the reports of several tasks as one. The names of splits and skipped checks begin with that of the task.
+
+    Args:
+        reports: task → its report.
+    """
+    joined: dict[str, Any] = {"version": VERSION, "splits": [], "findings": [], "not_checked": {}}
+    for task, report in reports.items():
+        joined["splits"] += [{**split, "name": f"{task}/{split['name']}"} for split in report["splits"]]
+        joined["findings"] += [{**finding, "split": f"{task}/{finding['split']}"} for finding in report["findings"]]
+        joined["not_checked"] |= {f"{task}: {check}": reason for check, reason in report["not_checked"].items()}
+    return joined
+
+
 def find_repeated(splits: Sequence[RowSplit]) -> tuple[dict[tuple[int, int], tuple[int, int]], set[tuple[int, int]]]:
-    """Find rows with equal texts.
+    """Find rows with equal texts. Files with the same name of a split are parts of one split.
 
     Returns:
-        The (split, place) of each repeated row → that of the first with its texts in the split, and the rows of which
+        The (file, place) of each repeated row → that of the first with its texts in the split, and the rows of which
         another split has the same texts.
     """
-    first: dict[tuple[int, tuple[str, ...]], tuple[int, int]] = {}
+    first: dict[tuple[str, tuple[str, ...]], tuple[int, int]] = {}
     repeated: dict[tuple[int, int], tuple[int, int]] = {}
-    owners: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    owners: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for number, split in enumerate(splits):
         for place, row in enumerate(split.rows):
-            original = first.setdefault((number, row.texts), (number, place))
+            original = first.setdefault((split.name, row.texts), (number, place))
             if original != (number, place):
                 repeated[number, place] = original
-            owners[row.texts].add(number)
+            owners[row.texts].add(split.name)
     shared = {
         (number, place)
         for number, split in enumerate(splits)
@@ -115,72 +139,113 @@ def find_repeated(splits: Sequence[RowSplit]) -> tuple[dict[tuple[int, int], tup
     return repeated, shared
 
 
-def _check_repeated(splits: Sequence[RowSplit]) -> Iterator[_Found]:
+def _check_repeated(splits: Sequence[RowSplit]) -> Iterator[_Finding]:
     repeated, shared = find_repeated(splits)
-    homes: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for number, place in shared:
+    homes: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for number, place in sorted(shared):
         row = splits[number].rows[place]
-        homes[row.texts].append(f"{splits[number].name} {row.id}")
-    for number, split in enumerate(splits):
-        rows = [
-            (split.rows[place], f"the same as {split.rows[first].id}")
-            for (owner, place), (_, first) in repeated.items() if owner == number
-        ]  # fmt: skip
-        yield _Found("duplicates", split, rows)
-        here = sorted(place for owner, place in shared if owner == number)
-        remarks = [
-            next((home for home in sorted(homes[split.rows[p].texts]) if not home.startswith(f"{split.name} ")), "")
-            for p in here
-        ]
-        yield _Found(
-            "shared_rows", split,
-            [(split.rows[place], f"also in {remark}") for place, remark in zip(here, remarks, strict=True)],
-        )  # fmt: skip
+        homes[row.texts].setdefault(splits[number].name, row.id)
+    copies: dict[int, list[tuple[DataRow, str]]] = defaultdict(list)
+    for (number, place), (owner, first) in repeated.items():
+        copies[number].append((splits[number].rows[place], f"the same as {splits[owner].rows[first].id}"))
+    elsewhere: dict[int, list[tuple[DataRow, str]]] = defaultdict(list)
+    for number, place in sorted(shared):
+        row = splits[number].rows[place]
+        name, other = next(home for home in homes[row.texts].items() if home[0] != splits[number].name)
+        elsewhere[number].append((row, f"also in {name} {other}"))
     # Conflicts across splits count as well: a row of dev that train has with another label cannot be learned.
-    places = [(split, row) for split in splits for row in split.rows]
-    conflicts = find_conflicts([row for _, row in places])
+    places = [(number, row) for number, split in enumerate(splits) for row in split.rows]
     members: dict[int, list[tuple[DataRow, str]]] = defaultdict(list)
-    for group in conflicts:
+    for group in find_conflicts([row for _, row in places]):
         named = Counter(places[place][1].label for place in group)
         remark = ", ".join(f"{count} × {_shorten(str(label), 40)}" for label, count in sorted(named.items(), key=str))
         for place in group:
-            split, row = places[place]
-            members[id(split)].append((row, f"labels: {remark}"))
-    yield from (_Found("conflicts", split, members[id(split)]) for split in splits)
+            number, row = places[place]
+            members[number].append((row, f"labels: {remark}"))
+    for number, split in enumerate(splits):
+        yield _Finding("duplicates", split, copies[number])
+        yield _Finding("shared_rows", split, elsewhere[number])
+        yield _Finding("conflicts", split, members[number])
 
 
-def _check_similar(splits: Sequence[RowSplit]) -> Iterator[_Found]:
-    places = [(number, row) for number, split in enumerate(splits) for row in split.rows if row.compared]
-    widths = {len(row.compared) for _, row in places}
-    if len(widths) != 1:  # none, or choices of different numbers
+def _check_similar(splits: Sequence[RowSplit], skipped: dict[str, str]) -> Iterator[_Finding]:
+    rows = [(number, row) for number, split in enumerate(splits) for row in split.rows if row.compared]
+    widths = {len(row.compared) for _, row in rows}
+    if len(widths) != 1:
+        reason = "rows have different numbers of texts" if widths else "each row repeats texts of those before it"
+        skipped["near_duplicates"] = reason
         return
-    # Equal rows are counted on their own: each is compared once.
-    distinct = {row.compared: place for place, (_, row) in reversed(list(enumerate(places)))}
-    kept = sorted(distinct.values())
-    with show_progress("near duplicates", len(kept), " rows") as progress:
-        pairs = find_similar([places[place][1].compared for place in kept], on_rows=progress.update)
+    by_texts: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, (_, row) in enumerate(rows):
+        by_texts[row.compared].append(place)
+    homes = list(by_texts.values())
+    with show_progress("near duplicates", len(homes), " rows") as progress:
+        pairs = find_similar(list(by_texts), on_rows=progress.update)
     within: dict[int, list[tuple[DataRow, str]]] = defaultdict(list)
     across: dict[int, list[tuple[DataRow, str]]] = defaultdict(list)
-    for group in group_pairs(pairs, len(kept)):
-        members = [places[kept[place]] for place in group]
-        for number, row in members:
-            others = [other for other in members if other[0] != number]
-            same = [other for other in members if other[0] == number and other[1] is not row]
-            if others:
-                owner, other = others[0]
-                across[number].append((row, f"like {splits[owner].name} {other.id}: {_join(other)}"))
-            if same:
-                within[number].append((row, f"like {same[0][1].id}: {_join(same[0][1])}"))
+    names = [splits[number].name for number, _ in rows]
+    neighbors = _find_neighbors([row for _, row in rows], names, homes, pairs)
+    for place, others in sorted(neighbors, key=lambda neighbor: neighbor[0]):
+        number, row = rows[place]
+        same = others.pop(names[place], None)
+        if same is not None:
+            within[number].append((row, f"like {rows[same][1].id}: {_join(rows[same][1])}"))
+        for name, other in sorted(others.items()):
+            across[number].append((row, f"like {name} {rows[other][1].id}: {_join(rows[other][1])}"))
+            break
     for number, split in enumerate(splits):
-        yield _Found("near_duplicates", split, within[number])
-        yield _Found("near_shared_rows", split, across[number])
+        yield _Finding("near_duplicates", split, within[number])
+        yield _Finding("near_shared_rows", split, across[number])
+
+
+def _find_neighbors(
+    rows: Sequence[DataRow], names: Sequence[str], homes: Sequence[Sequence[int]], pairs: NDArray[np.int64]
+) -> Iterator[tuple[int, dict[str, int]]]:
+    """Find a near duplicate of each row in each split.
+
+    Args:
+        rows: all rows.
+        names: the split of each.
+        homes: the places of the rows with each compared text.
+        pairs: the near duplicates among compared texts, (P, 2).
+
+    Yields:
+        The place of a row, and split → the place of a row of it that is nearly equal.
+    """
+    # Of each compared text and split, two rows with different texts are enough: a row is like the one or the other.
+    firsts: list[dict[str, list[int]]] = []
+    for home in homes:
+        first: dict[str, list[int]] = defaultdict(list)
+        for place in home:
+            known = first[names[place]]
+            if not known or (len(known) == 1 and rows[known[0]].texts != rows[place].texts):
+                known.append(place)
+        firsts.append(first)
+    nearby: dict[int, dict[str, int]] = defaultdict(dict)
+    for one, other in pairs.tolist():
+        for here, there in ((one, other), (other, one)):
+            for name, candidates in firsts[there].items():
+                nearby[here].setdefault(name, candidates[0])
+    for number, home in enumerate(homes):
+        near, here_too = nearby.get(number, {}), firsts[number]
+        if not near and not any(len(known) > 1 for known in here_too.values()) and len(here_too) == 1:
+            continue
+        for place in home:
+            others = dict(near)
+            for name, candidates in here_too.items():
+                # Rows with equal texts are counted on their own.
+                other = next((other for other in candidates if rows[other].texts != rows[place].texts), None)
+                if other is not None:
+                    others.setdefault(name, other)
+            if others:
+                yield place, others
 
 
 def _join(row: DataRow) -> str:
     return " | ".join(row.compared)
 
 
-def _check_leakage(splits: Sequence[RowSplit], corpus: Sequence[TextSource]) -> Iterator[_Found]:
+def _check_leakage(splits: Sequence[RowSplit], corpus: Sequence[TextSource]) -> Iterator[_Finding]:
     held_out = [split for split in splits if split.name != "train"]
     train = [
         Document("\n".join(row.texts), 0, f"train {row.id}")
@@ -192,65 +257,69 @@ def _check_leakage(splits: Sequence[RowSplit], corpus: Sequence[TextSource]) -> 
         yield from _look_up(check, held_out, documents)
 
 
-def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Document]) -> Iterator[_Found]:
+def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Document]) -> Iterator[_Finding]:
     benchmark, counts = Benchmark(), LeakageCounts()
     for split in splits:
-        benchmark.add_texts(split.name, split.path, split.language, ((row.id, row.texts) for row in split.rows))
+        language = split.language or language_by_letters(split.rows)
+        benchmark.add_texts(split.name, split.path, language, ((row.id, row.texts) for row in split.rows))
     for index in benchmark.indexes.values():
         index.freeze()
     for _ in find_leaked_lines(benchmark, documents, counts):
         pass
-    found = set().union(*(index.found() for index in benchmark.indexes.values()))
+    leaks = set().union(*(index.found() for index in benchmark.indexes.values()))
     for split, rows in zip(splits, benchmark.splits, strict=True):
-        leaked = [place for place, texts in enumerate(rows.texts) if found.intersection(texts)]
+        leaked = [place for place, texts in enumerate(rows.texts) if leaks.intersection(texts)]
         too_short = sum(not texts for texts in rows.texts)
-        note = f"{too_short:,} rows are too short to be looked up" if too_short else ""
+        note = f"too short to be looked up: {too_short:,}" if too_short else ""
         remarks = [
             next((f"in {counts.places[text]}" for text in rows.texts[place] if text in counts.places), "")
             for place in leaked
         ]
-        found_rows = list(zip([split.rows[place] for place in leaked], remarks, strict=True))
-        yield _Found(check, split, found_rows, note)
+        yield _Finding(check, split, list(zip([split.rows[place] for place in leaked], remarks, strict=True)), note)
 
 
-def _check_labels(split: RowSplit, skipped: dict[str, str]) -> Iterator[_Found]:
+def _check_labels(split: RowSplit, skipped: dict[str, str]) -> Iterator[_Finding]:
     doubts = doubt_labels(split.rows)
     if doubts.reason:
         skipped[f"suspicious_labels of {split.name}"] = doubts.reason
     remarks = [f"rather {doubt.suggested} ({doubt.confidence:.2f})" for doubt in doubts.doubted]
     rows = [split.rows[doubt.place] for doubt in doubts.doubted]
     note = f"{doubts.checked:,} rows checked; the model has the label of {doubts.accuracy:.1%}"
-    yield _Found("suspicious_labels", split, list(zip(rows, remarks, strict=True)), note)
+    yield _Finding("suspicious_labels", split, list(zip(rows, remarks, strict=True)), note)
 
 
-def _check_texts(split: RowSplit) -> Iterator[_Found]:
+def _check_texts(split: RowSplit) -> Iterator[_Finding]:
     counts: Counter[str] = Counter()
     mask, damage = PersonalData().make_filter(counts), Counter[str]()
     personal, damaged, empty = [], [], []
     for row in split.rows:
-        before, own_damage = counts.copy(), Counter[str]()
-        masked = tuple(map(mask, row.texts))
+        before, row_damage = counts.copy(), Counter[str]()
         for text in row.texts:
-            own_damage += find_damage(text)
-        if own := counts - before:
-            # A report is passed on more readily than the data: it does not repeat what is personal.
-            personal.append((replace(row, texts=masked), _list_counts(own)))
-        if own_damage:
-            damaged.append((row, _list_counts(own_damage)))
-            damage.update(own_damage.keys())
+            mask(text)
+            row_damage += find_damage(text)
+        if row_counts := counts - before:
+            personal.append((row, _list_counts(row_counts)))
+        if row_damage:
+            damaged.append((row, _list_counts(row_damage)))
+            damage.update(row_damage.keys())
         if not all(map(str.strip, row.texts)):
             empty.append((row, ""))
-    yield _Found("personal_data", split, personal, _list_counts(counts))
-    yield _Found("damaged_text", split, damaged, f"rows by kind: {_list_counts(damage)}")
-    yield _Found("empty_texts", split, empty)
+    yield _Finding("personal_data", split, personal, _list_counts(counts))
+    yield _Finding("damaged_text", split, damaged, f"rows by kind: {_list_counts(damage)}")
+    yield _Finding("empty_texts", split, empty)
 
 
 def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
 
 
+_mask = PersonalData().make_filter(Counter())
+
+
 def _shorten(text: str, length: int = EXAMPLE_LENGTH) -> str:
-    line = " ".join(text.split())
+    # A report is passed on more readily than the data: it does not repeat what is personal. What is cut is not seen to
+    # be personal any more, so it is masked before.
+    line = " ".join(_mask(text).split())
     return line if len(line) <= length else f"{line[:length]} …"
 
 
@@ -261,7 +330,7 @@ def _describe_split(split: RowSplit) -> dict[str, Any]:
         len(widths) == 1
     ) else [tuple("\n".join(row.texts) for row in split.rows)]  # fmt: skip
     names = split.fields if len(split.fields) == len(columns) else [f"text {n}" for n in range(1, len(columns) + 1)]
-    labels = Counter(label for row in split.rows for label in row.labels)
+    labels = Counter(_mask(label) for row in split.rows for label in row.labels)
     lengths = [
         {"field": name, **dict(zip(("shortest", "median", "p95", "longest"), map(int, np.percentile(
             [len(text) for text in texts], [0, 50, 95, 100])), strict=True))}

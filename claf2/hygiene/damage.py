@@ -16,40 +16,64 @@ LATIN = (
 """What bytes from 128 on become in Latin-1 and in Windows' code page 1252."""
 GARBLED = re.compile(f"[{LATIN}]{{2,}}")
 SEPARATOR = re.compile(f"[{LINE_SEPARATORS}]")
+CONTROL = re.compile("[\x80-\x9f]")
+REPAIRED = re.compile(f"(?P<garbled>{GARBLED.pattern})|{INVISIBLE.pattern}")
 REPLACEMENT = "\ufffd"
+
+
+def _to_bytes(character: str) -> bytes:
+    """Return the byte that a character was decoded from. Code page 1252 has no characters for the bytes 81, 8D, 8F, 90
+    and 9D, which programs leave as control characters."""
+    try:
+        return character.encode("cp1252")
+    except UnicodeEncodeError:
+        return character.encode("latin-1")
 
 
 def _undo_wrong_decoding(match: re.Match[str]) -> str:
     """Return the text whose UTF-8 was decoded as Latin-1 or code page 1252; if it is none, the text as it is."""
-    for encoding in ("cp1252", "latin-1"):
-        try:
-            return match[0].encode(encoding).decode("utf-8")
-        except UnicodeError:
-            continue
-    return match[0]
+    try:
+        return b"".join(map(_to_bytes, match[0])).decode("utf-8")
+    except UnicodeError:
+        return match[0]
 
 
 def find_damage(text: str) -> Counter[str]:
     """Return the kinds of damage of a text, and how often each occurs."""
-    found: Counter[str] = Counter()
+    damage: Counter[str] = Counter()
     if text.isascii() and INVISIBLE.search(text) is None:
-        return found
-    found["wrong decoding"] = sum(_undo_wrong_decoding(match) != match[0] for match in GARBLED.finditer(text))
-    found["replacement characters"] = text.count(REPLACEMENT)
-    found["text not in NFC"] = int(not unicodedata.is_normalized("NFC", text))
+        return damage
+    damage["wrong decoding"] = sum(_undo_wrong_decoding(match) != match[0] for match in GARBLED.finditer(text))
+    damage["replacement characters"] = text.count(REPLACEMENT)
+    damage["text not in NFC"] = int(not unicodedata.is_normalized("NFC", text))
     rest = SEPARATOR.sub("", text.replace(REPLACEMENT, ""))
     # What was decoded wrongly contains control characters, which are not counted again.
     rest = GARBLED.sub(_undo_wrong_decoding, rest)
-    found["invisible characters"] = len(INVISIBLE.findall(rest))
-    return +found
+    invisible = INVISIBLE.findall(rest)
+    damage["private-use characters"] = sum(map(_is_private, invisible))
+    damage["invisible characters"] = len(invisible) - damage["private-use characters"]
+    return +damage
 
 
 def repair_text(text: str) -> str:
     """Return a text with its wrong decoding undone, composed letters (NFC), and without invisible characters.
 
-    A replacement character stays, since what it has replaced is lost. So do line ends and tabs.
+    A replacement character stays, since what it has replaced is lost. So do line ends, tabs, and private-use
+    characters, which some fonts show. Control characters among Latin letters stay as well: they may be a part of text
+    that was decoded wrongly, which another tool can restore.
     """
     if text.isascii() and INVISIBLE.search(text) is None:
         return text
     text = unicodedata.normalize("NFC", GARBLED.sub(_undo_wrong_decoding, text))
-    return INVISIBLE.sub(lambda match: match[0] if SEPARATOR.match(match[0]) or match[0] == REPLACEMENT else "", text)
+    return REPAIRED.sub(_repair_match, text)
+
+
+def _repair_match(match: re.Match[str]) -> str:
+    kept = match[0]
+    if match["garbled"] is not None:
+        return kept if CONTROL.search(kept) else kept.replace("\xad", "")
+    return kept if SEPARATOR.match(kept) or kept == REPLACEMENT or _is_private(kept) else ""
+
+
+def _is_private(character: str) -> bool:
+    return unicodedata.category(character) == "Co"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +13,29 @@ from claf2.errors import DataError, RunError
 from claf2.hygiene.check import find_repeated
 from claf2.hygiene.damage import repair_text
 from claf2.hygiene.labels import find_conflicts
-from claf2.hygiene.rows import RowSplit, format_of_rows
+from claf2.hygiene.rows import JSON_ENDINGS, TABLE_ENDINGS, RowSplit, format_of_rows, is_json_list
 from claf2.readers import open_text, read_json_rows
 from claf2.runtime.files import replace_file_atomic
 
-__all__ = ["CHANGES", "clean_copies"]
+__all__ = ["CHANGES", "clean_copies", "list_targets"]
 
 CHANGES = "changes.jsonl"
 """The list of what was changed, one line per row."""
+POSITION = re.compile(r"(?:^|_)(?:start|end|idx|index|offset|span)s?\d*(?:_|$)")
+"""The names of fields with positions of characters."""
+WRITTEN_POSITION = re.compile(r"""["'](?:\w*_)?(?:start|end|idx|offset|span)s?\d*(?:_\w*)?["']\s*:\s*[\[(]?\s*\d""")
+"""A position in a cell that holds the text of an object."""
+ROW_NUMBERS = ("idx", "index")
+"""The names of columns that number the rows."""
+CAMEL = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
-def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
-    """Write cleaned copies of the files of a data set, and the list of changes.
-
-    Rows are removed that repeat an earlier one of their split, from ``train`` those that another split has, and from
-    ``train`` all rows of a group with equal texts and different labels. Held-out rows with such labels stay, so that
-    scores remain comparable. Text is repaired in all splits; see ``repair_text``.
-
-    Args:
-        splits: the files, with one row per line or as one JSON list.
-        folder: where the copies are written, under the same names, without compression.
-
-    Returns:
-        Change → the number of rows.
+def list_targets(splits: Sequence[RowSplit], folder: Path) -> list[Path]:
+    """Return the files that ``clean_copies`` writes, one for each split, in a folder.
 
     Raises:
         RunError: if the folder has one of the files already.
-        DataError: if a file has rows over several lines, which would have to be laid out anew.
+        DataError: if a file has rows over several lines, or several rows in one: they cannot be removed one by one.
     """
     targets = [folder / split.path.name.removesuffix(".gz") for split in splits]
     taken = next((target for target in (*targets, folder / CHANGES) if target.exists()), None)
@@ -46,8 +43,30 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
         problem = f"{taken}: exists already" if taken else "two files have the same name"
         raise RunError(f"{problem}; give another folder with --fix, or check them one at a time")
     for split in splits:
-        if not all(row.line for row in split.rows) or _has_long_rows(split.path):
+        if not _has_row_per_line(split):
             raise DataError(split.path, "its rows are not one line each", hint="leave out --fix for such files")
+    return targets
+
+
+def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
+    """Write cleaned copies of the files of a data set, and the list of changes.
+
+    Only rows of ``train`` are removed, so that scores on held-out rows remain comparable: those that repeat an earlier
+    one, those that another split has, and all rows of a group with equal texts and different labels. Texts count as
+    equal if they are after the repair. Text is repaired in all splits; see ``repair_text``. Rows with positions of
+    characters whose length would change stay as they are.
+
+    Args:
+        splits: the files, with one row per line or as one JSON list.
+        folder: where the copies are written, under the same names, without compression.
+
+    Returns:
+        Kind of change → the number of rows.
+
+    Raises:
+        Claf2Error: if the copies cannot be written; see ``list_targets``.
+    """
+    targets = list_targets(splits, folder)
     reasons = _find_reasons(splits)
     folder.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
@@ -55,79 +74,95 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
         for number, (split, target) in enumerate(zip(splits, targets, strict=True)):
             ids = {row.line: row.id for row in split.rows}
 
-            def record(line: int, change: str, split: RowSplit = split, ids: Mapping[int, str] = ids) -> None:
-                entry = {"file": split.path.name, "line": line, "id": ids.get(line), "change": change}
+            def record(line: int, kind: str, detail: str, split: RowSplit = split, ids: Any = ids) -> None:
+                entry = {"file": split.path.name, "line": line, "id": ids.get(line), "change": f"{kind}{detail}"}
                 log.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                counts[change] = counts.get(change, 0) + 1
+                counts[kind] = counts.get(kind, 0) + 1
 
             removed = {split.rows[place].line: why for (owner, place), why in reasons.items() if owner == number}
             _copy(split.path, target, removed, record)
     return counts
 
 
-def _has_long_rows(path: Path) -> bool:
-    """Say whether a cell of a table in quotes has several lines."""
-    if format_of_rows(path) != ".csv":
+def _has_row_per_line(split: RowSplit) -> bool:
+    """Say whether rows and lines are the same, but for blank lines and a header, or the file is a list of rows."""
+    lines = {row.line for row in split.rows}
+    if 0 in lines or len(lines) < len(split.rows):
         return False
-    csv.field_size_limit(1 << 30)
-    with open_text(path) as file:
-        rows = csv.reader(file)
-        return any(rows.line_num != number for number, _ in enumerate(rows, start=1))
+    if is_json_list(split.path):
+        return True
+    with open_text(split.path) as file:
+        filled = {line for line, text in enumerate(file, start=1) if text.strip()}
+    return lines <= filled <= lines | {1}
 
 
-def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], str]:
-    """Return why each row is removed, by the numbers of its split and of the row."""
+def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], tuple[str, str]]:
+    """Return why rows are removed, as a kind and a detail, by the numbers of the split and of the row."""
+    # What is equal after the repair is equal.
+    splits = [
+        replace(split, rows=[replace(row, texts=tuple(map(repair_text, row.texts))) for row in split.rows])
+        for split in splits
+    ]
     repeated, shared = find_repeated(splits)
+    train = [(number, place) for number, split in enumerate(splits) if split.name == "train"
+             for place in range(len(split.rows))]  # fmt: skip
     reasons = {
-        (number, place): f"removed: also in another split, and {splits[number].name} is trained on"
-        for number, place in shared if splits[number].name == "train" and len(splits) > 1
-    }  # fmt: skip
-    for number, split in enumerate(splits):
-        if split.name == "train" or len(splits) == 1:
-            for group in find_conflicts(split.rows):
-                reasons |= {(number, place): "removed: the same texts have different labels" for place in group}
-    for place, (number, first) in repeated.items():
-        reasons.setdefault(place, f"removed: the same as row {splits[number].rows[first].id}")
+        place: ("removed: also in another split, and train is trained on", "") for place in train if place in shared
+    }
+    for group in find_conflicts([splits[number].rows[place] for number, place in train]):
+        reasons |= {train[place]: ("removed: the same texts have different labels", "") for place in group}
+    for place in train:
+        if place in repeated:
+            owner, first = repeated[place]
+            detail = f": row {splits[owner].rows[first].id}"
+            reasons.setdefault(place, ("removed: the same as an earlier row", detail))
     return reasons
 
 
-def _copy(path: Path, target: Path, removed: Mapping[int, str], record: Callable[[int, str], None]) -> None:
+def _copy(
+    path: Path,
+    target: Path,
+    removed: Mapping[int, tuple[str, str]],
+    record: Callable[[int, str, str], None],
+) -> None:
     """Copy a file without some of its rows, which are given by their lines, and with repaired text."""
-    with path.open("rb") as raw:
-        is_list = format_of_rows(path) in (".json", ".jsonl", ".ndjson") and raw.read(4096).lstrip()[:1] == b"["
+    has_positions = _has_position_columns(path)
 
-    def changed(line: int, content: Any, repaired: Any) -> bool:
+    def clean(line: int, content: Any) -> Any:
+        """Return a row with repaired text, or as it is where that would break it; ``None`` if it is removed."""
         if line in removed:
-            record(line, removed[line])
-            return True
-        if repaired != content:
-            record(line, "repaired: text")
-        return False
+            record(line, *removed[line])
+            return None
+        repaired = _repair(content)
+        if repaired == content:
+            return content
+        obstacle = _find_obstacle(content, repaired, has_positions)
+        record(line, f"not repaired: {obstacle}" if obstacle else "repaired: text", "")
+        return content if obstacle else repaired
 
-    if is_list:
-        rows = [(line, row, _repair(row)) for line, row in read_json_rows(path)]
-        kept = [repaired for line, row, repaired in rows if not changed(line, row, repaired)]
+    if is_json_list(path):
+        cleaned = [(line, clean(line, row)) for line, row in read_json_rows(path)]
+        kept = [row for line, row in cleaned if line not in removed]
         text: Iterator[str] = iter([json.dumps(kept, ensure_ascii=False, indent=1)])
     else:
-        text = _copy_lines(path, changed)
+        text = _copy_lines(path, removed, clean)
     with replace_file_atomic(target) as new, new.open("w", encoding="utf-8", newline="") as file:
         file.writelines(text)
 
 
-def _copy_lines(path: Path, changed: Callable[[int, Any, Any], bool]) -> Iterator[str]:
-    is_json = format_of_rows(path) in (".json", ".jsonl", ".ndjson")
+def _copy_lines(path: Path, removed: Collection[int], clean: Callable[[int, Any], Any]) -> Iterator[str]:
+    is_json = format_of_rows(path) in JSON_ENDINGS
     with open_text(path) as file:
         for line, text in enumerate(file, start=1):
             # In JSON, characters may be written as escapes, which only the values show.
             value = json.loads(text) if is_json and text.strip() else text
-            repaired = _repair(value)
-            if changed(line, value, repaired):
+            cleaned = clean(line, value)
+            if line in removed:
                 continue
-            yield (
-                json.dumps(repaired, ensure_ascii=False) + "\n"
-                if is_json and repaired != value
-                else (text if is_json else repaired)
-            )
+            if cleaned == value:
+                yield text
+            else:
+                yield json.dumps(cleaned, ensure_ascii=False) + "\n" if is_json else cleaned
 
 
 def _repair(value: Any) -> Any:
@@ -137,3 +172,54 @@ def _repair(value: Any) -> Any:
     if isinstance(value, list):
         return [_repair(item) for item in value]
     return {key: _repair(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _find_obstacle(content: Any, repaired: Any, has_positions: bool) -> str:
+    """Return why a row cannot be repaired, or an empty text."""
+    pairs = list(zip(_list_texts(content), _list_texts(repaired), strict=True))
+    if any(len(old.split()) != len(new.split()) for old, new in pairs):
+        return "it would lose a word, which may have a tag"
+    moved = any(len(old) != len(new) for old, new in pairs)
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in ROW_NUMBERS}
+    if moved and (has_positions or _has_positions(content)):
+        return "it has positions of characters"
+    return ""
+
+
+def _list_texts(value: Any) -> Iterator[str]:
+    """List the texts of a JSON value, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _list_texts(item)
+
+
+def _has_positions(value: Any) -> bool:
+    """Say whether a value has fields with positions of characters, at any depth."""
+    if isinstance(value, str):
+        return WRITTEN_POSITION.search(value) is not None
+    if isinstance(value, list):
+        return any(map(_has_positions, value))
+    if not isinstance(value, dict):
+        return False
+    return any(_is_position(key, item) or _has_positions(item) for key, item in value.items())
+
+
+def _is_position(key: str, value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_is_position(key, item) for item in value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_number = is_number or (isinstance(value, str) and value.isdecimal())
+    return is_number and POSITION.search(CAMEL.sub("_", key).lower()) is not None
+
+
+def _has_position_columns(path: Path) -> bool:
+    """Say whether the header of a table names positions of characters."""
+    delimiter = TABLE_ENDINGS.get(format_of_rows(path))
+    if delimiter is None:
+        return False
+    with open_text(path) as file:
+        names = [name.strip().strip('"') for name in file.readline().split(delimiter)]
+    return any(_is_position(name, 0) for name in names if name not in ROW_NUMBERS)

@@ -76,19 +76,24 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
         return LabelDoubts("a row has several texts")
     if len(places) > MOST_ROWS:
         places = sorted(np.random.default_rng(seed).choice(places, MOST_ROWS, replace=False).tolist())
+        # The draw may leave a rare label with fewer rows than folds.
+        counts = Counter(rows[place].label for place in places)
+        places = [place for place in places if counts[rows[place].label] >= FOLDS]
+        if len({rows[place].label for place in places}) < 2:
+            return LabelDoubts(f"of {MOST_ROWS:,} rows that were drawn, all but a few have the same label")
     names = sorted({str(rows[place].label) for place in places})
-    given = np.array([names.index(str(rows[place].label)) for place in places])
-    probabilities = _predict_out_of_fold([rows[place].texts[0] for place in places], given, seed)
+    labels = np.array([names.index(str(rows[place].label)) for place in places])
+    probabilities = _predict_out_of_fold([rows[place].texts[0] for place in places], labels, seed)
     predicted = probabilities.argmax(1)
-    accuracy, most = float((predicted == given).mean()), float(np.bincount(given).max() / len(given))
+    accuracy, most = float((predicted == labels).mean()), float(np.bincount(labels).max() / len(labels))
     if accuracy < most + LEAST_GAIN:
         reason = f"the model is right in {accuracy:.0%} of the rows, always the most frequent label in {most:.0%}"
         return LabelDoubts(reason, len(places), accuracy)
-    usual = np.array([probabilities[given == label, label].mean() for label in range(len(names))])
+    usual = np.array([probabilities[labels == label, label].mean() for label in range(len(names))])
     confident = np.where(probabilities >= usual, probabilities, -1.0)
     suggested, every = confident.argmax(1), np.arange(len(places))
-    is_doubted = (confident[every, suggested] > 0) & (suggested != given)
-    margin = probabilities[every, suggested] - probabilities[every, given]
+    is_doubted = (confident[every, suggested] > 0) & (suggested != labels)
+    margin = probabilities[every, suggested] - probabilities[every, labels]
     order = [place for place in np.argsort(-margin, kind="stable").tolist() if is_doubted[place]]
     doubted = [
         DoubtedLabel(places[number], names[suggested[number]], float(probabilities[number, suggested[number]]))
@@ -97,7 +102,7 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
     return LabelDoubts("", len(places), accuracy, doubted)
 
 
-def _predict_out_of_fold(texts: Sequence[str], given: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _predict_out_of_fold(texts: Sequence[str], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Return the probability of each label for each text, (N, C), by a model that was trained without it."""
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.linear_model import SGDClassifier
@@ -105,9 +110,9 @@ def _predict_out_of_fold(texts: Sequence[str], given: NDArray[np.int64], seed: i
 
     vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 3), n_features=FEATURES, alternate_sign=False)
     features = TfidfTransformer(sublinear_tf=True).fit_transform(vectorizer.transform(texts))
-    probabilities = np.zeros((len(texts), int(given.max()) + 1))
-    for train, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, given):
+    probabilities = np.zeros((len(texts), int(labels.max()) + 1))
+    for train, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, labels):
         model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=seed)
-        model.fit(features[train], given[train])
+        model.fit(features[train], labels[train])
         probabilities[held_out] = model.predict_proba(features[held_out])
     return probabilities

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claf2.corpus.scripts import SCRIPTS
 from claf2.errors import DataError
-from claf2.readers import DialogueExample, Example, SpanExample, read_json_rows, read_lines
+from claf2.readers import DialogueExample, Example, SpanExample, open_text, read_json_rows, read_lines
 from claf2.task import Task, report_damage, tasks
 
-__all__ = ["DataRow", "RowSplit", "format_of_rows", "guess_split", "read_task_split", "read_untyped_split"]
+__all__ = [
+    "JSON_ENDINGS",
+    "TABLE_ENDINGS",
+    "DataRow",
+    "RowSplit",
+    "format_of_rows",
+    "guess_split",
+    "is_json_list",
+    "language_by_letters",
+    "read_task_split",
+    "read_untyped_split",
+]
 
 TEXT_NAMES = (
     ("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
@@ -20,8 +33,16 @@ TEXT_NAMES = (
 )  # fmt: skip
 """The names of texts, in files that no task describes. The first that a file has are taken."""
 LABEL_NAMES = ("label", "gold_label", "labels", "class", "gold", "score")
+JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
+"""The endings of files with JSON objects as rows."""
 TABLE_ENDINGS = {".tsv": "\t", ".csv": ","}
-SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
+"""The ending of a file with a header and columns → what separates them."""
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid",
+    "development": "valid", "test": "test", "testing": "test",
+}  # fmt: skip
+KANA_OR_HAN = re.compile(f"[{SCRIPTS['ja']}]")
+NAME_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +131,15 @@ def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None 
     with report_damage(path):
         if kind == ".json" and _is_squad(path):
             return read_task_split("valid" if split == "test" else split, path, tasks.get("squad_v2"))
-        if kind not in (".json", ".jsonl", ".ndjson", *TABLE_ENDINGS):
+        if kind not in (*JSON_ENDINGS, *TABLE_ENDINGS):
             rows = [
                 DataRow(str(line), line, (text,), None, (), (text,)) for line, text in read_lines(path) if text.strip()
             ]
             fields: tuple[str, ...] = ("text",)
         else:
             records = list(_read_table(path, TABLE_ENDINGS[kind]) if kind in TABLE_ENDINGS else read_json_rows(path))
+            if not records:
+                raise DataError(path, "contains no rows")
             fields, label = _find_fields(path, records, texts, label)
             rows = [_from_record(path, line, record, fields, label) for line, record in records]
     if not rows:
@@ -126,18 +149,32 @@ def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None 
 
 def guess_split(path: Path) -> str:
     """Return the split that a file's name says, or else the name."""
-    return next((split for word, split in SPLIT_NAMES.items() if word in path.name.lower()), path.name)
+    words = {word.lower() for word in NAME_WORD.findall(path.name)}
+    return next((split for word, split in SPLIT_NAMES.items() if word in words), path.name)
+
+
+def language_by_letters(rows: Sequence[DataRow]) -> str:
+    """Return ``ja`` if the texts are mostly kana or ideographs, so that words cannot be told apart; else an empty text.
+    The first 200 rows decide."""
+    text = "".join(text for row in rows[:200] for text in row.texts)
+    return "ja" if 2 * len(KANA_OR_HAN.findall(text)) > sum(map(str.isalpha, text)) else ""
+
+
+def is_json_list(path: Path) -> bool:
+    """Say whether a file is one JSON list. Publishers use the ending ``.json`` for JSON Lines as well."""
+    if format_of_rows(path) not in JSON_ENDINGS:
+        return False
+    with open_text(path) as file:
+        return file.read(4096).lstrip()[:1] == "["
 
 
 def _is_squad(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b'"paragraphs"' in file.read(2**16)
+    with open_text(path) as file:
+        return '"paragraphs"' in file.read(2**16)
 
 
 def _read_table(path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     import csv
-
-    from claf2.readers import open_text
 
     csv.field_size_limit(1 << 30)
     with open_text(path) as file:
@@ -161,14 +198,15 @@ def _find_fields(
     Raises:
         DataError: if a name is not that of a column.
     """
-    known = list(records[0][1]) if records and isinstance(records[0][1], dict) else []
+    # A key may be missing in the first row.
+    known = list(dict.fromkeys(key for _, record in records if isinstance(record, dict) for key in record))
     hint = f"name its columns: --text NAME, one of {', '.join(known[:20])}" if known else "rows are JSON objects"
-    found = tuple(texts) or next((names for names in TEXT_NAMES if all(name in known for name in names)), ())
-    if not found or any(name not in known for name in found):
-        raise DataError(path, f"has no column {', '.join(found)}" if found else "has no column of texts", hint=hint)
+    fields = tuple(texts) or next((names for names in TEXT_NAMES if all(name in known for name in names)), ())
+    if not fields or any(name not in known for name in fields):
+        raise DataError(path, f"has no column {', '.join(fields)}" if fields else "has no column of texts", hint=hint)
     if label is not None and label not in known:
         raise DataError(path, f"has no column {label}", hint=hint.replace("--text", "--label"))
-    return found, label or next((name for name in LABEL_NAMES if name in known), None)
+    return fields, label or next((name for name in LABEL_NAMES if name in known), None)
 
 
 def _from_record(path: Path, line: int, record: Any, fields: Iterable[str], label: str | None) -> DataRow:

@@ -125,7 +125,7 @@ def _find_buckets(columns: Sequence[tuple[NDArray[np.uint32], NDArray[np.int64]]
 def _candidates(buckets: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the pairs of rows that share a bucket, each once."""
     size = len(buckets)
-    found: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int64]] = []
     for band in range(BANDS):
         order = np.argsort(buckets[:, band], kind="stable")
         values = buckets[order, band]
@@ -136,12 +136,12 @@ def _candidates(buckets: NDArray[np.uint64]) -> NDArray[np.int64]:
         place = np.arange(size) - first[group]
         for distance in range(1, LARGEST_BUCKET):
             later = np.flatnonzero((place >= distance) & ((sizes[group] <= LARGEST_BUCKET) | (distance == 1)))
-            found.append(order[later - distance] * size + order[later])
+            parts.append(order[later - distance] * size + order[later])
         large = np.flatnonzero((sizes[group] > LARGEST_BUCKET) & (place > 0))
-        found.append(order[first[group[large]]] * size + order[large])
-        if sum(map(len, found)) > 2**24:
-            found = [np.unique(np.concatenate(found))]
-    keys = np.unique(np.concatenate(found))
+        parts.append(order[first[group[large]]] * size + order[large])
+        if sum(map(len, parts)) > 2**24:
+            parts = [np.unique(np.concatenate(parts))]
+    keys = np.unique(np.concatenate(parts))
     return np.stack([keys // size, keys % size], axis=1)
 
 

@@ -30,16 +30,16 @@ class MachineReport:
     """``em`` and ``f1`` from end to end; ``gold_em`` and ``gold_f1`` of the reader, given the right passage; and
     ``found``, the share of questions whose passage was among those that were read."""
     losses: dict[str, float]
-    """What is missing to an F1 of 100, in points that add up: ``reading`` with the right passage, ``search`` where it
+    """The points missing from an F1 of 100, which add up: ``reading`` with the right passage, ``search`` where it
     was not found, ``choice`` where it was found and the answer of another passage was preferred."""
     predictions: Sequence[Prediction]
     """The answer to each question."""
 
     @property
-    def kept(self) -> float:
-        """The share of the reader's F1 that is left from end to end."""
+    def kept(self) -> float | None:
+        """The share of the reader's F1 that is left from end to end; ``None`` if that is 0."""
         gold = self.scores["gold_f1"].value
-        return self.scores["f1"].value / gold if gold else float("nan")
+        return self.scores["f1"].value / gold if gold else None
 
 
 def evaluate_machine(
@@ -65,25 +65,25 @@ def evaluate_machine(
     metric = SquadScore(language=machine.language)
     answers: list[str] = []
     golden: list[str] = []
-    found: list[bool] = []
+    was_found: list[bool] = []
     with show_progress("questions", len(asked), " questions") as progress:
         for start in range(0, len(asked), QUESTIONS_AT_ONCE):
             part = asked[start : start + QUESTIONS_AT_ONCE]
-            for question, answer in zip(part, machine.ask_all([each.question for each in part]), strict=True):
+            for question, answer in zip(part, machine.ask_all([question.question for question in part]), strict=True):
                 answers.append(answer.answer)
                 names = {passage_id(hit.passage.text) for hit in answer.passages}
-                found.append(passage_id(question.context.strip()) in names)
-            golden += machine.read([(each.question, each.context) for each in part])
+                was_found.append(passage_id(question.context.strip()) in names)
+            golden += machine.read([(question.question, question.context) for question in part])
             progress.update(start + len(part))
     predictions, with_gold = _to_predictions(asked, answers), _to_predictions(asked, golden)
     scores = {}
     by_question = {}
-    for prefix, given in (("", predictions), ("gold_", with_gold)):
-        exact = [float(metric.is_right(prediction)) for prediction in given]
-        f1 = by_question[prefix] = np.array([metric.compute([each], ())["f1"] or 0.0 for each in given])
-        scores[f"{prefix}em"] = estimate_with_band(given, share(exact))
-        scores[f"{prefix}f1"] = estimate_with_band(given, share(f1 / 100))
-    is_found = np.array(found)
+    for prefix, answered in (("", predictions), ("gold_", with_gold)):
+        exact = [float(metric.is_right(prediction)) for prediction in answered]
+        f1 = by_question[prefix] = np.array([metric.compute([prediction], ())["f1"] or 0.0 for prediction in answered])
+        scores[f"{prefix}em"] = estimate_with_band(answered, share(exact))
+        scores[f"{prefix}f1"] = estimate_with_band(answered, share(f1 / 100))
+    is_found = np.array(was_found)
     scores["found"] = estimate_with_band(predictions, share(is_found.astype(float)))
     lost = by_question["gold_"] - by_question[""]
     losses = {

@@ -89,15 +89,15 @@ class NluMachine:
         encoded: Mapping[str, Sequence[EncodedRequest]],
         predictions: Mapping[str, Sequence[Prediction]],
     ) -> NluAnswer:
-        own = {task: predictions[task][place] for task in self.tasks}
+        answers = {task: predictions[task][place] for task in self.tasks}
         slots = {
             task: find_slots(
                 prediction.details["tokens"], prediction.prediction, self._answerer.task(task).reader.joiner
             )
-            for task, prediction in own.items()
+            for task, prediction in answers.items()
             if prediction.details is not None and "tokens" in prediction.details and prediction.prediction is not None
         }
-        return NluAnswer(own, slots, any(encoded[task][place].truncated for task in self.tasks))
+        return NluAnswer(answers, slots, any(encoded[task][place].truncated for task in self.tasks))
 
 
 def find_slots(tokens: Sequence[str], tags: Sequence[str], joiner: str) -> list[Slot]:

@@ -119,13 +119,13 @@ class QaMachine:
         """
         if not all(question.strip() for question in questions):
             raise RunError("a question is empty; write one")
-        found = self.index.search_all(questions, self.k, self.method)
+        results = self.index.search_all(questions, self.k, self.method)
         pairs = [
-            (question, hit.passage.text) for question, hits in zip(questions, found, strict=True) for hit in hits
+            (question, hit.passage.text) for question, hits in zip(questions, results, strict=True) for hit in hits
         ]  # fmt: skip
         encoded, predictions = self._read(pairs, as_one_batch=len(questions) == 1)
         answers, start = [], 0
-        for question, hits in zip(questions, found, strict=True):
+        for question, hits in zip(questions, results, strict=True):
             span = slice(start, start + len(hits))
             answers.append(self._choose(question, hits, encoded[span], predictions[span]))
             start += len(hits)
@@ -158,14 +158,14 @@ class QaMachine:
         predictions: Sequence[Prediction],
     ) -> QaAnswer:
         best = max((hit.score for hit in hits), default=0.0)
-        found: dict[str, list[tuple[float, Hit, str, bool]]] = {}
+        by_text: dict[str, list[tuple[float, Hit, str, bool]]] = {}
         for hit, request, prediction in zip(hits, encoded, map(_with_best_answer, predictions), strict=True):
             text = prediction.prediction
             if not text:  # undefined, or a passage without a span
                 continue
             score = _score(prediction) + (self.search_weight * hit.score / best if best > 0 else 0.0)
-            found.setdefault(self._normalize(text) or text, []).append((score, hit, text, request.truncated))
-        groups = [sorted(group, key=lambda item: (-item[0], item[1].rank)) for group in found.values()]
+            by_text.setdefault(self._normalize(text) or text, []).append((score, hit, text, request.truncated))
+        groups = [sorted(group, key=lambda item: (-item[0], item[1].rank)) for group in by_text.values()]
         groups.sort(key=lambda group: (-group[0][0], group[0][1].rank))
         answers = tuple(
             FoundAnswer(group[0][2], group[0][0], tuple(hit for _, hit, _, _ in group), group[0][3]) for group in groups
@@ -177,9 +177,14 @@ class QaMachine:
             reason = "no passage has an answer"
         elif self.threshold is not None and answers[0].score < self.threshold:
             reason = f"the best answer scores {answers[0].score:.2f}, below the threshold of {self.threshold:g}"
-        given = None if reason else answers[0]
+        best_answer = None if reason else answers[0]
         return QaAnswer(
-            question, given.text if given else "", given.score if given else None, reason, answers, tuple(hits)
+            question,
+            best_answer.text if best_answer else "",
+            best_answer.score if best_answer else None,
+            reason,
+            answers,
+            tuple(hits),
         )
 
 

@@ -33,6 +33,8 @@ class RetrievalScore(Metric):
     )
 
     def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
+        if not predictions:
+            return dict.fromkeys(self.keys)
         return {key: resampler.value() for key, resampler in self.resamplers(predictions).items()}
 
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
@@ -44,13 +46,13 @@ class RetrievalScore(Metric):
     def resamplers(self, predictions: Sequence[Prediction]) -> dict[str, Resampler]:
         """Return the resampler of each score."""
         rows = [_score_list(prediction) for prediction in predictions]
-        return {key: share([row[key] for row in rows]) for key in rows[0]}
+        return {key: share([row[key] for row in rows]) for key in sorted(self.keys)}
 
 
 def _score_list(prediction: Prediction) -> Mapping[str, float]:
     """Return the scores of one query, 0 to 1 each."""
-    relevant, found = set(prediction.gold), list(prediction.prediction)
-    hits = [item in relevant for item in found]
+    relevant = set(prediction.gold)
+    hits = [item in relevant for item in dict.fromkeys(prediction.prediction)]  # an item counts once, where it is first
     recall = {f"recall_at_{cutoff}": sum(hits[:cutoff]) / max(len(relevant), 1) for cutoff in CUTOFFS}
     first = next((rank for rank, hit in enumerate(hits[:LONGEST_LIST], start=1) if hit), 0)
     gain = sum(1 / math.log2(rank + 1) for rank, hit in enumerate(hits[:LONGEST_LIST], start=1) if hit)

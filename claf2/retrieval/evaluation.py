@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ def read_questions(path: Path) -> list[SpanExample]:
     Raises:
         DataError: if the file is damaged, or has no questions.
     """
+    if not path.is_file():
+        raise DataError(path, "no such file", hint="give a file in SQuAD's format")
     with report_damage(path):
         examples = [example for example in Squad(version="2.0").read(path) if isinstance(example, SpanExample)]
     if not examples:
@@ -58,17 +61,19 @@ def evaluate_search(
     Raises:
         DataError: if the index has the paragraphs of fewer than two of the questions.
     """
-    by_text: dict[str, str] = {passage_id(passage.text): passage.id for passage in index}
+    # Articles with different titles may share a paragraph: each of its passages is right, so they count as one.
+    by_text: dict[str, str] = {}
+    names = [by_text.setdefault(passage_id(passage.text), passage.id) for passage in index]
     golds = [by_text.get(passage_id(question.context.strip())) for question in questions]
     asked = [(question, gold) for question, gold in zip(questions, golds, strict=True) if gold is not None]
     if len(asked) < 2:
         problem = f"has the paragraphs of {len(asked)} of {len(questions)} questions"
         raise DataError(index.folder, problem, hint="index the file with the questions as well")
-    places = index.find_places([question.question for question, _ in asked], LONGEST_LIST, method)
-    names = [passage.id for passage in index]
+    longest = LONGEST_LIST * max(Counter(names).values())
+    hits = index.find_places([question.question for question, _ in asked], longest, method)
     predictions = [
-        Prediction(question.id, [gold], [names[place] for place, _ in found])
-        for (question, gold), found in zip(asked, places, strict=True)
+        Prediction(question.id, [gold], list(dict.fromkeys(names[place] for place, _ in places))[:LONGEST_LIST])
+        for (question, gold), places in zip(asked, hits, strict=True)
     ]
     resamplers = RetrievalScore().resamplers(predictions)
     scores = {key: estimate_with_band(predictions, resampler) for key, resampler in resamplers.items()}

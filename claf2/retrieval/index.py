@@ -7,7 +7,9 @@ terms, byte for byte, whether they were added at once or in several steps.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from claf2.errors import RunError
+from claf2.errors import Claf2Error, ModelError, RunError, first_line
 from claf2.retrieval.bm25 import Bm25, best_places, build_bm25
 from claf2.retrieval.encoders import TextEncoder, open_encoder
 from claf2.retrieval.passages import Passage, write_passages
@@ -36,6 +38,8 @@ PASSAGES = "passages.jsonl"
 VECTOR_WEIGHT = 0.8
 """The share of the vectors in a hybrid score; the rest is that of the terms. Cosines differ much less between passages
 than scores of terms do."""
+WAITED = 0.05
+"""Seconds between attempts to open an index that another process replaces."""
 SAMPLED = 200
 """How many passages say which kind of terms a collection needs."""
 
@@ -86,13 +90,23 @@ def build_index(
         Claf2Error: if the encoder cannot be opened.
     """
     folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file; give a folder with -o")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Held from the first look at the folder on: of two processes that add at once, the second sees what the first did.
-    with wait_for_lock(folder.with_name(f".{folder.name}.lock")):
-        left = folder.with_name(f".{folder.name}.old")
-        if left.is_dir() and not folder.exists():  # a process was killed while it replaced the index
-            left.rename(folder)
-        return _build(folder, passages, settings, PassageIndex(folder) if add else None)
+    lock = folder.with_name(f".{folder.name}.lock")
+    with wait_for_lock(lock):
+        try:
+            left = folder.with_name(f".{folder.name}.old")
+            if left.is_dir() and not folder.exists():  # a process was killed while it replaced the index
+                left.rename(folder)
+            old = PassageIndex(folder) if add else None
+            if old is not None:
+                old.check()  # what is damaged must not be carried over under new digests
+            return _build(folder, passages, settings, old)
+        except BaseException:
+            lock.unlink(missing_ok=True)  # a process that waits for it sees that it is gone, and makes a new one
+            raise
 
 
 def _build(
@@ -102,15 +116,15 @@ def _build(
     if old is None and folder.exists() and any(folder.iterdir()):
         hint = "add to it with --add, or give another folder" if (folder / INDEX_FILE).is_file() else "give another one"
         raise RunError(f"{folder}: exists already; {hint}")
-    found: dict[str, Passage] = {passage.id: passage for passage in (old or ())}
-    known = len(found)
+    stored: dict[str, Passage] = {passage.id: passage for passage in (old or ())}
+    known = len(stored)
     for passage in passages:
-        found.setdefault(passage.id, passage)
-    if not found:
+        stored.setdefault(passage.id, passage)
+    if not stored:
         raise RunError("there are no passages to index; give files with text")
-    if old is not None and len(found) == known:
+    if old is not None and len(stored) == known:
         return old
-    texts = [passage.searched for passage in found.values()]
+    texts = [passage.searched for passage in stored.values()]
     if old is not None:
         settings = old.settings
     elif settings.terms == "auto":
@@ -118,7 +132,7 @@ def _build(
     vectors, encoder_digest = _make_vectors(settings, texts[known:], old)
 
     def fill(new: Path) -> None:
-        _write(new, list(found.values()), texts, settings, vectors, encoder_digest)
+        _write(new, list(stored.values()), texts, settings, vectors, encoder_digest)
 
     replace_dir_atomic(folder, fill)
     return PassageIndex(folder)
@@ -175,20 +189,59 @@ class PassageIndex(Sequence[Passage]):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not (self.folder / INDEX_FILE).is_file():
-            raise RunError(f"{folder}: is not an index; make one: claf2 index TEXTS -o {folder}")
-        manifest = read_json(self.folder / INDEX_FILE)
-        if manifest.get("version") != VERSION:
-            raise RunError(f"{folder}: an index of another version of claf2; make it again")
-        self.manifest: dict[str, Any] = manifest
+        self.manifest: dict[str, Any]
         """The settings, and the digests of what is indexed."""
-        self.settings = IndexSettings(**manifest["settings"])
-        self._offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
-        self._passages = np.memmap(self.folder / PASSAGES, np.uint8, mode="r")
-        self._bm25 = Bm25(self.folder, len(self), find_splitter(self.settings.terms))
-        has_vectors = self.settings.encoder is not None
-        self._vectors = np.load(self.folder / "vectors.npy", mmap_mode="r") if has_vectors else None
         self._encoder: TextEncoder | None = None
+        # While it is opened, another process may replace the folder.
+        for is_last in (False, False, True):
+            before = self._find_inode()
+            try:
+                self._open()
+            except RunError:
+                if is_last or self._find_inode() == before is not None:
+                    raise
+            else:
+                if is_last or self._find_inode() == before:
+                    return
+            time.sleep(WAITED)
+
+    def _find_inode(self) -> int | None:
+        """Return what tells the folder apart from one that replaces it; ``None`` if there is none."""
+        with suppress(OSError):
+            return self.folder.stat().st_ino
+        return None
+
+    def _open(self) -> None:
+        if not (self.folder / INDEX_FILE).is_file():
+            raise RunError(f"{self.folder}: is not an index; make one: claf2 index TEXTS -o {self.folder}")
+        try:
+            self.manifest = read_json(self.folder / INDEX_FILE)
+            version = self.manifest.get("version")
+            self.settings = IndexSettings(**self.manifest["settings"]) if version == VERSION else IndexSettings()
+        except (RunError, KeyError, TypeError) as error:
+            raise self._damage(error) from error
+        if version != VERSION:
+            raise RunError(f"{self.folder}: an index of another version of claf2; make it again")
+        split = find_splitter(self.settings.terms)
+        try:
+            self._offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
+            self._passages = np.memmap(self.folder / PASSAGES, np.uint8, mode="r")
+            if len(self) != self.manifest["passages"] or self._offsets[-1] != len(self._passages):
+                raise ValueError(f"{PASSAGES} does not fit its manifest")
+            self._bm25 = Bm25(self.folder, len(self), split)
+            has_vectors = self.settings.encoder is not None
+            self._vectors = np.load(self.folder / "vectors.npy", mmap_mode="r") if has_vectors else None
+            if self._vectors is not None and len(self._vectors) != len(self):
+                raise ValueError("vectors.npy does not fit its manifest")
+        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+            raise self._damage(error) from error
+
+    def _damage(self, error: Exception) -> RunError:
+        return RunError(f"{self.folder}: the index is damaged ({first_line(error)}); {self._remake}")
+
+    @property
+    def _remake(self) -> str:
+        return f"make it again: claf2 index TEXTS -o {self.folder}"
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -211,11 +264,15 @@ class PassageIndex(Sequence[Passage]):
         """
         if self._encoder is None:
             assert self.vectors is not None
-            encoder = open_encoder(Path(str(self.settings.encoder)))
+            way_out = "or search with --method bm25"
+            try:
+                encoder = open_encoder(Path(str(self.settings.encoder)))
+            except Claf2Error as error:
+                problem = f"the encoder of {self.folder} cannot be opened: {error}"
+                raise ModelError(f"{problem}; put it back, make the index again, {way_out}") from error
             if encoder.digest != self.manifest["encoder_digest"]:
-                raise RunError(
-                    f"{self.settings.encoder}: has changed since {self.folder} was made; make the index again"
-                )
+                problem = f"{self.settings.encoder}: has changed since {self.folder} was made"
+                raise RunError(f"{problem}; make the index again, {way_out}")
             self._encoder = encoder
         return self._encoder
 
@@ -234,8 +291,11 @@ class PassageIndex(Sequence[Passage]):
         if not -len(self) <= place < len(self):
             raise IndexError(place)
         number = place % len(self)
-        row = json.loads(self._passages[self._offsets[number] : self._offsets[number + 1]].tobytes())
-        return Passage(row["text"], row["title"])
+        try:
+            row = json.loads(self._passages[self._offsets[number] : self._offsets[number + 1]].tobytes())
+            return Passage(row["text"], row["title"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damage(error) from error
 
     def check(self) -> None:
         """Compare all files of the index with their digests.
@@ -243,7 +303,10 @@ class PassageIndex(Sequence[Passage]):
         Raises:
             RunError: naming the file that has changed.
         """
-        check_digests(self.folder)
+        try:
+            check_digests(self.folder)
+        except RunError as error:
+            raise RunError(f"{error}; {self._remake}") from error
 
     def search(self, question: str, k: int = 5, method: SearchMethod | None = None) -> list[Hit]:
         """Return the best passages for a question, the best first; fewer than ``k`` if no others have a term of it.
@@ -254,7 +317,7 @@ class PassageIndex(Sequence[Passage]):
             method: ``bm25``, ``dense``, ``hybrid``, or ``None``: ``best_method``.
 
         Raises:
-            Claf2Error: if the method needs vectors, and the index has none.
+            Claf2Error: if the question is empty, or the method needs vectors, and the index has none.
         """
         return self.search_all([question], k, method)[0]
 
@@ -262,13 +325,15 @@ class PassageIndex(Sequence[Passage]):
         """Return the best passages for each of several questions; see ``search``."""
         places = self.find_places(questions, k, method)
         return [
-            [Hit(rank, score, self[place]) for rank, (place, score) in enumerate(found, start=1)] for found in places
+            [Hit(rank, score, self[place]) for rank, (place, score) in enumerate(ranked, start=1)] for ranked in places
         ]
 
     def find_places(
         self, questions: Sequence[str], k: int, method: SearchMethod | None = None
     ) -> list[list[tuple[int, float]]]:
         """Return the places of the best passages for each question, and their scores; see ``search``."""
+        if not all(map(str.strip, questions)):
+            raise RunError("a question is empty; write one")
         chosen = method or self.best_method
         if chosen == "bm25" or not questions:
             return [self._find_by_terms(question, k) for question in questions]

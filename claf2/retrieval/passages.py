@@ -87,7 +87,7 @@ def _read_squad(path: Path, with_titles: bool) -> Iterator[Passage]:
     for number, article in enumerate(document["data"]):
         try:
             for paragraph in article["paragraphs"]:
-                title = str(article.get("title", "")) if with_titles else ""
+                title = str(article.get("title") or "") if with_titles else ""
                 yield Passage(get_text(paragraph, "context").strip(), title)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(path, f"article {number} is not in SQuAD format: {error!r}") from error

@@ -184,13 +184,13 @@ def test_cleaned_copies(tmp_path: Path) -> None:
 def test_tables_and_lists_are_cleaned(tmp_path: Path) -> None:
     table = tmp_path / "train.tsv"
     table.write_text('id\ttext\tlabel\n7\t"a\t1\n8\t"a\t1\n9\tb\u200b\t0\n', encoding="utf-8")
-    listed = tmp_path / "rows.json"
+    listed = tmp_path / "train.json"
     listed.write_text(json.dumps(TRAIN[:3]), encoding="utf-8")
     clean_copies([read_untyped_split(table)], tmp_path / "table")
     assert (tmp_path / "table/train.tsv").read_text() == 'id\ttext\tlabel\n7\t"a\t1\n9\tb\t0\n'
     clean_copies([read_untyped_split(listed)], tmp_path / "list")
-    assert json.loads((tmp_path / "list/rows.json").read_text()) == [TRAIN[0], TRAIN[2]]
-    quoted = tmp_path / "quoted.csv"
+    assert json.loads((tmp_path / "list/train.json").read_text()) == [TRAIN[0], TRAIN[2]]
+    quoted = tmp_path / "train.csv"
     quoted.write_text('text,label\n"a\nb",1\n"a\nb",1\n', encoding="utf-8")
     assert len(read_untyped_split(quoted).rows) == 2
     with pytest.raises(Claf2Error, match="not one line each"):
@@ -216,7 +216,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run("data", "check", str(train), str(valid), "--html", str(page), "--fix", str(tmp_path / "clean")) == 0
     out = capsys.readouterr().out
     assert "train: 2 (28.57%) rows with the texts of another row and another label" in out
-    assert "1 rows repaired: text" in out
+    assert "1 row repaired: text" in out
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     held_out = write_jsonl(tmp_path / "test.jsonl", [{"text": f"so {LONG}", "label": "1"}])
     assert run("data", "check", str(held_out), "--corpus", str(corpus), "--json") == 0

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import claf2
+from claf2.cli.machine import _format_report
 from claf2.cli.main import main
 from claf2.errors import Claf2Error
 from claf2.machine.evaluation import evaluate_machine
@@ -175,6 +176,17 @@ def test_one_pass_is_what_single_tasks_answer(several: Path) -> None:
     assert answer.truncated is False
     assert machine("the king " * 200).truncated is True
     assert NluMachine(several, ["sst"])("a film").slots == {}
+
+
+def test_nothing_is_kept_of_nothing(machine: QaMachine) -> None:
+    questions = [
+        SpanExample(id=str(number), question="the king", context=TEXTS[0], answers=(Answer("zzz", 0),))
+        for number in range(2)
+    ]
+    report = evaluate_machine(machine, questions)
+    assert (report.scores["gold_f1"].value, report.kept) == (0.0, None)
+    assert "nan" not in _format_report(report, 9, len(TEXTS))
+    assert "4 passages, 4 of them read" in _format_report(report, 9, len(TEXTS))
 
 
 def test_slots_are_the_parts_that_tags_name() -> None:
