@@ -24,7 +24,7 @@ __all__ = ["NO_ANSWER", "CausalPromptFeaturizer", "MaskPromptFeaturizer", "Promp
 ANSWER = "{answer}"
 PLACES = re.compile(r"\{(text_a|text_b|question)\}")
 ANY_PLACE = re.compile(r"\{\s*(\w+)\s*\}")
-TEXT_NAMES = ("text_a", "text_b", "question")
+PLACE_NAMES = ("text_a", "text_b", "question")
 
 NO_ANSWER = -100
 """Pads the ids of answers."""
@@ -170,7 +170,7 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     def _check_demonstrations(self, path: str) -> None:
         needed = [*dict.fromkeys(PLACES.findall(self.template)), "answer"]
         for number, values in enumerate(self.demonstrations, start=1):
-            unknown = [name for name in values if name not in (*TEXT_NAMES, "answer")]
+            unknown = [name for name in values if name not in (*PLACE_NAMES, "answer")]
             missing = [name for name in needed if name not in values]
             if unknown or missing:
                 problem = f"{unknown[0]!r} is not a field" if unknown else f"{missing[0]!r} is missing"
