@@ -143,6 +143,14 @@ def test_rows_longer_than_the_attention_window_are_refused(kind: str, settings: 
         rank(ids, segments, torch.ones(1, 2))
 
 
+def test_a_short_window_is_not_taken_for_mixed_texts() -> None:
+    rank = rank_by_tree(make_language_model("mistral", sliding_window=4, num_key_value_heads=2))
+    ids, segments = torch.arange(4, 9)[None], torch.tensor([[0, 0, 0, 1, 2]])
+    assert torch.isfinite(rank(ids[:, :4], segments[:, :4], torch.ones(1, 1)).logits).all()
+    with pytest.raises(ModelError, match="rows of 5 tokens exceed the attention window of 4"):
+        rank(ids, segments, torch.ones(1, 2))
+
+
 def test_a_window_that_no_layer_uses_is_no_limit() -> None:
     module = make_language_model("qwen2", sliding_window=8, use_sliding_window=False, num_key_value_heads=2)
     ids, segments = torch.arange(4, 21)[None], torch.tensor([[0] * 14 + [1, 2, 2]])

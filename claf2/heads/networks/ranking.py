@@ -52,6 +52,17 @@ def block_causal_mask(segments: torch.Tensor, dtype: torch.dtype, *, shared: int
     return mask.masked_fill(~visible, torch.finfo(dtype).min)[:, None]
 
 
+def _attention_window(config: Any) -> int | None:
+    """Return how many tokens the attention of any layer reaches over, or ``None`` where it reaches over all."""
+    settings = config.get_text_config()
+    kinds = getattr(settings, "layer_types", None) or getattr(settings, "attention_layers", None)
+    if kinds and not set(kinds) & {"sliding_attention", "chunked_attention", "local"}:
+        return None
+    names = ("sliding_window", "window_size", "attention_chunk_size")
+    sizes = [size for name in names if isinstance(size := getattr(settings, name, None), int)]
+    return min(sizes, default=None)
+
+
 def check_takes_positions(module: Any, hint: str) -> None:
     """Check that a decoder lets several texts share a row: each must have the outputs that it has alone.
 
@@ -68,7 +79,8 @@ def check_takes_positions(module: Any, hint: str) -> None:
     if "position_ids" not in inspect.signature(base.forward).parameters:
         name = type(module).__name__
         raise ModelError(f"{name} takes no position ids, so several texts cannot share a row; {hint}")
-    device, size = next(module.parameters()).device, 8
+    device = next(module.parameters()).device
+    size = min(8, _attention_window(module.config) or 8)  # longer texts would differ by the window
     draws = torch.Generator().manual_seed(0)
     first, other, text = torch.randint(module.config.get_text_config().vocab_size, (3, size), generator=draws)
     ids = torch.stack([torch.cat([first, text]), torch.cat([other, text])]).to(device)
@@ -86,17 +98,6 @@ def check_takes_positions(module: Any, hint: str) -> None:
     # text is. Those of other shapes differ more.
     if (rows[0] - rows[1]).abs().max() > 1e-5 * scale or (rows - alone).abs().max() > 1e-3 * scale:
         raise ModelError(f"{type(module).__name__} mixes the texts of a row; {hint}")
-
-
-def _attention_window(config: Any) -> int | None:
-    """Return how many tokens the attention of any layer reaches over, or ``None`` where it reaches over all."""
-    settings = config.get_text_config()
-    kinds = getattr(settings, "layer_types", None) or getattr(settings, "attention_layers", None)
-    if kinds and not set(kinds) & {"sliding_attention", "chunked_attention", "local"}:
-        return None
-    names = ("sliding_window", "window_size", "attention_chunk_size")
-    sizes = [size for name in names if isinstance(size := getattr(settings, name, None), int)]
-    return min(sizes, default=None)
 
 
 def check_fits_window(module: Any, length: int, *others: str) -> None:
