@@ -7,7 +7,8 @@ from abc import ABC
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal, Self
+from itertools import chain
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field
 
@@ -22,6 +23,8 @@ __all__ = ["NO_ANSWER", "CausalPromptFeaturizer", "MaskPromptFeaturizer", "Promp
 
 ANSWER = "{answer}"
 PLACES = re.compile(r"\{(text_a|text_b|question)\}")
+ANY_PLACE = re.compile(r"\{\s*(\w+)\s*\}")
+PLACE_NAMES = ("text_a", "text_b", "question")
 
 NO_ANSWER = -100
 """Pads the ids of answers."""
@@ -31,6 +34,10 @@ SHARED, PADDING = 0, -1
 
 CONTENT_FREE = "N/A"
 """What takes the place of the texts of an example that says nothing (Zhao et al., 2021)."""
+
+
+EncodedPrompt: TypeAlias = tuple[list[int], list[list[int]]]
+"""The ids of a prompt, and those of each answer."""
 
 
 class PromptFeaturizer(Featurizer, ABC):
@@ -48,7 +55,7 @@ class PromptFeaturizer(Featurizer, ABC):
         """Return the featurizer with the template's text and the word of each label.
 
         Raises:
-            ConfigError: if there is no such template, or two labels have the same word.
+            ConfigError: if there is no such template, a place of it cannot be filled, or two labels have the same word.
         """
         path = f"data_reader.{task.name}"
         prompt = TASK_PROMPTS.get(task.name, TaskPrompt("choice" if task.head == "choice" else ""))
@@ -66,6 +73,7 @@ class PromptFeaturizer(Featurizer, ABC):
         if self.template in known:
             text, template_words = known[self.template].text, known[self.template].words
             words = {label: template_words.get(prompt.meanings.get(label, label), label) for label in task.labels}
+        _check_places(text, f"{path}.template")
         unknown = set(self.label_words) - set(task.labels)
         if unknown:
             name = min(unknown)
@@ -109,6 +117,16 @@ class PromptFeaturizer(Featurizer, ABC):
         return [self.label_words.get(label, label) for label in labels]
 
 
+def _check_places(template: str, path: str) -> None:
+    """Refuse a template with a place that no example fills, or with another number of answers than one."""
+    hint = "use {text_a}, {text_b} or {question}, and {answer} once"
+    for place in ANY_PLACE.finditer(template):
+        if place[0] != ANSWER and not PLACES.fullmatch(place[0]):
+            raise ConfigError(path, f"{place[0]} is not a place of a template", hint=hint)
+    if template.count(ANSWER) != 1:
+        raise ConfigError(path, f"the template has {template.count(ANSWER)} places for the answer", hint=hint)
+
+
 def _bare(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the ids of texts without special tokens."""
     flat = tokenizer.encode_flat(texts)
@@ -120,6 +138,8 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     """The prompt once, and after it each answer as a segment of its own. A row has the prompt's tokens in segment 0,
     and those of answer c in segment c + 1; ``divisors``, (C,), is what an answer's sum of log-probabilities is divided
     by."""
+
+    version: ClassVar[int] = 2
 
     prompt_shots: int = Field(0, ge=0, le=256)
     """How many examples of the training data stand before the prompt, with their answers (Brown et al., 2020). They are
@@ -144,14 +164,25 @@ class CausalPromptFeaturizer(PromptFeaturizer):
             path = f"data_reader.{task.name}.template"
             problem = "a causal language model needs the answer at the end"
             raise ConfigError(path, problem, hint="use another template, such as default")
+        bound._check_demonstrations(f"data_reader.{task.name}.demonstrations")
         return bound
+
+    def _check_demonstrations(self, path: str) -> None:
+        needed = [*dict.fromkeys(PLACES.findall(self.template)), "answer"]
+        for number, values in enumerate(self.demonstrations, start=1):
+            unknown = [name for name in values if name not in (*PLACE_NAMES, "answer")]
+            missing = [name for name in needed if name not in values]
+            if unknown or missing:
+                problem = f"{unknown[0]!r} is not a field" if unknown else f"{missing[0]!r} is missing"
+                raise ConfigError(path, f"example {number}: {problem}", hint=f"its fields are {', '.join(needed)}")
 
     def with_shots(self, examples: Sequence[TextExample | ChoiceExample]) -> Self:
         return self.model_copy(update={"demonstrations": [self._to_values(example) for example in examples]})
 
     def _to_values(self, example: TextExample | ChoiceExample) -> dict[str, str]:
         if isinstance(example, ChoiceExample):
-            return {"question": example.question, "answer": example.choices[int(example.label or 0)]}
+            right = list(self.label_words).index(str(example.label))  # in the order of the labels
+            return {"question": example.question, "answer": example.choices[right]}
         second = {} if example.text_b is None else {"text_b": example.text_b}
         return {"text_a": example.text_a, **second, "answer": self.label_words[str(example.label)]}
 
@@ -159,8 +190,8 @@ class CausalPromptFeaturizer(PromptFeaturizer):
         """Return the demonstrations of a row as texts: never one with the row's own texts."""
         texts = []
         for values in self.demonstrations:
-            own = {name: getattr(example, name, None) for name in values if name != "answer"}
-            if own == {name: text for name, text in values.items() if name != "answer"}:
+            row_texts = {name: getattr(example, name, None) for name in values if name != "answer"}
+            if row_texts == {name: text for name, text in values.items() if name != "answer"}:
                 continue
             before, _, after = self.template.partition(ANSWER)
             text = PLACES.sub(partial(_value_at, values), before) + values["answer"] + after
@@ -176,11 +207,16 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     ) -> Iterator[Feature]:
         for position, example in enumerate(examples):
             shots, answers = self._demonstrations(example), self.answers(example, labels)
-            feature = self._row(tokenizer, shots, self.render(example)[0], answers, counts)
+            prompts = [self.render(example)[0]]
+            if self.score == "calibrated":
+                prompts.append(self.render(example, content=CONTENT_FREE)[0])
+            encoded, dropped = self._encode_prompts(tokenizer, shots, prompts, answers)
+            counts["dropped_demonstrations"] += dropped
+            feature, is_cut = self._row(tokenizer, *encoded[0])
+            counts["truncated"] += is_cut
             feature["divisors"] = self._divisors(answers, feature["segments"])
             if self.score == "calibrated":
-                free = self.render(example, content=CONTENT_FREE)[0]
-                free_row = self._row(tokenizer, shots, free, answers, Counter())
+                free_row, _ = self._row(tokenizer, *encoded[1])
                 feature |= {"free_ids": free_row["input_ids"], "free_segments": free_row["segments"]}
             feature["token_type_ids"] = [0] * len(feature["input_ids"])
             feature["example"] = position
@@ -188,26 +224,34 @@ class CausalPromptFeaturizer(PromptFeaturizer):
                 feature["labels"] = labels.index(example.label)
             yield feature
 
-    def _row(
-        self, tokenizer: Tokenizer, shots: Sequence[str], text: str, answers: Sequence[str], counts: Counter[str]
-    ) -> Feature:
-        """Return ids and segments of a prompt and its answers. Where they are too long, demonstrations are left out
-        from the first one on, and then the beginning of the text."""
-        kept = list(shots)
-        while True:
-            prompt, own = _split_answers(tokenizer, "".join(kept) + text, answers)
-            begin = [*tokenizer.template.single[0].ids]
-            room = self.max_seq_length - sum(map(len, own)) - len(begin)
-            if len(prompt) <= room or not kept:
+    def _room(self, tokenizer: Tokenizer, answer_ids: Sequence[Sequence[int]]) -> int:
+        """Return how many tokens of a prompt fit, apart from those that begin every text."""
+        return self.max_seq_length - sum(map(len, answer_ids)) - len(tokenizer.template.single[0].ids)
+
+    def _encode_prompts(
+        self, tokenizer: Tokenizer, shots: Sequence[str], prompts: Sequence[str], answers: Sequence[str]
+    ) -> tuple[list[EncodedPrompt], int]:
+        """Return each prompt after the same demonstrations, and how many of these are left out, from the first one on,
+        so that all prompts fit."""
+        for dropped in range(len(shots) + 1):
+            before = "".join(shots[dropped:])
+            encoded = [_split_answers(tokenizer, before + prompt, answers) for prompt in prompts]
+            if all(len(ids) <= self._room(tokenizer, answer_ids) for ids, answer_ids in encoded):
                 break
-            kept.pop(0)
-        counts["dropped_demonstrations"] += len(shots) - len(kept)
+        return encoded, dropped
+
+    def _row(
+        self, tokenizer: Tokenizer, prompt: list[int], answer_ids: Sequence[Sequence[int]]
+    ) -> tuple[Feature, bool]:
+        """Return ids and segments of a prompt and its answers, and whether the prompt loses its beginning."""
+        room = self._room(tokenizer, answer_ids)
         if room < 1:
             raise Claf2Error(f"the answers leave no room for a prompt in {self.max_seq_length} tokens")
-        counts["truncated"] += len(prompt) > room
-        prompt = [*begin, *prompt[-room:]]
-        segments = [SHARED] * len(prompt) + [index + 1 for index, ids in enumerate(own) for _ in ids]
-        return {"input_ids": [*prompt, *(token for ids in own for token in ids)], "segments": segments}
+        # An answer is predicted by what is before it: without a token there, by the end of another text.
+        shared = [*tokenizer.template.single[0].ids, *prompt[-room:]] or [tokenizer.end_id]
+        segments = [SHARED] * len(shared) + [index + 1 for index, ids in enumerate(answer_ids) for _ in ids]
+        feature: Feature = {"input_ids": [*shared, *chain.from_iterable(answer_ids)], "segments": segments}
+        return feature, len(prompt) > room
 
     def _divisors(self, answers: Sequence[str], segments: Sequence[int]) -> list[int]:
         if self.score == "tokens":
@@ -220,8 +264,8 @@ def _value_at(values: Mapping[str, str], place: re.Match[str]) -> str:
     return values.get(place[1], "")
 
 
-def _split_answers(tokenizer: Tokenizer, text: str, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-    """Return the ids of a prompt, and those of each answer behind it.
+def _split_answers(tokenizer: Tokenizer, text: str, answers: Sequence[str]) -> EncodedPrompt:
+    """Return the ids of a prompt, and those of each answer after it.
 
     Tokens may span the seam. So prompt and answer are encoded together, the space at the end of the prompt belongs to
     the answer, and the answer's ids are those after as many as the prompt has alone, as lm-evaluation-harness does.
@@ -229,13 +273,13 @@ def _split_answers(tokenizer: Tokenizer, text: str, answers: Sequence[str]) -> t
     stem = text.rstrip(" ")
     space = text[len(stem) :]
     prompt, *together = _bare(tokenizer, [stem, *(f"{stem}{space}{answer}" for answer in answers)])
-    own = [ids[len(prompt) :] for ids in together]
-    for index, ids in enumerate(own):
-        if not ids:  # the answer's characters are part of the prompt's last token
-            own[index] = _bare(tokenizer, [answers[index]])[0]
-        if not own[index]:
-            raise Claf2Error(f"the answer {answers[index]!r} has no tokens; give its label another word")
-    return prompt, own
+    answer_ids = [ids[len(prompt) :] for ids in together]
+    for index, answer in enumerate(answers):
+        if not answer_ids[index]:  # the answer's characters are part of the prompt's last token
+            answer_ids[index] = _bare(tokenizer, [answer])[0]
+        if not answer_ids[index]:
+            raise Claf2Error(f"the answer {answer!r} has no tokens; give its label another word")
+    return prompt, answer_ids
 
 
 class Seq2SeqPromptFeaturizer(PromptFeaturizer):
@@ -255,8 +299,8 @@ class Seq2SeqPromptFeaturizer(PromptFeaturizer):
             answers = self.answers(example, labels)
             new = [answer for answer in answers if answer not in known]
             if new:
-                own = tokenizer.encode(new, max_length=self.max_seq_length, offsets=False)
-                known |= {answer: encoding.ids for answer, (encoding,) in zip(new, own, strict=True)}
+                encoded = tokenizer.encode(new, max_length=self.max_seq_length, offsets=False)
+                known |= {answer: encoding.ids for answer, (encoding,) in zip(new, encoded, strict=True)}
             counts["truncated"] += encoding.dropped > 0
             feature: Feature = {
                 "input_ids": encoding.ids,
@@ -273,6 +317,8 @@ class MaskPromptFeaturizer(PromptFeaturizer):
     """The text with a mask token at the place of the answer, ``mask_places`` (), and the id of each label's word,
     ``word_ids`` (C,)."""
 
+    version: ClassVar[int] = 2
+
     template: str = "mask"
 
     def features(
@@ -288,7 +334,9 @@ class MaskPromptFeaturizer(PromptFeaturizer):
         for position, example in enumerate(examples):
             before, after = self.render(example)
             answers = self.answers(example, labels)
-            left, right, *words = _bare(tokenizer, [before, after, *_in_place(before, answers)])
+            # The space in front of the mask belongs to the word: many models were pre-trained without a token for it.
+            stem = before.rstrip(" ")
+            left, right, *words = _bare(tokenizer, [stem, after, *_in_place(before, answers)])
             left, right, cut = _cut(left, right, self.max_seq_length - len(begin.ids) - len(end.ids) - 1)
             counts["truncated"] += cut
             ids = [*begin.ids, *left, tokenizer.mask_id, *right, *end.ids]

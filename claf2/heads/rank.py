@@ -45,7 +45,7 @@ class RankingHead(SingleLabelHead[Any], ABC):
 
 @register_head("rank_causal")
 class CausalRankingHead(RankingHead):
-    """Answers ranked by their likelihood behind a prompt, under a causal language model (Brown et al., 2020). Trained,
+    """Answers ranked by their likelihood after a prompt, under a causal language model (Brown et al., 2020). Trained,
     it minimizes the cross-entropy over the answers; with the trainer `in_context` it takes no step."""
 
     featurizer: ClassVar[type[Featurizer]] = CausalPromptFeaturizer

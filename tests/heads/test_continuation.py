@@ -13,15 +13,15 @@ import pytest
 import torch
 import transformers
 from click.testing import CliRunner
-from language_models import CAUSAL, byte_tokenizer, save_language_model
+from language_models import CAUSAL, byte_tokenizer, make_language_model, save_language_model
 
 import claf2
 from claf2 import config
 from claf2.cli.main import claf2 as command
 from claf2.data.features import featurize_in_memory
-from claf2.errors import Claf2Error, ConfigError
+from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads.continuation import ConversationFeaturizer, Decoding
-from claf2.heads.networks.continuation import fill_rows
+from claf2.heads.networks.continuation import fill_rows, predict_next
 from claf2.heads.predicted_tokens import NO_TARGET
 from claf2.readers import ConversationExample, Turn
 from claf2.runs.generation import TextGenerator, parse_prompts
@@ -194,6 +194,20 @@ def test_texts_that_share_rows_have_the_outputs_of_their_own_rows(
         nats = head.collect(packed("korean_chat", changed))["nats"]
     assert nats[0] != losses["packed"][1][0]
     assert (nats[1:] - losses["packed"][1][1:]).abs().max() < 1e-5 * float(losses["padded"][0])
+
+
+def test_models_that_cannot_share_rows_say_what_to_do() -> None:
+    ids = torch.arange(4, 21)[None]
+    tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.roll(-1, 1)}
+    for kind, message in (("lfm2", "mixes the texts of a row"), ("bloom", "takes no position ids, so several texts")):
+        module = make_language_model(kind)
+        with pytest.raises(ModelError, match=f"{message}.*; use --pack_texts false"):
+            predict_next(module, packs=True)
+        assert predict_next(module, packs=False)(**tensors)["logits"].shape == (1, 17, 400)
+    module = make_language_model("gpt_neo")
+    with pytest.raises(ModelError, match=r"rows of 17 tokens exceed the attention window of 16; .* --pack_texts to f"):
+        predict_next(module, packs=True)(**tensors)
+    assert predict_next(module, packs=False)(**tensors)["logits"].shape == (1, 17, 400)
 
 
 def test_rows_are_filled_and_no_text_is_lost() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from language_models import CAUSAL, SEQ2SEQ, byte_tokenizer, save_language_model
+from language_models import CAUSAL, SEQ2SEQ, make_language_model, save_language_model
 from torch.nn.functional import log_softmax
 
 import claf2
@@ -24,11 +23,8 @@ from claf2.data.batch import batches_by_length
 from claf2.data.features import featurize_in_memory
 from claf2.errors import Claf2Error, ConfigError, ModelError, RunError
 from claf2.export.build import export_run
-from claf2.heads.prompts import CausalPromptFeaturizer
-from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS
-from claf2.readers import TextExample
+from claf2.heads.networks.ranking import rank_by_tree
 from claf2.runs.resolve import Run, open_run, resolve
-from claf2.task import tasks
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +82,7 @@ def plain_loop(run: Run, module: Any, prompt: str, answer: str) -> float:
     return total
 
 
-@pytest.mark.parametrize("kind", CAUSAL)
+@pytest.mark.parametrize("kind", [*CAUSAL, "gemma2"])
 def test_likelihoods_are_those_of_a_plain_loop_in_any_batch(kind: str, language_model: Callable[[str], Path]) -> None:
     words = ("--label_words", json.dumps(dict(zip("01", LONG_WORDS, strict=True))), "--max_seq_length", "300")
     run, examples = make_run(language_model(kind), "rank_causal", "--prompt_shots", "1", *words)
@@ -124,6 +120,43 @@ def test_scores_are_normalized_as_they_are_named(language_model: Callable[[str],
         assert np.abs(scores(run, examples, batch_size)[0] - (plain - prior)).max() < 1e-5
 
 
+@pytest.mark.parametrize("initializer_range", [0.02, 0.3])
+def test_models_that_mix_the_texts_of_a_row_cannot_rank(initializer_range: float) -> None:
+    rank_by_tree(make_language_model("llama", initializer_range=initializer_range))
+    mixing = make_language_model("lfm2", initializer_range=initializer_range)
+    with pytest.raises(ModelError, match="Lfm2ForCausalLM mixes the texts of a row; use a model with attention alone"):
+        rank_by_tree(mixing)
+    with pytest.raises(ModelError, match=r"takes no position ids, .*; use a model with .* position ids"):
+        rank_by_tree(make_language_model("bloom"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("gpt_neo", {}), ("mistral", {"sliding_window": 16, "num_key_value_heads": 2})],
+)
+def test_rows_longer_than_the_attention_window_are_refused(kind: str, settings: dict[str, Any]) -> None:
+    rank = rank_by_tree(make_language_model(kind, **settings))
+    ids = torch.arange(4, 21)[None]
+    segments = torch.tensor([[0] * 14 + [1, 2, 2]])
+    assert torch.isfinite(rank(ids[:, :16], segments[:, :16], torch.ones(1, 2)).logits).all()
+    with pytest.raises(ModelError, match="rows of 17 tokens exceed the attention window of 16; set --max_seq_length"):
+        rank(ids, segments, torch.ones(1, 2))
+
+
+def test_a_short_window_is_not_taken_for_mixed_texts() -> None:
+    rank = rank_by_tree(make_language_model("mistral", sliding_window=4, num_key_value_heads=2))
+    ids, segments = torch.arange(4, 9)[None], torch.tensor([[0, 0, 0, 1, 2]])
+    assert torch.isfinite(rank(ids[:, :4], segments[:, :4], torch.ones(1, 1)).logits).all()
+    with pytest.raises(ModelError, match="rows of 5 tokens exceed the attention window of 4"):
+        rank(ids, segments, torch.ones(1, 2))
+
+
+def test_a_window_that_no_layer_uses_is_no_limit() -> None:
+    module = make_language_model("qwen2", sliding_window=8, use_sliding_window=False, num_key_value_heads=2)
+    ids, segments = torch.arange(4, 21)[None], torch.tensor([[0] * 14 + [1, 2, 2]])
+    assert torch.isfinite(rank_by_tree(module)(ids, segments, torch.ones(1, 2)).logits).all()
+
+
 def test_likelihoods_are_those_of_the_evaluation_harness(language_model: Callable[[str], Path]) -> None:
     harness = pytest.importorskip("lm_eval.models.huggingface", reason="pip install lm_eval")
     instance = pytest.importorskip("lm_eval.api.instance").Instance
@@ -147,49 +180,6 @@ def test_likelihoods_are_those_of_the_evaluation_harness(language_model: Callabl
     ]
     answers = model._loglikelihood_tokens(encoded, disable_tqdm=True)
     assert np.abs(np.array([value for value, _ in answers]).reshape(-1, 2) - expected).max() < 1e-4
-
-
-def test_demonstrations_are_drawn_by_the_seed_and_never_the_row_itself() -> None:
-    words = ["--model.name", "rank_causal", "--pretrained_model_name", "scratch", "--data_reader.source", "sample"]
-
-    def drawn(*more: str) -> list[dict[str, str]]:
-        run, _ = resolve(config.load("glue/mrpc_bert", [*words, *more]))
-        featurizer: Any = run.experiment.tasks["mrpc"].featurizer
-        return list(featurizer.demonstrations)
-
-    three = drawn("--prompt_shots", "3")
-    assert len(three) == 4  # one is a spare
-    assert drawn("--prompt_shots", "3") == three
-    assert drawn("--prompt_shots", "5")[:4] == three
-    assert drawn("--prompt_shots", "3", "--seed_num", "7") != three
-    featurizer = (
-        CausalPromptFeaturizer(prompt_shots=3).for_task(tasks.get("mrpc")).model_copy(update={"demonstrations": three})
-    )
-    new = TextExample(id="0", text_a="x", text_b="y")
-    own = TextExample(id="1", text_a=three[1]["text_a"], text_b=three[1]["text_b"])
-    texts, others = featurizer._demonstrations(new), featurizer._demonstrations(own)
-    assert len(texts) == len(others) == 3
-    assert own.text_a in "".join(texts)
-    assert own.text_a not in "".join(others)
-    assert others[2] not in texts
-
-
-def test_what_does_not_fit_leaves_demonstrations_out_first() -> None:
-    tokenizer = byte_tokenizer()
-    values = [{"text_a": f"a{index}" * 20, "text_b": "b", "answer": "Yes"} for index in range(3)]
-    featurizer = CausalPromptFeaturizer(max_seq_length=150, demonstrations=values).for_task(tasks.get("mrpc"))
-    counts: Counter[str] = Counter()
-    (feature,) = featurizer.features([TextExample(id="0", text_a="x", text_b="y")], tokenizer, ["0", "1"], counts)
-    text = tokenizer.decode(feature["input_ids"][1:])
-    assert len(feature["input_ids"]) <= 150
-    assert (counts["truncated"], counts["dropped_demonstrations"] > 0) == (0, True)
-    assert "a2a2" in text
-    assert "a0a0" not in text
-    long = TextExample(id="1", text_a="x" * 400, text_b="end")
-    (feature,) = featurizer.features([long], tokenizer, ["0", "1"], counts)
-    assert len(feature["input_ids"]) == 150
-    assert counts["truncated"] == 1
-    assert "end\nSame meaning:" in tokenizer.decode(feature["input_ids"][1:])
 
 
 def test_in_context_learning_takes_no_step_and_keeps_its_demonstrations(
@@ -311,30 +301,3 @@ def test_a_model_without_its_decoder_cannot_rank(model_folder: Callable[..., Pat
     run, _ = make_run(model_folder(), "rank_mask", "--label_words", '{"0": "bad", "1": "good"}')
     with pytest.raises(ModelError, match="weights of its decoder are missing"):
         run.model()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--template", "defaults"], "data_reader.mrpc.template: 'defaults' is not a template"),
-        (["--template_kind", "poetry"], "data_reader.mrpc.template: there is no template for task 'mrpc'"),
-        (["--template", "mask"], "a causal language model needs the answer at the end"),
-        (["--label_words", '{"2": "Maybe"}'], "data_reader.mrpc.label_words: '2' is not a label"),
-        (["--label_words", '{"0": "Yes"}'], "two labels have the same word"),
-    ],
-)
-def test_prompts_that_cannot_be_made_are_refused(words: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        config.load("glue/mrpc_bert", ["--model.name", "rank_causal", *words])
-
-
-def test_every_template_tells_the_labels_of_its_tasks_apart() -> None:
-    for name, prompt in TASK_PROMPTS.items():
-        task = tasks.get(name)
-        known = PROMPT_TEMPLATES[prompt.kind, task.language]
-        for template in known:
-            head = claf2.heads.heads.get("rank" if template == "mask" else "rank_causal")
-            bound: Any = head.featurizer(template=template).for_task(task)
-            if prompt.kind != "choice":
-                assert len(set(bound.label_words.values())) == len(task.labels), (name, template)
-        assert "default" in known

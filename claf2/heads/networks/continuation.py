@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
-from claf2.heads.networks.ranking import block_causal_mask, check_takes_positions
+from claf2.heads.networks.ranking import block_causal_mask, check_fits_window, check_takes_positions, logits_of_places
 from claf2.heads.predicted_tokens import NO_TARGET
 
 __all__ = ["fill_rows", "predict_next"]
@@ -57,19 +56,11 @@ def predict_next(module: Any, *, packs: bool) -> Callable[..., dict[str, Any]]:
             a row of its own, so the outputs are the same.
 
     Raises:
-        ModelError: if the model cannot be packed.
+        ModelError: if the model cannot be packed; and from the pass, if rows are longer than its attention window.
     """
     if packs:
-        check_takes_positions(module)
-    chosen: list[torch.Tensor] = []
-
-    def select(_: nn.Module, args: tuple[Any, ...], outputs: Any) -> Any:
-        """Pass the hidden states of the tokens with a target alone to the decoder."""
-        if chosen:
-            outputs.last_hidden_state = outputs.last_hidden_state.flatten(0, 1).index_select(0, chosen[-1])[None]
-        return outputs
-
-    module.base_model.register_forward_hook(select)
+        check_takes_positions(module, "use --pack_texts false")
+    logits_of = logits_of_places(module)
 
     def compute(
         input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, **_: torch.Tensor
@@ -79,6 +70,7 @@ def predict_next(module: Any, *, packs: bool) -> Callable[..., dict[str, Any]]:
         rows = torch.arange(size, device=input_ids.device)[:, None].expand(-1, length)
         targets = labels
         if packs:
+            check_fits_window(module, length, "--pack_texts to false")
             parts = _pack(attention_mask.sum(1).tolist(), length)
             places, rows, positions = (torch.tensor(part, device=input_ids.device) for part in parts)
             inputs = {
@@ -88,13 +80,8 @@ def predict_next(module: Any, *, packs: bool) -> Callable[..., dict[str, Any]]:
             }
             targets = labels.flatten()[places].masked_fill(rows < 0, NO_TARGET)
         with_target = (targets.flatten() != NO_TARGET).nonzero().squeeze(1)
-        chosen.append(with_target)
-        try:
-            logits = module(**inputs, use_cache=False).logits
-        finally:
-            chosen.clear()
         return {
-            "logits": logits,
+            "logits": logits_of(with_target, **inputs)[None],
             "target_ids": targets.flatten()[with_target],
             "target_rows": rows.flatten()[with_target],
             "rows": size,
