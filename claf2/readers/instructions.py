@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -24,6 +23,7 @@ from claf2.readers import (
     read_json_rows,
     register_reader,
 )
+from claf2.readers.text import read_quoted
 from claf2.registry import LARGEST
 
 logger = logging.getLogger("claf2")
@@ -117,17 +117,16 @@ class Instructions(Reader):
                 raise DataError(path, f"not a conversation: {error}", line=line) from error
 
     def _table(self, path: Path) -> Iterator[tuple[int, str, tuple[Turn, ...]]]:
-        with open_text(path) as file:
-            rows = csv.DictReader(file)
-            header = list(rows.fieldnames or ())
-            question = next((name for name in QUESTION if name in header), None)
-            answer = next((name for name in ANSWER if name in header), None)
-            if question is None or answer is None:
-                raise DataError(path, f"no columns Q and A, only {', '.join(header)}", line=1)
-            for number, row in enumerate(rows, start=2):
-                if row[question] is None or row[answer] is None:
-                    raise DataError(path, "a row has too few columns", line=number)
-                yield number, str(number), (Turn("user", row[question]), Turn("assistant", row[answer]))
+        rows = ((line, cells) for line, cells in read_quoted(path, ",") if cells)  # a blank line is no row
+        line, header = next(rows, (1, list[str]()))
+        question = next((header.index(name) for name in QUESTION if name in header), None)
+        answer = next((header.index(name) for name in ANSWER if name in header), None)
+        if question is None or answer is None:
+            raise DataError(path, f"no columns Q and A, only {', '.join(header)}", line=line)
+        for line, cells in rows:
+            if len(cells) <= max(question, answer):
+                raise DataError(path, "a row has too few columns", line=line)
+            yield line, str(line), (Turn("user", cells[question]), Turn("assistant", cells[answer]))
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
         with open_text(path, "w") as file:
