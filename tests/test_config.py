@@ -200,6 +200,10 @@ MISTAKES: list[tuple[list[str], str]] = [
         (words, r"^model.peft: cannot be set as a whole \(from .*; use --model.peft.name lora --lora.r 8$")
         for words in (["--model.peft", "lora"], ["--peft", "lora"], ["--model.peft", '{"name": "lora"}'])
     ],
+    (
+        ["--trainer.name", "in_context"],
+        r"^trainer.name: 'in_context' takes no step, and the head of task 'squad' would",
+    ),
     (["--lora.r", "4"], r"^lora.r: no such field \(from command line\); add --model.peft.name lora$"),
     (
         ["--model.peft.name", "lora", "--lora.alfa", "4"],
