@@ -142,17 +142,33 @@ class Instructions(Reader):
 def _turns(row: Mapping[str, Any]) -> Iterator[tuple[Turn, ...]]:
     """Yield the conversations of a row: one, or one for each instance of an instruction."""
     if "messages" in row or "conversations" in row:
-        turns = [_turn(message) for message in row.get("messages", row.get("conversations"))]
+        turns = [parse_turn(message) for message in row.get("messages", row.get("conversations"))]
         _check_order(turns)
         yield tuple(turns)
         return
-    instruction = get_text(row, "instruction")
     for instance in row.get("instances", [row]):
-        context = get_text(instance, "input") if instance.get("input") is not None else ""
-        yield Turn("user", instruction, context.strip()), Turn("assistant", get_text(instance, "output"))
+        asked = parse_instruction({"instruction": row["instruction"], "input": instance.get("input")})
+        yield asked, Turn("assistant", get_text(instance, "output"))
 
 
-def _turn(message: Mapping[str, Any]) -> Turn:
+def parse_instruction(row: Mapping[str, Any]) -> Turn:
+    """Return the turn of the user in a row with ``instruction``, and ``input`` unless it is missing or ``null``.
+
+    Raises:
+        KeyError: if there is no instruction.
+        TypeError: if a value is not a string.
+    """
+    context = get_text(row, "input") if row.get("input") is not None else ""
+    return Turn("user", get_text(row, "instruction"), context.strip())
+
+
+def parse_turn(message: Mapping[str, Any]) -> Turn:
+    """Return the turn of a message: ``role`` and ``content``, or ``from`` and ``value``, and ``context`` if it has one.
+
+    Raises:
+        KeyError: if one of them is missing.
+        TypeError: if a value is not a string, or the role is not known.
+    """
     name = get_text(message, "from" if "from" in message else "role")
     if name not in ROLES:
         raise TypeError(f"{name!r} is not one of {', '.join(ROLES)}")
