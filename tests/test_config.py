@@ -196,6 +196,19 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["glue/rte_bert"], r"^glue/rte_bert: is not an option .*; a BaseConfig is named by --base_config glue/rte_bert"),
     (["my.yaml"], r"^my.yaml: is not an option .*; a BaseConfig is named by --base_config my.yaml, and several by"),
     (["--task", "rte"], r"^task: no such field \(from command line\); did you mean the option 'tasks'\?$"),
+    *[
+        (words, r"^model.peft: cannot be set as a whole \(from .*; use --model.peft.name lora --lora.r 8$")
+        for words in (["--model.peft", "lora"], ["--peft", "lora"], ["--model.peft", '{"name": "lora"}'])
+    ],
+    (
+        ["--trainer.name", "in_context"],
+        r"^trainer.name: 'in_context' takes no step, and the head of task 'squad' would",
+    ),
+    (["--lora.r", "4"], r"^lora.r: no such field \(from command line\); add --model.peft.name lora$"),
+    (
+        ["--model.peft.name", "lora", "--lora.alfa", "4"],
+        r"^lora.alfa: no such field \(from command line\); did you mean model.peft.lora.alpha\?$",
+    ),
     (["--tasks", "glue/rte_bert"], r"^tasks: .*claf.json already describes a task \(from command line\); leave out"),
 ]
 
@@ -222,6 +235,12 @@ def test_mistakes_on_the_command_line_are_one_line(words: list[str], message: st
 def test_mistakes_in_the_file_name_the_line(change: str, message: str, claf: Path) -> None:
     claf.write_text(claf.read_text().replace('"optimizer": {', '"optimizer": {' + change))
     with pytest.raises(ConfigError, match=message):
+        config.load(str(claf))
+
+
+def test_an_adapter_that_is_no_object_is_refused(claf: Path) -> None:
+    claf.write_text(claf.read_text().replace('"name": "bert_for_qa",', '"name": "bert_for_qa", "peft": "lora",'))
+    with pytest.raises(ConfigError, match=r"^model.peft: 'lora' is not an object$"):
         config.load(str(claf))
 
 

@@ -382,6 +382,7 @@ def test_mistakes_in_section_tasks(values: Mapping[str, Any], message: str, tmp_
     [
         ("--rte.seed_num 7", "rte.seed_num: can only be set for the whole run"),
         ("--tasks.precision bf16", "tasks.precision: can only be set for the whole run"),
+        ("--rte.model.peft.name lora", "can only be set for the whole run (from command line); use --model.peft.name"),
         ("--rte.pretrained_model_name x", "rte.pretrained_model_name: can only be set for the whole run"),
         ("--model.name bert_for_san", "model.name: 'bert_for_san' supports only one kind of task"),
         ('--sampler.name weighted --weights {"rtee":5}', "sampler.weighted.weights: 'rtee' is not a task of this run"),

@@ -50,7 +50,7 @@ class Adapter(Component, ABC):
 
     @property
     def extra_tokens(self) -> int:
-        """How many tokens the encoder reads besides those of the texts."""
+        """How many tokens the encoder reads in addition to those of the texts."""
         return 0
 
     @abstractmethod

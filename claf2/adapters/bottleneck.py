@@ -18,7 +18,7 @@ __all__ = ["BottleneckAdapters"]
 @register_adapter("bottleneck")
 class BottleneckAdapters(Adapter):
     """A network with a narrow hidden layer after attention and after the feed-forward network of each layer; the
-    normalization is trained besides (Houlsby et al., 2019, https://arxiv.org/abs/1902.00751)."""
+    normalization is trained as well (Houlsby et al., 2019, https://arxiv.org/abs/1902.00751)."""
 
     can_merge: ClassVar[bool] = False
 

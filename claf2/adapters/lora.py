@@ -31,7 +31,7 @@ class LoRA(Adapter):
     use_rslora: bool = False
     """Multiply by `alpha / sqrt(r)` instead (Kalajdzievski, 2023, https://arxiv.org/abs/2312.03732)."""
     use_dora: bool = False
-    """Learn the norms of a matrix's rows besides (Liu et al., 2024, https://arxiv.org/abs/2402.09353)."""
+    """Also learn the norms of a matrix's rows (Liu et al., 2024, https://arxiv.org/abs/2402.09353)."""
     quantize: Literal["nf4", "int8"] | None = None
     """Keep the frozen matrices in 4 or 8 bits (QLoRA; Dettmers et al., 2023, https://arxiv.org/abs/2305.14314)."""
 

@@ -19,10 +19,12 @@ class BitFit(Adapter):
 
     def apply(self, encoder: Any) -> Adapted:
         from claf2.adapters.layers.adapted import Adapted
+        from claf2.adapters.layers.parts import other_adapter
 
         biases = [parameter for name, parameter in encoder.named_parameters() if name.split(".")[-1] == "bias"]
         if not biases:
-            raise ModelError(f"BitFit cannot serve this {encoder.config.model_type}: it has no biases; use 'lora'")
+            kind = encoder.config.model_type
+            raise ModelError(f"BitFit cannot serve this {kind}: it has no biases; {other_adapter(encoder)}")
         for bias in biases:
             bias.requires_grad_(True)
         return Adapted()

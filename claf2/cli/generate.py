@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +44,23 @@ def generate_command(
     """Generate texts with the best checkpoint of a run: answers, if it was tuned on instructions (head `instruct`), or
     continuations (head `clm`).
 
-    A line of the input is an instruction, or a JSON object with `instruction` (and `input`) or `messages`. Each text is
-    printed as one line of JSON; that of TEXT is printed as it is. How texts are generated is stated by the run's
-    `decoding`; options replace its settings. Settings that have no effect are named.
+    A line of the input is an instruction, or a JSON object with `instruction` (and `input`), `messages` or
+    `conversations`. Each text is printed as one line of JSON; that of TEXT is printed as it is. How texts are generated
+    is stated by the run's `decoding`; options replace its settings. Settings that have no effect are named.
     """
     from claf2.readers import decode_text
     from claf2.runs.generation import TextGenerator, parse_prompts
     from claf2.runtime.files import format_json
+    from claf2.task import report_damage
 
     if text is not None and file is not None:
         raise RunError("--input: cannot be used with a text; leave out one of them")
     if text is not None:
         lines = [text]
-    elif file is not None and str(file) != "-":
-        lines = file.read_text(encoding="utf-8").splitlines()
     else:
-        lines = list(decode_text(sys.stdin.buffer, "standard input"))
+        source = Path("standard input") if file is None or str(file) == "-" else file
+        with source.open("rb") if source is file else nullcontext(sys.stdin.buffer) as raw, report_damage(source):
+            lines = list(decode_text(raw, source))
     conversations = list(parse_prompts(lines))
     if not conversations:
         raise RunError("there is no prompt; give a text, --input FILE, or lines on standard input")

@@ -261,6 +261,7 @@ def _check_tasks(
         if filled.tasks and not any(getattr(config.mix, field_name) for config in task_configs.values()):
             raise ConfigError(f"mix.{field_name}", "must be positive for at least one task")
     sampler.check(task_configs)
+    trainer.check({task: config.head for task, config in task_configs.items()})
     for name, objective in active_objectives.items():
         with error_prefix(f"objectives.{name}"):
             objective.check(task_configs)

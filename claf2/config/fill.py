@@ -85,15 +85,15 @@ def fill(name: str, overrides: Sequence[str | source.Override] = (), plugins: Se
     return complete(name, values, origins, words, recorded)
 
 
-def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the object at a key; an empty one where the key is missing.
+def _object(values: Mapping[str, Any], key: str, *, within: str = "") -> Mapping[str, Any]:
+    """Return the object at a key, of the section ``within``; an empty one where the key is missing.
 
     Raises:
         ConfigError: when the value is not an object.
     """
     value = values.get(key)
     if value is not None and not isinstance(value, dict):
-        raise ConfigError(key, f"{value!r} is not an object")
+        raise ConfigError(f"{within}.{key}".lstrip("."), f"{value!r} is not an object")
     return value or {}
 
 
@@ -276,7 +276,8 @@ def _check_task_word(word: source.Override, paths: Sequence[str], typed: str) ->
             or field in (*ENCODER_FIELDS, "log_dir")
         ):
             problem = "can only be set for the whole run"
-            raise ConfigError(typed, problem, origin=word.channel, hint=f"use --{field}")
+            option = field if not path.startswith("model.peft") else PEFT if path == "model.peft" else path
+            raise ConfigError(typed, problem, origin=word.channel, hint=f"use --{option}")
     return word
 
 
@@ -306,11 +307,15 @@ def _complete_sections(
     for word in rest:
         target = source.resolve_path(word, annotations)
         text = "true" if word.text is None else word.text
+        if target == "model.peft" and text != "null":  # the selector inside would be read too late
+            hint = "use --model.peft.name lora --lora.r 8"
+            raise ConfigError("model.peft", "cannot be set as a whole", origin=word.origin, hint=hint)
         value = parse_value(text, annotations[target]) if word.value is source.TEXT else word.value
         source.set_path(values, target, value)
         origins[target] = word.origin
     _drop_unselected(values, selected, selectors)
     if selected.get(PEFT) == NO_ADAPTER and isinstance(values.get("model"), dict):
+        _object(values["model"], "peft", within="model")
         values["model"].pop("peft", None)  # as if it were left out, in digests as well
     _add_defaults(values, kind)
     return annotations, selected

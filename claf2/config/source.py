@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claf2.adapters import adapters
 from claf2.config.formats import SUFFIXES, origins, read_tagged, untag
 from claf2.errors import ConfigError, nearest
 from claf2.task import shipped_dir
@@ -184,7 +185,11 @@ def resolve_path(override: Override, paths: Iterable[str]) -> str:
 
 
 def suggest(key: str, known: Sequence[str]) -> str:
-    """Return a hint for an unknown path: paths with the same last key first, else those with a similar spelling."""
+    """Return a hint for an unknown path: the selector of an adapter whose field it is, paths with the same last key, or
+    those with a similar spelling."""
+    method, dot, _ = key.removeprefix("model.").removeprefix("peft.").partition(".")
+    if dot and method in adapters.names() and not any(path.startswith(f"model.peft.{method}.") for path in known):
+        return f"add --model.peft.name {method}"
     last = key.rsplit(".", 1)[-1]
     elsewhere = [path for path in known if path.rsplit(".", 1)[-1] == last]
     if elsewhere:

@@ -34,7 +34,7 @@ def attend_with_dropout(
 
     Args:
         query: (B, heads, L, D).
-        key: the same.
+        key: the same, so that there are as many keys as queries.
         value: the same.
         mask: the keys to attend to, (B, 1, 1, L), at least one in each row; all of them unless given.
         dropout: the probability of dropping a score, between 0 and 1.

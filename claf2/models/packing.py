@@ -297,7 +297,8 @@ def _attend(
         if prefix is not None:
             key_rows, value_rows, mask = prefix.extend(key_rows, value_rows, mask)
         rows = (query_rows, key_rows, value_rows)
-        if dropout and not first_tokens and group.length >= LONG and query.device.type == "cpu" and scaling is not None:
+        as_many_keys = prefix is None and not first_tokens
+        if dropout and as_many_keys and group.length >= LONG and query.device.type == "cpu" and scaling is not None:
             attended = attend_with_dropout(*rows, mask, dropout=dropout, scale=scaling)
         else:
             attended = functional.scaled_dot_product_attention(*rows, attn_mask=mask, dropout_p=dropout, scale=scaling)

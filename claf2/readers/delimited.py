@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from claf2.readers import (
     read_lines,
     register_reader,
 )
-from claf2.readers.text import CARRIAGE_RETURN, END_LINES
+from claf2.readers.text import read_quoted
 
 logger = logging.getLogger("claf2")
 
@@ -95,7 +94,7 @@ class Delimited(Reader):
     def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Yield the first line and the cells of each row. Blank lines at the end are no rows."""
         width, blank = 0, list[tuple[int, list[str]]]()
-        for line, cells in self._quoted_rows(path) if self.quoted else self._plain_rows(path):
+        for line, cells in read_quoted(path, self.delimiter) if self.quoted else self._plain_rows(path):
             width = width or len(cells)
             # In a file of one column, a blank line is a row with an empty text.
             if len(cells) < min(width, 2) and not "".join(cells).strip():
@@ -110,25 +109,6 @@ class Delimited(Reader):
         # lines up to the next.
         for line, text in read_lines(path):
             yield line, text.split(self.delimiter)
-
-    def _quoted_rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(1 << 30)  # the default of 128 KiB is less than some contexts
-        with open_text(path) as file:
-            # If it is not strict, a quote that is never closed swallows the rows up to the next quote.
-            rows = csv.reader(file, delimiter=self.delimiter, strict=True)
-            while True:
-                line = rows.line_num + 1  # a cell in quotes may have several lines
-                try:
-                    cells = next(rows)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    if "new-line" in str(error):
-                        raise DataError(path, CARRIAGE_RETURN, line=line, hint=END_LINES) from error
-                    problem = "a quote that opens in this row is not closed, or text follows where it closes"
-                    hint = "close it, and double a quote inside quotes"
-                    raise DataError(path, problem, line=line, hint=hint) from error
-                yield line, cells
 
     def _positions(self, path: Path, names: list[str]) -> dict[str, int]:
         """Return the column of each field. A file whose header lacks the label column is unlabelled."""

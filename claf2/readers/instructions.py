@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -24,6 +23,7 @@ from claf2.readers import (
     read_json_rows,
     register_reader,
 )
+from claf2.readers.text import read_quoted
 from claf2.registry import LARGEST
 
 logger = logging.getLogger("claf2")
@@ -117,17 +117,16 @@ class Instructions(Reader):
                 raise DataError(path, f"not a conversation: {error}", line=line) from error
 
     def _table(self, path: Path) -> Iterator[tuple[int, str, tuple[Turn, ...]]]:
-        with open_text(path) as file:
-            rows = csv.DictReader(file)
-            header = list(rows.fieldnames or ())
-            question = next((name for name in QUESTION if name in header), None)
-            answer = next((name for name in ANSWER if name in header), None)
-            if question is None or answer is None:
-                raise DataError(path, f"no columns Q and A, only {', '.join(header)}", line=1)
-            for number, row in enumerate(rows, start=2):
-                if row[question] is None or row[answer] is None:
-                    raise DataError(path, "a row has too few columns", line=number)
-                yield number, str(number), (Turn("user", row[question]), Turn("assistant", row[answer]))
+        rows = ((line, cells) for line, cells in read_quoted(path, ",") if cells)  # a blank line is no row
+        line, header = next(rows, (1, list[str]()))
+        question = next((header.index(name) for name in QUESTION if name in header), None)
+        answer = next((header.index(name) for name in ANSWER if name in header), None)
+        if question is None or answer is None:
+            raise DataError(path, f"no columns Q and A, only {', '.join(header)}", line=line)
+        for line, cells in rows:
+            if len(cells) <= max(question, answer):
+                raise DataError(path, "a row has too few columns", line=line)
+            yield line, str(line), (Turn("user", cells[question]), Turn("assistant", cells[answer]))
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
         with open_text(path, "w") as file:
@@ -143,17 +142,33 @@ class Instructions(Reader):
 def _turns(row: Mapping[str, Any]) -> Iterator[tuple[Turn, ...]]:
     """Yield the conversations of a row: one, or one for each instance of an instruction."""
     if "messages" in row or "conversations" in row:
-        turns = [_turn(message) for message in row.get("messages", row.get("conversations"))]
+        turns = [parse_turn(message) for message in row.get("messages", row.get("conversations"))]
         _check_order(turns)
         yield tuple(turns)
         return
-    instruction = get_text(row, "instruction")
     for instance in row.get("instances", [row]):
-        context = get_text(instance, "input") if instance.get("input") is not None else ""
-        yield Turn("user", instruction, context.strip()), Turn("assistant", get_text(instance, "output"))
+        asked = parse_instruction({"instruction": row["instruction"], "input": instance.get("input")})
+        yield asked, Turn("assistant", get_text(instance, "output"))
 
 
-def _turn(message: Mapping[str, Any]) -> Turn:
+def parse_instruction(row: Mapping[str, Any]) -> Turn:
+    """Return the turn of the user in a row with ``instruction``, and ``input`` unless it is missing or ``null``.
+
+    Raises:
+        KeyError: if there is no instruction.
+        TypeError: if a value is not a string.
+    """
+    context = get_text(row, "input") if row.get("input") is not None else ""
+    return Turn("user", get_text(row, "instruction"), context.strip())
+
+
+def parse_turn(message: Mapping[str, Any]) -> Turn:
+    """Return the turn of a message: ``role`` and ``content``, or ``from`` and ``value``, and ``context`` if it has one.
+
+    Raises:
+        KeyError: if one of them is missing.
+        TypeError: if a value is not a string, or the role is not known.
+    """
     name = get_text(message, "from" if "from" in message else "role")
     if name not in ROLES:
         raise TypeError(f"{name!r} is not one of {', '.join(ROLES)}")

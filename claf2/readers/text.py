@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -25,6 +26,7 @@ __all__ = [
     "read_json_document",
     "read_json_rows",
     "read_lines",
+    "read_quoted",
 ]
 
 ISO_2022 = re.compile(rb"\x1b(\$[@AB]|\$[()][A-D]|\([BIJ])")
@@ -112,6 +114,31 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             if "\r" in text:
                 raise DataError(path, CARRIAGE_RETURN, line=line, hint=END_LINES)
             yield line, text
+
+
+def read_quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the cells of each row of a file whose cells may be in double quotes, as in CSV.
+
+    Raises:
+        DataError: if the quotes of a row do not match, or a line ends in a carriage return alone.
+    """
+    csv.field_size_limit(1 << 30)  # the default of 128 KiB is less than some contexts
+    with open_text(path) as file:
+        # If it is not strict, a quote that is never closed swallows the rows up to the next quote.
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        while True:
+            line = rows.line_num + 1  # a cell in quotes may have several lines
+            try:
+                cells = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "new-line" in str(error):
+                    raise DataError(path, CARRIAGE_RETURN, line=line, hint=END_LINES) from error
+                problem = "a quote that opens in this row is not closed, or text follows where it closes"
+                hint = "close it, and double a quote inside quotes"
+                raise DataError(path, problem, line=line, hint=hint) from error
+            yield line, cells
 
 
 def read_blocks(path: Path) -> Iterator[list[tuple[int, str]]]:

@@ -23,6 +23,7 @@ from claf2.heads.continuation import (
 )
 from claf2.models.configuration import position_limit
 from claf2.readers import Turn
+from claf2.readers.instructions import parse_instruction, parse_turn
 from claf2.registry import make_component
 from claf2.runs.progress import show_progress
 from claf2.runs.resolve import open_run
@@ -46,8 +47,8 @@ class GeneratedText:
 
 
 def parse_prompts(lines: Iterable[str]) -> Iterator[tuple[Turn, ...]]:
-    """Yield the conversations of some lines: a JSON object with ``instruction`` (and ``input``) or ``messages``, or the
-    text of an instruction. Empty lines are left out.
+    """Yield the conversations of some lines: a JSON object with ``instruction`` (and ``input``), ``messages`` or
+    ``conversations``, or the text of an instruction. Empty lines are left out.
 
     Raises:
         Claf2Error: if an object is not a conversation, or ends with an answer.
@@ -61,10 +62,10 @@ def parse_prompts(lines: Iterable[str]) -> Iterator[tuple[Turn, ...]]:
             continue
         try:
             row = json.loads(text)
-            if "messages" in row:
-                turns = tuple(Turn(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
+            if "messages" in row or "conversations" in row:
+                turns = tuple(parse_turn(message) for message in row.get("messages", row.get("conversations")))
             else:
-                turns = (Turn("user", str(row["instruction"]), str(row.get("input") or "")),)
+                turns = (parse_instruction(row),)
         except (ValueError, KeyError, TypeError) as error:
             raise Claf2Error(f"line {number}: not a conversation: {error}; give instruction or messages") from error
         if not turns or turns[-1].role != "user":
@@ -153,7 +154,7 @@ class TextGenerator:
                 **self.decoding.settings(),
             )
         for text, row in zip(texts, generated[:, longest:].tolist(), strict=True):
-            # The end is looked for in the ids, since the padding behind it may be the same token.
+            # The end is looked for in the ids, since the padding after it may be the same token.
             is_complete = tokenizer.end_id in row
             answer = row[: row.index(tokenizer.end_id)] if is_complete else row
             yield GeneratedText(text, tokenizer.decode(answer), is_complete)

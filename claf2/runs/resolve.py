@@ -25,6 +25,7 @@ from claf2.errors import Claf2Error, ConfigError, DataError, ModelError
 from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, merge_reports
+from claf2.heads import MIN_LENGTH
 from claf2.models import PRUNING_FIELDS, SCRATCH
 from claf2.models.configuration import position_limit
 from claf2.models.embeddings import restrict_embeddings
@@ -332,25 +333,24 @@ def resolve_weights(
         raise ConfigError("model", "fresh weights cannot be pruned", hint="set the sizes in model.architecture")
     if is_adapted(source):
         raise ModelError(
-            f"model {name}: its weights are of no use without the adapter that they were trained with: evaluate that "
+            f"model {name}: its weights cannot be used without the adapter that they were trained with: evaluate that "
             "run, or begin with the model that it began with"
         )
     if source == SCRATCH and experiment.adapter is not None:
         hint = "name a model with --pretrained_model_name"
         raise ConfigError("model.peft", "fresh weights would be frozen", hint=hint)
-    limit, extra = (
-        position_limit(experiment.model, source),
-        experiment.adapter.extra_tokens if experiment.adapter else 0,
-    )
+    limit = position_limit(experiment.model, source)
+    extra = experiment.adapter.extra_tokens if experiment.adapter else 0
     for task, task_config in experiment.tasks.items():
-        length = task_config.featurizer.max_seq_length + extra
-        if limit is not None and length > limit:
+        length = task_config.featurizer.max_seq_length
+        if limit is not None and length + extra > limit:
             path = f"data_reader.{task_config.data.dataset}.max_seq_length"
             path = path if task_config.single_task is None else f"tasks.{task}.{path}"
             path = path if task_config.corpus is None else "trainer.pretrain.phases"
             origin = experiment.origins.get(path)
-            problem = f"{length} exceeds the {limit} positions of {name}"
-            raise ConfigError(path, problem, origin=origin, hint=f"set it to {limit - extra} or less")
+            tokens = f"{length} and {extra} learned tokens exceed" if extra else f"{length} exceeds"
+            hint = f"set it to {limit - extra} or less" if limit - extra >= MIN_LENGTH else "set fewer num_tokens"
+            raise ConfigError(path, f"{tokens} the {limit} positions of {name}", origin=origin, hint=hint)
     if experiment.token is None and source != SCRATCH:
         tokenizer = load_tokenizer(source, revision=experiment.model.revision)
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from claf2.adapters.layers.stored import is_adapted
 from claf2.errors import ModelError, RunError
 from claf2.models.source import resolve_model
 from claf2.runtime.files import default_cache_dir, read_json, write_json
@@ -46,17 +47,21 @@ def extend_model(name: str, tokenizer: str, folder: Path, *, size: int | None = 
 
     Raises:
         ModelError: if the model cannot be read, or the tokenizers do not fit together.
-        RunError: if the folder exists, or nothing is added.
+        RunError: if the folder exists, the vocabulary has that many entries already, or nothing is added.
     """
     if not is_vacant(folder):
         raise RunError(f"{folder}: exists; choose another folder")
     source = resolve_model(name, cache=default_cache_dir())
+    if is_adapted(source):
+        raise ModelError(f"{name}: its weights need the adapter that they were trained with; extend a plain model")
     added = Path(tokenizer).expanduser()  # the folder of a tokenizer alone has no config.json
     state, other = _read_state(source), _read_state(added if added.is_dir() else tokenizer)
     if _alphabet(state) != _alphabet(other):
-        raise ModelError(f"{tokenizer}: writes spaces or bytes otherwise than the tokenizer of {name}; use one like it")
+        raise ModelError(f"{tokenizer}: writes spaces or bytes differently from that of {name}; use one like it")
     old = load_tokenizer(source)
     room = None if size is None else size - old.vocab_size
+    if room is not None and room <= 0:
+        raise RunError(f"--size {size}: {name} has {old.vocab_size} entries already; give a larger size")
     entries, merges = _new_entries(state, other, room)
     if not entries:
         raise RunError(f"{tokenizer}: has no entry that {name} lacks; nothing to add")
@@ -138,14 +143,13 @@ def _old_pieces(state: Mapping[str, Any], entries: Sequence[str]) -> list[list[i
 
 def _load(source: Path | str) -> Any:
     """Return the model as the class that wrote it."""
-    import torch
     import transformers
     from transformers import AutoConfig, AutoModel
 
     with reading_model(source, "its weights cannot be loaded", "*.safetensors", "*.bin", hint="download it again"):
         names = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or []
         kind: Any = getattr(transformers, names[0], AutoModel) if names else AutoModel
-        return kind.from_pretrained(source, dtype=torch.float32)
+        return kind.from_pretrained(source, dtype="auto")
 
 
 def _add_rows(model: Any, pieces: Sequence[Sequence[int]], entries: int) -> None:
@@ -164,7 +168,8 @@ def _add_rows(model: Any, pieces: Sequence[Sequence[int]], entries: int) -> None
                 continue
             for index, ids in enumerate(pieces):
                 # A character that the old vocabulary cannot write has no pieces: it begins like an average entry.
-                module.weight[entries + index] = weight[list(ids)].mean(0) if ids else weight[:entries].mean(0)
+                rows_of_pieces = weight[list(ids)] if ids else weight[:entries]
+                module.weight[entries + index] = rows_of_pieces.float().mean(0).to(weight.dtype)
 
 
 def _extend_file(path: Path, entries: Sequence[str], merges: Sequence[tuple[str, str]], first: int) -> None:

@@ -218,6 +218,17 @@ def test_a_pooler_that_no_checkpoint_brings_is_trained_and_stored(
     assert not [name for name in with_pooler.weights() if "pooler" in name]
 
 
+def test_long_packed_rows_train_a_prefix_with_dropout(model_folder: Callable[..., Path]) -> None:
+    model = make(model_folder(), "classify", "prefix")
+    ids = torch.randint(5, 60, (2, 80))
+    batch = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    assert model.pack()
+    model.train()("t", batch | {"lengths": batch["attention_mask"].sum(-1)}).logits.sum().backward()
+    prefixes = [parameter for name, parameter in model.named_parameters() if name.endswith("prefix.key_values")]
+    assert prefixes
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in prefixes)
+
+
 @pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
 def test_embeddings_of_added_tokens_are_trained_and_merged(
     method: str, model_folder: Callable[..., Path], tmp_path: Path

@@ -226,11 +226,17 @@ def test_mistakes_are_one_line(model_folder: Callable[..., Path], tmp_path: Path
         load(tmp_path, model_folder(), "lora", "--use_dora", "true", "--quantize", "nf4")
     with pytest.raises(ConfigError, match=r"model\.peft\.name: adapter 'lorra' is not registered.*lora"):
         config.load("scratch/nsmc", ["--model.peft.name", "lorra"])
-    with pytest.raises(ConfigError, match=r"max_seq_length: .* exceeds the 514 positions.*set it to 511 or less"):
+    with pytest.raises(
+        ConfigError, match=r"length: 512 and 3 learned tokens exceed the 514 positions.*set it to 511 or"
+    ):
         train(load(tmp_path, model_folder(), "prompt", "--max_seq_length", "512"))
+    with pytest.raises(
+        ConfigError, match=r"512 and 512 learned tokens exceed the 514 positions.*; set fewer num_tokens"
+    ):
+        train(load(tmp_path, model_folder(), "prompt", "--max_seq_length", "512", "--num_tokens", "512"))
     folder = tmp_path / "run"
     train(load(folder, model_folder(), "prefix"))
-    with pytest.raises(ModelError, match="are of no use without the adapter"):
+    with pytest.raises(ModelError, match="cannot be used without the adapter"):
         train(load(tmp_path / "next", folder / "best", "lora"))
     with pytest.raises(RunError, match="a model with 'prefix' cannot be merged, so it has no export"):
         export_run(folder, tmp_path / "export")

@@ -62,7 +62,8 @@ def test_a_tuned_decoder_keeps_what_is_not_adapted(
         ("llama", "prefix", "cannot serve llama, which is a decoder: use 'lora'"),
         ("gpt_neox", "ia3", "cannot serve gpt_neox, which is a decoder: use 'lora'"),
         ("llama", "head_only", "'head_only' leaves nothing to train in this llama: use 'lora'"),
-        ("gpt2", "lora", "do not know the layers of gpt2"),
+        ("gpt2", "lora", "do not know the layers of gpt2; supported: .*gpt_neox, llama, mistral"),
+        ("gpt2", "head_only", "'head_only' leaves nothing to train in this gpt2: leave out model.peft"),
     ],
 )
 def test_what_cannot_be_served_is_refused(kind: str, method: str, message: str, tmp_path: Path) -> None:

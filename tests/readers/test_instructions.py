@@ -56,6 +56,14 @@ def test_tables_and_instances(tmp_path: Path) -> None:
     assert [example.id for example in Instructions().read(tmp_path / "seeds.jsonl")] == ["s", "s/1"]
 
 
+def test_cells_of_a_table_may_be_long_and_have_several_lines(tmp_path: Path) -> None:
+    long = "긴 대답 " * 40_000  # more than the 131,072 characters that Python's csv module reads by default
+    (tmp_path / "pairs.csv").write_text(f'Q,A\n"Two\nlines",one\nNext,{long}\n', encoding="utf-8")
+    examples = list(Instructions().read(tmp_path / "pairs.csv"))
+    assert [(example.id, example.line) for example in examples] == [("2", 2), ("4", 4)]
+    assert list(examples[1].texts()) == ["Next", long]
+
+
 def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outputs = ["a good answer", "좋은 대답", "", "a good answer", "x" * 99, "12 34"]
     rows = [
@@ -81,6 +89,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
         ('{"instruction": "Go.", "output": 3}', "output is 3, not a string"),
         ("A,B\n1,2\n", "no columns Q and A, only A, B"),
         ("Q,A\n1\n", "a row has too few columns"),
+        ('Q,A\n1,2\n"3,4\n5,"6"\n', ":3: a quote that opens in this row is not closed"),
     ],
 )
 def test_rows_that_are_no_conversations_are_named(text: str, message: str, tmp_path: Path) -> None:

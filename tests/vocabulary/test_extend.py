@@ -9,7 +9,9 @@ import torch
 import transformers
 from click.testing import CliRunner
 from language_models import byte_tokenizer, save_language_model
+from safetensors.torch import load_file
 
+from claf2.adapters.layers.stored import ADAPTED
 from claf2.cli.main import claf2 as command
 from claf2.errors import ModelError, RunError
 from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
@@ -77,6 +79,25 @@ def test_the_size_is_a_limit_and_mistakes_are_named(korean: Path, tmp_path: Path
         extend_model(str(source), str(korean), tmp_path / "small")
     with pytest.raises(RunError, match="nothing to add"):
         extend_model(str(source), str(source), tmp_path / "same")
+    with pytest.raises(RunError, match=f"--size 9: .* has {size - 7} entries already; give a larger size"):
+        extend_model(str(source), str(korean), tmp_path / "none", size=9)
+    (source / ADAPTED).touch()
+    with pytest.raises(ModelError, match="need the adapter that they were trained with; extend a plain model"):
+        extend_model(str(source), str(korean), tmp_path / "none")
+    (source / ADAPTED).unlink()
     compose_tokenizer(Whitespace(), BPE(vocab_size=300), lambda: KOREAN, 512).save(tmp_path / "other")
-    with pytest.raises(ModelError, match="writes spaces or bytes otherwise"):
+    with pytest.raises(ModelError, match="writes spaces or bytes differently"):
         extend_model(str(source), str(tmp_path / "other"), tmp_path / "none")
+
+
+def test_a_model_of_half_precision_stays_one(korean: Path, tmp_path: Path) -> None:
+    source = save_language_model("llama", tmp_path / "model")
+    transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).save_pretrained(source)
+    before = load_file(source / "model.safetensors")
+    first, size = load_tokenizer(source).vocab_size, load_tokenizer(source).vocab_size + 3
+    extend_model(str(source), str(korean), tmp_path / "new", size=size)
+    after = load_file(tmp_path / "new/model.safetensors")
+    assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
+    assert all(torch.equal(tensor, after[name][: len(tensor)]) for name, tensor in before.items())
+    assert len(after["model.embed_tokens.weight"]) == size
+    assert after["model.embed_tokens.weight"][first:].any()

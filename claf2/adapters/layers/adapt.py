@@ -7,6 +7,7 @@ from typing import Any
 
 from claf2.adapters import Adapter, adapters
 from claf2.adapters.layers.added_rows import AddedRows, train_added_rows
+from claf2.adapters.layers.parts import other_adapter
 from claf2.adapters.layers.stored import is_adapted, load_adapted
 from claf2.errors import ModelError
 from claf2.models import ModelSpec
@@ -47,7 +48,7 @@ def adapt(
         encoder.get_parameter(name).requires_grad_(True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         method, kind = adapters.name_of(type(adapter)), encoder.config.model_type
-        raise ModelError(f"{method!r} leaves nothing to train in this {kind}: use 'lora'")
+        raise ModelError(f"{method!r} leaves nothing to train in this {kind}: {other_adapter(encoder)}")
     adapted.description = {
         # A hub id can be loaded anywhere; anything else is a folder of this machine.
         "base_model_name_or_path": str(source.resolve()) if isinstance(source, Path) else source,

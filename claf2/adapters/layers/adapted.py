@@ -35,7 +35,7 @@ class Adapted:
     can_merge: bool = True
     """Whether the encoder is a plain one then."""
     extra_tokens: int = 0
-    """How many tokens the encoder reads besides those of its inputs."""
+    """How many tokens the encoder reads in addition to those of its inputs."""
     peft_config: Any = None
     """The configuration of `peft` that describes it, where it has one."""
     description: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Adapted:
             setattr(entry.parent, entry.name, module)
 
     def add(self, replaced: Sequence[Replacement]) -> None:
-        """Add modules that were replaced besides those of the adapter."""
+        """Add modules that were replaced in addition to those of the adapter."""
         self.replaced = [*self.replaced, *replaced]
 
 

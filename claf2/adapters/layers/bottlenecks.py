@@ -1,4 +1,4 @@
-"""Networks with a narrow hidden layer, put behind linear layers of an encoder."""
+"""Networks with a narrow hidden layer, after linear layers of an encoder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BottleneckLayer(nn.Module):
 
 
 def add_bottlenecks(encoder: Any, size: int) -> None:
-    """Put a network behind the last projection of attention and of the feed-forward network of each layer, before the
+    """Put a network after the last projection of attention and of the feed-forward network of each layer, before the
     residual is added, and train the normalization inside the layers.
 
     Raises:
@@ -51,13 +51,13 @@ def add_bottlenecks(encoder: Any, size: int) -> None:
         linear: Any = getattr(parent, last)
         layer = BottleneckLayer(linear.out_features, size)
         parent.add_module(f"{last}_bottleneck", layer)
-        linear.register_forward_hook(_Behind(layer))
+        linear.register_forward_hook(_OutputHook(layer))
     for name, module in encoder.named_modules():
         if isinstance(module, nn.LayerNorm) and "layer" in name:
             module.requires_grad_(True)
 
 
-class _Behind:
+class _OutputHook:
     """The hook of a linear layer whose outputs go through another one."""
 
     def __init__(self, layer: BottleneckLayer) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
 from claf2.errors import ModelError
 
-__all__ = ["LINEAR_ROLES", "attention_modules", "check_architecture", "find_linear", "parent_of"]
+__all__ = ["LINEAR_ROLES", "attention_modules", "check_architecture", "find_linear", "other_adapter", "parent_of"]
 
 LINEAR_ROLES = ("query", "key", "value", "attention_output", "inner", "outer")
 """The projections of attention, and those of the feed-forward network: to its neurons, and back."""
@@ -28,7 +28,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "modernbert": ("attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"),
 }  # fmt: skip
-"""Architecture → the name of each role within a layer. ModernBERT has one matrix for query, key and value."""
+"""Encoder → the name of each role within a layer. ModernBERT has one matrix for query, key and value."""
 
 _LLAMA = (*(f"self_attn.{name}_proj" for name in "qkvo"), "mlp.up_proj", "mlp.down_proj")
 DECODER_PARTS: dict[str, tuple[str, ...]] = {
@@ -51,7 +51,9 @@ def find_linear(encoder: Any, roles: Sequence[str]) -> list[str]:
         ModelError: when the architecture is not known, or has no such layer.
     """
     kind = str(encoder.config.model_type)
-    parts = DECODER_PARTS.get(kind) or PARTS[check_architecture(encoder)]
+    parts = {**PARTS, **DECODER_PARTS}.get(kind)
+    if parts is None:
+        raise ModelError(_unknown(kind, (*PARTS, *DECODER_PARTS)))
     names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     found: set[str] = set()
     for role in roles:
@@ -78,8 +80,18 @@ def check_architecture(encoder: Any) -> str:
     if kind in DECODER_PARTS:
         raise ModelError(f"this adapter cannot serve {kind}, which is a decoder: use 'lora'")
     if kind not in PARTS:
-        raise ModelError(f"adapters do not know the layers of {kind}; supported: {', '.join(sorted(PARTS))}")
+        raise ModelError(_unknown(kind, PARTS))
     return kind
+
+
+def _unknown(kind: str, supported: Iterable[str]) -> str:
+    return f"adapters do not know the layers of {kind}; supported: {', '.join(sorted(supported))}"
+
+
+def other_adapter(encoder: Any) -> str:
+    """Return what to do where a method cannot serve an architecture, for messages."""
+    is_known = encoder.config.model_type in {**PARTS, **DECODER_PARTS}
+    return "use 'lora'" if is_known else "leave out model.peft"
 
 
 def parent_of(encoder: Any, name: str) -> tuple[nn.Module, str]:

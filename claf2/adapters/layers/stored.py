@@ -24,8 +24,8 @@ __all__ = ["ADAPTED", "ADAPTER_DIR", "adapter_bytes", "frozen_digest", "is_adapt
            "save_adapted", "write_adapter"]  # fmt: skip
 
 ADAPTED = "adapted.safetensors"
-"""The weights of a model that is no plain one. `transformers` finds no weights in its folder, rather than some that
-would answer wrongly."""
+"""The weights of a model that is not a plain model. `transformers` finds no weights in its folder, rather than some
+that would answer wrongly."""
 
 ADAPTER_DIR = "adapter"
 """The folder inside `best/` with the trained weights alone."""

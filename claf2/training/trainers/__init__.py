@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
     from claf2.corpus.section import Phase
+    from claf2.heads import Head
     from claf2.training.kept_steps import KeptSteps
     from claf2.training.loop import TrainingContext
 
@@ -37,6 +38,16 @@ class Trainer(Component, ABC):
     @abstractmethod
     def run(self, context: TrainingContext) -> None:
         """Train ``context.model``; ``context.state`` then says where the run stands."""
+
+    def check(self, heads: Mapping[str, Head[Any, Any]]) -> None:
+        """Refuse the heads of a run that cannot be staged this way.
+
+        Args:
+            heads: task → its head.
+
+        Raises:
+            ConfigError: naming the task.
+        """
 
     def num_steps(self) -> int | None:
         """Return the number of optimizer steps that the block states; ``None``: section `trainer` says how long to
