@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -45,7 +46,9 @@ def run_batcher(
         finally:
             await asyncio.to_thread(batcher.close)
 
-    return asyncio.run(main())
+    # In a thread of its own: a browser of other tests keeps an event loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, main()).result()
 
 
 async def send_while_held(model: Model, batcher: Batcher, requests: Sequence[tuple[str, int, int]]) -> list[Any]:
