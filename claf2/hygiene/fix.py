@@ -34,9 +34,12 @@ def list_targets(splits: Sequence[RowSplit], folder: Path) -> list[Path]:
     """Return the files that ``clean_copies`` writes, one for each split, in a folder.
 
     Raises:
-        RunError: if the folder has one of the files already.
+        RunError: if the folder cannot be one, or has one of the files already.
         DataError: if a file has rows over several lines, or several rows in one: they cannot be removed one by one.
     """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise RunError(f"{existing}: is a file; give a folder with --fix")
     targets = [folder / split.path.name.removesuffix(".gz") for split in splits]
     taken = next((target for target in (*targets, folder / CHANGES) if target.exists()), None)
     if taken or len(set(targets)) < len(targets):

@@ -130,3 +130,7 @@ def test_targets_are_looked_at_before_the_check(tmp_path: Path, monkeypatch: pyt
     train = write_rows(tmp_path / "train.jsonl", [GOOD, BAD])
     monkeypatch.setattr("claf2.hygiene.check.check_data", lambda *_, **__: pytest.fail("checked"))
     assert run("data", "check", str(train), "--fix", str(tmp_path)) == 2
+    before = train.read_bytes()
+    for place in (train, train / "below"):
+        assert run("data", "check", str(train), "--fix", str(place)) == 2
+    assert train.read_bytes() == before
