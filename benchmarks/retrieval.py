@@ -5,6 +5,7 @@
     python benchmarks/retrieval.py --squad DATA/KorQuAD_v1.0_dev.json --encoder ENCODER \\
         --query_prefix "query: " --passage_prefix "passage: "
     python benchmarks/retrieval.py --rows 1000000
+    python benchmarks/retrieval.py --texts 100000 sentences.txt --encoder ENCODER
 
 Generated passages are words of random syllables, whose frequencies follow Zipf's law. One thread:
 OMP_NUM_THREADS=1 taskset -c 0. Times are those of the processor, so that other work on the machine does not count.
@@ -21,8 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from claf2.hygiene.similar import find_similar, group_pairs
+from claf2.retrieval.bm25 import best_places
+from claf2.retrieval.encoders import open_encoder
 from claf2.retrieval.evaluation import evaluate_search, read_questions
-from claf2.retrieval.index import IndexSettings, PassageIndex, build_index
+from claf2.retrieval.index import CANDIDATES, IndexSettings, PassageIndex, build_index
+from claf2.retrieval.neighbors import Neighbors, build_neighbors
 from claf2.retrieval.passages import Passage, read_passages
 
 WORDS = 50_000
@@ -105,6 +109,39 @@ def measure_quality(path: Path, settings: IndexSettings) -> None:
             print(f"{path.name}, {len(index)} passages, {method}: {scores}; {each:.2f} ms a question")
 
 
+def measure_neighbors(count: int, file: Path, encoder: str) -> None:
+    """Compare approximate searches with exact ones: the first texts of a file are the collection, others are looked
+    for."""
+    lines = list(dict.fromkeys(filter(None, map(str.strip, file.open(encoding="utf-8")))))
+    texts, asked = lines[:count], lines[count : count + QUESTIONS]
+    vectors, questions = (open_encoder(Path(encoder)).encode(part) for part in (texts, asked))
+    print(f"{len(texts):,} texts, {vectors.shape[1]} numbers a vector, {len(asked)} other texts as questions")
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        build_neighbors(Path(folder), vectors)
+        seconds = time.process_time() - start
+        size = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
+        print(
+            f"  clusters: {seconds:.1f} s, {size:.0f} MiB on the disk, and {vectors.nbytes / 2**20:.0f} MiB of vectors"
+        )
+        neighbors = Neighbors(Path(folder))
+        times: dict[str, list[float]] = {"exact": [], "approximate": []}
+        found = []
+        for question in questions:
+            start = time.process_time()
+            nearest = best_places(vectors @ question, 10)
+            times["exact"].append(1000 * (time.process_time() - start))
+            start = time.process_time()
+            places = neighbors.find(question, CANDIDATES)
+            best = places[best_places(vectors[places] @ question, 10)]
+            times["approximate"].append(1000 * (time.process_time() - start))
+            found.append(len(np.intersect1d(nearest, best)) / len(nearest))
+        for name, taken in times.items():
+            print(f"  {name}: median {np.median(taken):.2f} ms, p95 {np.percentile(taken, 95):.2f} ms")
+        complete = np.mean(np.equal(found, 1))
+        print(f"  of the 10 nearest, {np.mean(found):.1%} are found; all of them for {complete:.1%} of the questions")
+
+
 def measure_duplicates(count: int) -> None:
     """Look for near duplicates in generated rows."""
     rows = Generator().rows(count)
@@ -122,7 +159,9 @@ def main() -> None:
     parser.add_argument("--passages", type=int, help="index and search this many generated passages")
     parser.add_argument("--rows", type=int, help="look for near duplicates in this many generated rows")
     parser.add_argument("--squad", type=Path, help="search for the paragraphs of a file in SQuAD's format")
-    parser.add_argument("--encoder", help="with --squad: also by vectors")
+    parser.add_argument("--texts", nargs=2, metavar=("N", "FILE"), help="compare approximate searches with exact ones "
+                        "among the first lines of a file")  # fmt: skip
+    parser.add_argument("--encoder", help="with --squad: also by vectors; with --texts: what makes the vectors")
     parser.add_argument("--query_prefix", default="")
     parser.add_argument("--passage_prefix", default="")
     given = parser.parse_args()
@@ -131,6 +170,8 @@ def main() -> None:
     if given.squad:
         prefixes = {"query_prefix": given.query_prefix, "passage_prefix": given.passage_prefix}
         measure_quality(given.squad, IndexSettings(encoder=given.encoder, **prefixes))
+    if given.texts:
+        measure_neighbors(int(given.texts[0]), Path(given.texts[1]), given.encoder)
     if given.rows:
         measure_duplicates(given.rows)
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from claf2.readers import Example, Reader, TextExample, register_reader
     from claf2.retrieval.index import PassageIndex
     from claf2.runs.hub import push
-    from claf2.task import Published, Suite, Task, register_suite, register_task
+    from claf2.task import Published, Suite, Task, get_task, register_suite, register_task
     from claf2.tokenizers import (
         SubwordTokenizer,
         Tokenizer,
@@ -110,6 +110,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "get_task",
     "load",
     "push",
     "register_adapter",
@@ -155,7 +156,7 @@ _NAMES = {
     "claf2.export.predictor": "Predictor",
     "claf2.retrieval.index": "PassageIndex",
     "claf2.runs.hub": "push",
-    "claf2.task": "Published Suite Task register_suite register_task",
+    "claf2.task": "Published Suite Task get_task register_suite register_task",
     "claf2.tokenizers":
         "SubwordTokenizer Tokenizer WordTokenizer register_subword_tokenizer register_word_tokenizer",
     "claf2.training.callbacks": "Callback CallbackSpec RunInfo register_callback",

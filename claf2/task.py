@@ -22,7 +22,17 @@ from claf2.metrics import Metric, metrics
 from claf2.readers import Example, Reader, readers
 from claf2.registry import Component, Registry, digest, load_plugin
 
-__all__ = ["Published", "Suite", "Task", "register_suite", "register_task", "report_damage", "suites", "tasks"]
+__all__ = [
+    "Published",
+    "Suite",
+    "Task",
+    "get_task",
+    "register_suite",
+    "register_task",
+    "report_damage",
+    "suites",
+    "tasks",
+]
 
 T = TypeVar("T")
 
@@ -127,7 +137,7 @@ class Task(Component):
                     text.encode()
                 yield example
         if example is None:
-            raise DataError(path, "contains no examples")
+            raise DataError(path, "contains no examples", hint="give a file with rows")
 
     def _label_error(self, path: Path, example: Example, label: str) -> DataError:
         line = example.line or None
@@ -264,6 +274,15 @@ def register_task(task: Task) -> Task:
     for name in (task.name, *task.aliases):
         tasks.add(name, task, origin=f"{frame.filename}:{frame.lineno}")
     return task
+
+
+def get_task(name: str) -> Task:
+    """Return a registered task by its name or an alias, for example to register another one on the same files.
+
+    Raises:
+        RegistryError: if there is none.
+    """
+    return tasks.get(name)
 
 
 def register_suite(suite: Suite) -> Suite:

@@ -79,6 +79,22 @@ register_task(
 
 register_task(
     Task(
+        name="corpus_tsdae",
+        language="ko",
+        head="tsdae",
+        is_corpus=True,
+        reader=Documents(),
+        metrics=(CausalLanguageModel(),),
+        source=SOURCE,
+        notes=(
+            "A sentence encoder from plain text: words are deleted, and the text is restored from its vector. Set "
+            "`masks` to `deletion`, and `instances` to `sentence`.",
+        ),
+    )
+)
+
+register_task(
+    Task(
         name="continued_text",
         language="ko",
         head="clm",

@@ -13,10 +13,14 @@ CONFIGS = {
     "mlm_nsp": ("glue/mrpc_bert", "--dataset", "masked_pairs", "--model.name", "encoder"),
     "clm": ("glue/mrpc_bert", "--dataset", "continued_text", "--model.name", "clm"),
     "instruct": ("glue/mrpc_bert", "--dataset", "korean_chat", "--model.name", "instruct"),
+    "embed": ("embed/korsts_cosine",),
+    "embed_softmax": ("embed/klue_nli_alone",),
+    "embed_in_batch": ("embed/korquad_in_batch",),
     "rank": ("glue/mrpc_bert", "--model.name", "rank"),
     "rank_causal": ("glue/mrpc_bert", "--model.name", "rank_causal", "--prompt_shots", "1", "--max_seq_length", "128"),
     "rank_mask": ("glue/mrpc_bert", "--model.name", "rank_mask", "--label_words", '{"0": "bad", "1": "good"}'),
 }
+"""Head → the BaseConfig, and what is set besides."""
 
 MODELS = {
     "clm": {"model_type": "gpt_neox", "auto_class": "AutoModelForCausalLM"},
@@ -26,4 +30,6 @@ MODELS = {
     "rank_mask": {"auto_class": "AutoModelForMaskedLM"},
 }
 """Head → the kind of model that it needs, where that is not an encoder alone."""
-"""Head → the BaseConfig, and what is set besides."""
+
+CORPUS_HEADS = {"tsdae"}
+"""Heads that only a pre-training uses: they are tried in `tests/pretraining`."""

@@ -3,19 +3,69 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from stored import last_bytes
 
 from claf2 import config
+from claf2.evaluation.report import Report
+from claf2.runs.prepare import PreparedRun
 from claf2.runs.train import train
+from claf2.training.callbacks import Callback
+from claf2.training.kept_steps import KeptSteps
+from claf2.training.loop import fit
+from claf2.training.optim import build_optimizer
+from claf2.training.state import State
 from claf2.training.trainers.pretrain import PretrainTrainer
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+"""What runs a module in two processes."""
+
+
+class Recorder(Callback):
+    """Remembers the loss and the learning rate of each step, and saves nothing."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+
+    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
+        self.losses.append(float(loss))
+        self.rates.append(learning_rate)
+
+    def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
+        return None
+
+    def save_last(self, state: State) -> None:
+        return None
+
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
+        return None
+
+
+def run_fit(prepared: PreparedRun) -> Recorder:
+    """Train a prepared run in memory."""
+    recorder = Recorder()
+    optimizer = build_optimizer(prepared.run.experiment.optimizer, prepared.model, prepared.plan.learning_rate)
+    context = prepared.training_context(
+        optimizer=optimizer,
+        state=State(),
+        evaluate=lambda: prepared.run.evaluate_sets(prepared.model, prepared.valid),
+        checkpointer=recorder,
+        callback=recorder,
+        interrupted=lambda: False,
+    )
+    fit(context)
+    return recorder
 
 
 def outcome(folder: Path) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ FAMILIES = (
 
 SHARED = {
     "data/samples": {"lexicon"},
-    "heads": {"soft", "request", "predicted_tokens", "templates", "prompts", "chat"},
+    "heads": {"soft", "request", "predicted_tokens", "templates", "prompts", "chat", "pooling", "numbers"},
     "readers": {"tags", "text"},
 }
 """What members of a family may share besides their package."""

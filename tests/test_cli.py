@@ -150,6 +150,7 @@ CLAF = """
 """
 
 
+@pytest.mark.slow
 def test_a_claf_config_trains_as_it_stands(workplace: Path) -> None:
     (workplace / "korquad/KorQuAD_v1.0_train.json").rename(workplace / "korquad/train.json")
     (workplace / "korquad/KorQuAD_v1.0_dev.json").rename(workplace / "korquad/dev.json")
@@ -357,6 +358,7 @@ def test_a_plug_in_file_brings_reader_head_metric_and_task(pipes: Path) -> None:
     assert "data_reader.dataset: task 'pipe_task' is not registered" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_a_plug_in_is_found_beside_its_base_config_and_by_an_override(pipes: Path) -> None:
     folder = pipes / "configs"
     folder.mkdir()
@@ -371,6 +373,7 @@ def test_a_plug_in_is_found_beside_its_base_config_and_by_an_override(pipes: Pat
     assert "plugins: 'configs/my_plugin.py' is not a list of names" in mistyped.stderr
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_them_through_its_entry_point(pipes: Path, tmp_path: Path) -> None:
     package = tmp_path / "outside"
     (package / "outside_claf2").mkdir(parents=True)

@@ -46,6 +46,7 @@ TESTED_ALONE = {
     "smaller.md": "export/test_smaller.py",
     "retrieval.md": "retrieval/test_page.py",
     "decoders.md": "heads/test_decoders_page.py",
+    "embeddings.md": "heads/test_embeddings_page.py",
 }
 """Pages whose commands another test runs, because they need files or more checks."""
 

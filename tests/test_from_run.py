@@ -358,6 +358,7 @@ def test_teachers_plug_ins_and_surroundings_are_of_the_lock(place: Path, tmp_pat
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_commit_of_the_hub_is_of_the_lock(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a revision the hub may give other weights tomorrow."""
     cache, commit = tmp_path / "hub/models--me--tiny", "b" * 40

@@ -158,5 +158,7 @@ def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> N
     assert without == {
         "marc_ja", "qnli_rank", "korsts", "kornli", "question_pair", "3i4k", "parakqc", "korean_hate_speech",
         "korean_hate_speech_bias", "naver_ner", "corpus_mlm", "corpus_mlm_nsp", "masked_text", "masked_pairs",
-        "corpus_clm", "continued_text", "alpaca", "korean_chat", "kullm",
+        "corpus_clm", "continued_text", "alpaca", "korean_chat", "kullm", "corpus_tsdae", "korsts_embed", "sentences",
+        "korquad_retrieval", "jsquad_retrieval", "squad_retrieval", "klue_nli_triplets", "kornli_triplets",
+        "question_pair_embed",
     }  # fmt: skip

@@ -97,11 +97,20 @@ CASES: dict[str, tuple[str, list[str], list[tuple[str, ...]]]] = {
 """A BaseConfig, what is set besides, and how two processes share the run."""
 
 
-def test_two_processes_make_the_run_of_one(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["split, uneven, accumulated"],
+        pytest.param([name for name in CASES if "split" not in name], marks=pytest.mark.slow),
+    ],
+    ids=["split", "others"],
+)
+def test_two_processes_make_the_run_of_one(names: list[str], model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """The same losses, scores, predictions in the same order, and weights, up to rounding."""
     model = model_folder(**NO_DROPOUT)
     jobs = []
-    for name, (base, words, ways) in CASES.items():
+    cases = {name: CASES[name] for name in names}
+    for name, (base, words, ways) in cases.items():
         usual = ["--pretrained_model_name", str(model), *USUAL, *words]
         train(config.load(base, [*usual, "--log_dir", str(tmp_path / name)]))
         jobs += [(base, [*usual, *way, "--log_dir", str(tmp_path / "".join([name, *way, " 2"]))]) for way in ways]
@@ -109,7 +118,7 @@ def test_two_processes_make_the_run_of_one(model_folder: Callable[..., Path], tm
     (tmp_path / "driver.py").write_text(DRIVER)
     ended = start(*TORCHRUN, tmp_path / "driver.py", tmp_path / "jobs.json")
     assert not ended.returncode, ended.stderr[-3000:]
-    for name, (_, _, ways) in CASES.items():
+    for name, (_, _, ways) in cases.items():
         for way in ways:
             same_run(tmp_path / name, tmp_path / "".join([name, *way, " 2"]), rough=name in ("bf16", "fp16"))
 
@@ -208,6 +217,7 @@ def test_resumed_with_other_processes(model_folder: Callable[..., Path], tmp_pat
     same_run(tmp_path / "whole", done, rough=False)
 
 
+@pytest.mark.slow
 def test_processes_of_different_runs_refuse_each_other(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     code = """
 import os, sys

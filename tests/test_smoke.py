@@ -42,6 +42,7 @@ def interrupt_after_two_steps(words: list[str], cwd: Path) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_train_resume_evaluate_predict(tmp_path: Path) -> None:
     # One test, not four: parallel workers would train once each.
     words = [sys.executable, str(TRAIN), *DEMO, "--verbose_step_count", "1"]

@@ -1,4 +1,4 @@
-"""Adapters: ways to fine-tune a part of an encoder. Heads, and weights that no checkpoint brings, are always trained.
+"""Adapters: ways to fine-tune a part of an encoder. Heads, and weights that the checkpoint lacks, are always trained.
 
 A member describes one method; its verb changes the shared encoder, whose own weights are frozen before.
 """
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["NO_ADAPTER", "Adapter", "FullFineTuning", "adapters", "register_adapter"]
 
 NO_ADAPTER = "none"
-"""The value of `model.peft.name` that trains all weights, as if the section were left out."""
+"""The value of `model.peft.name` that trains all weights, like a config without section `model.peft`."""
 
 
 class Adapter(Component, ABC):
     """A method that fine-tunes a part of an encoder; its fields are the block of section `model.peft` with its name."""
 
     can_merge: ClassVar[bool] = True
-    """Whether what is trained can become plain weights of the encoder, so that `best/` loads without claf2."""
+    """Whether the trained weights can be merged into the encoder, so that `best/` loads without claf2."""
     serves_tokens: ClassVar[bool] = True
-    """Whether it serves heads that read more than the first token."""
+    """Whether it supports heads that read more than the first token."""
 
     def check(self, heads: Mapping[str, Head[Any, Any]]) -> None:
-        """Refuse the heads of a run that the method cannot serve.
+        """Refuse the heads of a run that the method does not support.
 
         Args:
             heads: task → its head.
@@ -55,7 +55,7 @@ class Adapter(Component, ABC):
 
     @abstractmethod
     def apply(self, encoder: Any) -> Adapted:
-        """Change a frozen encoder in place, and unfreeze or add what is trained.
+        """Change a frozen encoder in place, and unfreeze or add the weights that are trained.
 
         Args:
             encoder: a model of `transformers`, on the CPU, with loaded weights. Fresh weights are drawn from PyTorch's

@@ -24,14 +24,14 @@ class LoRA(Adapter):
     alpha: float = Field(8.0, gt=0, le=LARGEST)
     """An update is multiplied by `alpha / r`."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout of what an update reads."""
+    """Dropout of the input of an update."""
     targets: list[str] = Field(["query", "value"], min_length=1)
     """The linear layers: `query`, `key`, `value`, `attention_output`, `inner`, `outer`, or the ends of their names.
     ModernBERT has one matrix for the first three."""
     use_rslora: bool = False
     """Multiply by `alpha / sqrt(r)` instead (Kalajdzievski, 2023, https://arxiv.org/abs/2312.03732)."""
     use_dora: bool = False
-    """Also learn the norms of a matrix's rows (Liu et al., 2024, https://arxiv.org/abs/2402.09353)."""
+    """Also learn the norms of the rows of a matrix (Liu et al., 2024, https://arxiv.org/abs/2402.09353)."""
     quantize: Literal["nf4", "int8"] | None = None
     """Keep the frozen matrices in 4 or 8 bits (QLoRA; Dettmers et al., 2023, https://arxiv.org/abs/2305.14314)."""
 

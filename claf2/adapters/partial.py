@@ -32,7 +32,7 @@ class BitFit(Adapter):
 
 @register_adapter("head_only")
 class HeadOnly(Adapter):
-    """The encoder is frozen."""
+    """The encoder is frozen, and only the head is trained."""
 
     def apply(self, encoder: Any) -> Adapted:
         from claf2.adapters.layers.adapted import Adapted

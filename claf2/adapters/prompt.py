@@ -17,7 +17,7 @@ __all__ = ["PTuning", "PromptTuning"]
 
 @register_adapter("prompt")
 class PromptTuning(Adapter):
-    """Learned vectors after the first token of the input, which begin as those of random tokens (Lester et al., 2021,
+    """Learned vectors after the first token of the input, initialized from random tokens (Lester et al., 2021,
     https://arxiv.org/abs/2104.08691)."""
 
     can_merge: ClassVar[bool] = False
@@ -40,8 +40,8 @@ class PromptTuning(Adapter):
 
 @register_adapter("ptuning")
 class PTuning(Adapter):
-    """Learned vectors after the first token of the input, which a network of two hidden layers computes from learned
-    ones: P-tuning v1 (Liu et al., 2021, https://arxiv.org/abs/2103.10385). P-tuning v2 is `prefix`."""
+    """Vectors after the first token of the input, computed from learned vectors by a network with two hidden layers:
+    P-tuning v1 (Liu et al., 2021, https://arxiv.org/abs/2103.10385). P-tuning v2 is `prefix`."""
 
     can_merge: ClassVar[bool] = False
     serves_tokens: ClassVar[bool] = False

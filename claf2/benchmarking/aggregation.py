@@ -155,12 +155,21 @@ def group_by_row(results: Sequence[CellT]) -> list[list[CellT]]:
 
     def order(result: CellT) -> tuple[object, ...]:
         cell = result.cell
-        return cell.model, cell.step or 0, cell.recipe, bool(cell.variant), cell.overrides, cell.variant
+        words = [_sort_key(word) for word in cell.overrides]
+        return cell.model, cell.step or 0, cell.recipe, bool(cell.variant), words, _sort_key(cell.variant)
 
     groups: dict[tuple[object, ...], list[CellT]] = {}
     for result in sorted(results, key=order):
         groups.setdefault(row_key(result.cell), []).append(result)
     return list(groups.values())
+
+
+def _sort_key(word: str) -> tuple[bool, float, str]:
+    """Return the key that sorts numbers by size, before other words."""
+    try:
+        return False, float(word), ""
+    except ValueError:
+        return True, 0.0, word
 
 
 def _row_label(cell: Cell) -> tuple[object, ...]:

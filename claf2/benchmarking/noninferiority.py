@@ -45,6 +45,9 @@ __all__ = [
 NonInferiorityVerdict: TypeAlias = Literal["non-inferior", "inferior", "not shown"]
 """What the examples show about a margin; ``not shown`` where they are too few for either."""
 
+ROUNDING = 1e-5
+"""By how much two numbers may differ, and still be the same answer: relative to their size, and in all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NonInferiority:
@@ -180,9 +183,16 @@ def _count_changed(origin: Sequence[Sequence[Prediction]], candidate: Sequence[S
         before.id
         for runs in zip(origin, candidate, strict=True)
         for before, after in zip(*runs, strict=True)
-        if before.prediction != after.prediction
+        if not _is_same(before.prediction, after.prediction)
     }
     return len(changed)
+
+
+def _is_same(before: object, after: object) -> bool:
+    """Say whether two answers are the same. Numbers are, up to rounding."""
+    if isinstance(before, float) and isinstance(after, float):
+        return math.isclose(before, after, rel_tol=ROUNDING, abs_tol=ROUNDING)
+    return before == after
 
 
 def format_noninferiority(result: NonInferiority, *, examples: int = 3) -> str:

@@ -336,11 +336,15 @@ def format_to_full(delta: VariantDelta | None) -> str:
 
 def format_costs(costs: Costs) -> list[str]:
     """Return the costs of a row as texts, in the order of ``COST_NAMES``; ``–`` where one is not known."""
-    values = {name: getattr(costs, name) for name in COST_NAMES}
-    return [
-        "–" if value is None else f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.{1 if value >= 1 else 2}f}"
-        for value in values.values()
-    ]
+    return [_format_cost(name, getattr(costs, name)) for name in COST_NAMES]
+
+
+def _format_cost(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if name == "trained_parameters" or value >= WHOLE_FROM:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _format_cell(cell: ScoreCell | None) -> str:

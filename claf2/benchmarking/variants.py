@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from claf2 import config
 from claf2.benchmarking.summary import FULL
@@ -51,12 +51,16 @@ def read_variants(path: Path) -> dict[str, Any]:
     return dict(entries)
 
 
-def expand_variants(entries: Mapping[str, Any], is_value: Callable[[str, Any], bool]) -> list[Variant]:
+IsValue: TypeAlias = Callable[[Mapping[str, Any], str, Any], bool]
+"""Whether a list is a value of a field of a variant with these other fields, rather than a grid of values."""
+
+
+def expand_variants(entries: Mapping[str, Any], is_value: IsValue) -> list[Variant]:
     """Return the variants of a file, ``full`` first, those of a grid one after the other.
 
     Args:
         entries: name → fields.
-        is_value: says whether a list is a value of a field, rather than a grid of values.
+        is_value: says which lists are values.
 
     Raises:
         RunError: if a name cannot be that of a folder, an entry is no object, or ``full`` changes something.
@@ -74,7 +78,8 @@ def expand_variants(entries: Mapping[str, Any], is_value: Callable[[str, Any], b
         exported = fields.get(EXPORT)
         words = None if exported is None else _to_words(exported)
         own = {key: value for key, value in fields.items() if key != EXPORT}
-        grid = {key: value for key, value in own.items() if isinstance(value, list) and not is_value(key, value)}
+        single = {key: value for key, value in own.items() if not isinstance(value, list)}
+        grid = {key: value for key, value in own.items() if key not in single and not is_value(single, key, value)}
         fixed = {key: value for key, value in own.items() if key not in grid}
         points = list(product(*grid.values()))
         if not 0 < len(points) <= LARGEST_GRID:
@@ -106,9 +111,7 @@ def grid_name(variant: str) -> str:
     return name if slash else ""
 
 
-def takes_list(
-    configs: Sequence[str], recipe: str, words: Sequence[str], plugins: Sequence[str]
-) -> Callable[[str, Any], bool]:
+def takes_list(configs: Sequence[str], recipe: str, words: Sequence[str], plugins: Sequence[str]) -> IsValue:
     """Return a function that says whether a field of any BaseConfig of a suite takes a list as its value.
 
     Args:
@@ -118,8 +121,8 @@ def takes_list(
         plugins: files or modules to load before.
     """
 
-    def is_value(key: str, value: Any) -> bool:
-        own = Override.of_value(key, value).words()
+    def is_value(fields: Mapping[str, Any], key: str, value: Any) -> bool:
+        own = _to_words({**fields, key: value})
         for name in configs:
             try:
                 config.load(f"{name}_{recipe}", [*words, *own], plugins)

@@ -116,12 +116,18 @@ def corpus_show(
     click.echo(format_statistics(corpus, statistics, phases))
     if corpus.section.valid_documents:
         baseline = frequency_baseline(corpus, phases[0].max_seq_length, shards=limit)
+        kind = "masked tokens" if corpus.masks.effect == "hide" else "tokens"
         click.echo(
-            f"held out   {baseline.tokens:>15,} masked tokens; the frequencies of the tokens alone predict them at "
+            f"held out   {baseline.tokens:>15,} {kind}; the frequencies of the tokens alone predict them at "
             f"{baseline.nats_per_token:.3f} nats each, {baseline.nats_per_byte:.3f} per byte"
         )
     if count:
-        click.echo(f"\nstep {step}: {100 * corpus.masks.rate_at(step):.1f} % of the tokens are predicted")
+        share = f"{100 * corpus.masks.rate_at(step):.1f} % of the tokens are"
+        effects = {
+            "hide": f"{share} predicted", "delete": f"{share} deleted",
+            "predict_next": "every token predicts the next one",
+        }  # fmt: skip
+        click.echo(f"\nstep {step}: {effects[corpus.masks.effect]}")
         for text in preview_rows(corpus, stream, step, count):
             click.echo(f"- {text}")
 

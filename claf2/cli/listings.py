@@ -162,8 +162,9 @@ def tasks_handbook() -> None:
     for name in source.list_configs():
         if name.startswith("multi_task/"):
             continue
-        dataset = config.fill(name).values["data_reader"]["dataset"]
-        configs.setdefault(tasks.get(dataset).name, []).append(name)
+        reader = config.fill(name).values.get("data_reader")
+        if reader is not None:  # else it trains several tasks
+            configs.setdefault(tasks.get(reader["dataset"]).name, []).append(name)
     click.echo(format_handbook(_load_tasks(()), _load_suites(), configs), nl=False)
 
 

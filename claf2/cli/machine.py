@@ -60,7 +60,7 @@ def qa_command(
     machine = QaMachine(index, reader, **options)
     if question is not None:
         answer = machine.ask(question)
-        click.echo(json.dumps(_to_json(answer), ensure_ascii=False) if as_json else _format_answer(answer))
+        click.echo(json.dumps(answer.to_json(), ensure_ascii=False) if as_json else _format_answer(answer))
         return
 
     from claf2.machine.evaluation import evaluate_machine
@@ -77,21 +77,6 @@ def qa_command(
         }))  # fmt: skip
         return
     click.echo(_format_report(report, machine.k, len(machine.index)))
-
-
-def _to_json(answer: QaAnswer) -> dict[str, Any]:
-    return {
-        "question": answer.question, "answer": answer.answer, "score": answer.score, "reason": answer.reason,
-        "answers": [
-            {"text": candidate.text, "score": candidate.score, "truncated": candidate.truncated,
-             "passages": [hit.passage.id for hit in candidate.passages]}
-            for candidate in answer.answers
-        ],
-        "passages": [
-            {"id": hit.passage.id, "rank": hit.rank, "score": hit.score, "text": hit.passage.text}
-            for hit in answer.passages
-        ],
-    }  # fmt: skip
 
 
 def _format_answer(answer: QaAnswer) -> str:
@@ -130,14 +115,7 @@ def nlu_command(folder: Path, text: str, tasks: str, as_json: bool) -> None:
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     answer = NluMachine(folder, names or None)(text)
     if as_json:
-        click.echo(json.dumps({
-            "tasks": {
-                task: {"prediction": prediction.prediction, "score": prediction.score}
-                for task, prediction in answer.predictions.items()
-            },
-            "slots": {task: [vars(slot) for slot in slots] for task, slots in answer.slots.items()},
-            "truncated": answer.truncated,
-        }, ensure_ascii=False))  # fmt: skip
+        click.echo(json.dumps(answer.to_json(), ensure_ascii=False))
         return
     click.echo(_format_nlu(answer))
 

@@ -43,8 +43,13 @@ Examples:
               help="bigrams, words, or a tokenizer of morphemes: korean, japanese; auto: bigrams for Korean, Japanese, "
                    "and Chinese, else words.")  # fmt: skip
 @click.option("--encoder", metavar="FOLDER|RUN", type=PATH, help="Add vectors of an encoder, or of that of a run.")
-@click.option("--query_prefix", default="", metavar="TEXT", help="What the encoder expects before a question.")
-@click.option("--passage_prefix", default="", metavar="TEXT", help="What the encoder expects before a passage.")
+@click.option("--query_prefix", metavar="TEXT",
+              help="What the encoder expects before a question. Default: prefix_a of a run.")  # fmt: skip
+@click.option("--passage_prefix", metavar="TEXT",
+              help="What the encoder expects before a passage. Default: prefix_b of a run.")  # fmt: skip
+@click.option("--approximate", is_flag=True,
+              help="Compare a question only with passages in clusters near it, which FAISS finds. For more than "
+                   "100,000 passages; needs --encoder.")  # fmt: skip
 @click.option("--text_field", default="text", show_default=True, metavar="KEY", help="The key of the text in .jsonl.")
 @click.option("--titles", is_flag=True, help="Search the titles of a file in SQuAD's format, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -60,14 +65,14 @@ def index_command(
     from claf2.retrieval.passages import find_files, read_passages
     from claf2.runs.progress import show_progress
 
-    changed = [name for name, value in settings.items() if value not in (None, "", "auto")]
+    changed = [name for name, value in settings.items() if value not in (None, "", "auto", False)]
     if add and changed:
         raise RunError(
             f"--{changed[0]}: cannot be used with --add, which keeps the settings of the index; leave it out"
         )
-    prefixes = [name for name in ("query_prefix", "passage_prefix") if settings[name]]
-    if prefixes and settings["encoder"] is None:
-        raise RunError(f"--{prefixes[0]}: is for an encoder; name one with --encoder, or leave it out")
+    of_encoder = [name for name in ("query_prefix", "passage_prefix", "approximate") if settings[name]]
+    if of_encoder and settings["encoder"] is None:
+        raise RunError(f"--{of_encoder[0]}: is for an encoder; name one with --encoder, or leave it out")
     files = find_files(texts)
     if settings["encoder"] is not None:
         settings["encoder"] = str(settings["encoder"].expanduser().absolute())

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claf2.cli.options import PATH, NumberRange, needs_extra
+from claf2.cli.retrieval import method_option
 from claf2.errors import Interrupted, RunError
 
 if TYPE_CHECKING:
-    from claf2.serving.limits import ServiceSettings
+    from claf2.serving.limits import Collection, ServiceSettings
 
 __all__ = ["serve_command"]
 
@@ -30,12 +31,22 @@ Examples:
   claf2 serve logs/scratch/nsmc --check --url http://127.0.0.1:8000
   claf2 serve --model old=logs/nsmc-1 --model new=exports/nsmc --split old=0.9,new=0.1
   claf2 serve exports/nsmc --host 0.0.0.0 --workers 4
+  claf2 serve logs/klue/korquad --index indexes/korquad
 """)  # fmt: skip
 @click.argument("folders", metavar="RUN|EXPORT...", nargs=-1, type=PATH)
 @click.option("--model", "named", multiple=True, metavar="NAME=FOLDER",
               help="Serve a run or an export under this name; can be repeated.")  # fmt: skip
 @click.option("--split", default="", metavar="A=X,B=Y",
               help="The share of the requests that each model answers; the id of a request decides.")  # fmt: skip
+@click.option("--index", "indexes", multiple=True, metavar="[NAME=]INDEX",
+              help="Answer questions from what claf2 index has made (POST /answer); NAME: by this model.")  # fmt: skip
+@method_option
+@click.option("--threshold", metavar="X", type=NumberRange(),
+              help="With --index: answer nothing below this score.  [default: as the model itself does]")  # fmt: skip
+@click.option("--search-weight", default=0.0, show_default=True, metavar="X", type=NumberRange(0),
+              help="With --index: how much the score of the search adds to that of the model.")  # fmt: skip
+@click.option("--passages", default=5, show_default=True, metavar="K", type=click.IntRange(1, 50),
+              help="With --index: how many passages are read, unless the request has a k.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0: a free one.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True,
@@ -71,8 +82,9 @@ def serve_command(
 ) -> int:  # fmt: skip
     """Serve runs and exports over HTTP, until Ctrl-C or SIGTERM.
 
-    POST /predict takes what claf2 predict reads: a request as a JSON object, or a list of them. The address is printed,
-    and is also that of a page to try the models in a browser. With --check, the exit code is 3 if an answer is not the
+    POST /predict takes what claf2 predict reads: a request as a JSON object, or a list of them. POST /understand takes
+    a text, and asks several tasks about it; POST /answer takes a question, with --index. The address is printed, and is
+    also that of a page to try the models in a browser. With --check, the exit code is 3 if an answer is not the
     one that was scored.
     """
     if url is not None and not check:
@@ -134,7 +146,28 @@ def _make_settings(models: Mapping[str, Path], given: Mapping[str, Any]) -> Serv
     requests = RequestLimits(
         max_body=given["max_body"] * 2**20, max_requests=given["max_requests"], max_characters=given["max_characters"]
     )
-    return ServiceSettings(models, _read_shares(given["split"]), batches, requests, given["token"], given["workers"])
+    return ServiceSettings(
+        models, _read_shares(given["split"]), batches, requests, given["token"], given["workers"],
+        _make_collections(models, given),
+    )  # fmt: skip
+
+
+def _make_collections(models: Mapping[str, Path], given: Mapping[str, Any]) -> dict[str, Collection]:
+    """Return the passages that each model reads: an index without the name of a model is that of all models."""
+    from claf2.serving.limits import Collection
+
+    collections: dict[str, Collection] = {}
+    for text in given["indexes"]:
+        name, equals, folder = text.partition("=")
+        names = [name] if equals and name in models else list(models)
+        path = Path(folder if equals and name in models else text)
+        for own in names:
+            if own in collections:
+                raise RunError(f"--index {text[:80]}: model {own!r} has an index already; give one index per model")
+            collections[own] = Collection(
+                path, given["passages"], given["method"], given["threshold"], given["search_weight"]
+            )
+    return collections
 
 
 def _check_models(

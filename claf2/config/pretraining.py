@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from claf2.config.schema import TrainerSection
+from claf2.corpus.masks import Effect
 from claf2.corpus.section import CorpusSection
 from claf2.errors import ConfigError
 from claf2.training.trainers import Trainer
@@ -15,6 +16,16 @@ __all__ = ["check_pretraining", "longest_rows"]
 
 PAIRS = "sentence_pair"
 """The instances that have two texts each."""
+
+EFFECTS: Mapping[str, Effect] = {"clm": "predict_next", "tsdae": "delete"}
+"""What the masks of a head do; those of others hide tokens."""
+
+FITTING_MASKS: Mapping[Effect, str] = {
+    "hide": "use token, word, eojeol, ngram or mixture, or the task corpus_clm",
+    "predict_next": "use next_token",
+    "delete": "use deletion",
+}
+"""What masks do → those that do it, for a hint."""
 
 WITHOUT_EFFECT = {
     "iterator.batch_size": "set the batch size of each phase with --trainer.pretrain.phases",
@@ -69,15 +80,11 @@ def check_pretraining(
     _check_steps(section, trainer, origins)
     _check_effects(section, origins)
     for task, (head, corpus) in corpora.items():
-        if corpus is not None and (head == "clm") == corpus.masks.chosen().hides:
+        effect = EFFECTS.get(head, "hide")
+        if corpus is not None and corpus.masks.chosen().effect != effect:
             path = f"data_reader.{task}.masks.name"
             problem = f"{corpus.masks.name!r} does not fit the head {head!r}"
-            hint = (
-                "use next_token"
-                if head == "clm"
-                else "use token, word, eojeol, ngram or mixture, or the task corpus_clm"
-            )
-            raise ConfigError(path, problem, origin=origins.get(path), hint=hint)
+            raise ConfigError(path, problem, origin=origins.get(path), hint=FITTING_MASKS[effect])
         if head == "mlm_nsp" and corpus is not None and corpus.instances.name != PAIRS:
             path = f"data_reader.{task}.instances.name"
             problem = f"{corpus.instances.name!r} makes no pairs, so there is no next sentence to predict"

@@ -90,7 +90,8 @@ class InputLayout:
         self, rows: Rows, shard: Callable[[int], Shard], length: int, masks: Masks, draws: MaskDraws, step: int
     ) -> dict[str, np.ndarray]:
         """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` and ``labels``, each (B, L), int32; and for
-        pairs ``next_sentence_label``, (B,): 1 where the second text does not follow the first one.
+        pairs ``next_sentence_label``, (B,): 1 where the second text does not follow the first one. Where tokens are
+        deleted, the inputs are what is left, and the labels are the tokens of the whole text that follow each other.
 
         Args:
             rows: B rows.
@@ -104,17 +105,16 @@ class InputLayout:
 
         ids, flags, types, lengths = self.tokens(rows, shard, length)
         is_token = np.arange(length) < lengths[:, None]
-        if not masks.hides:
-            following = np.full_like(ids, NO_TARGET)
-            following[:, :-1] = np.where(is_token[:, 1:], ids[:, 1:], NO_TARGET)
+        if masks.effect == "predict_next":
             return {
                 "input_ids": ids,
                 "attention_mask": is_token.astype(np.int32),
                 "token_type_ids": types,
-                "labels": following,
+                "labels": _next_ids(ids, is_token),
             }
-        maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
-        selected = masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
+        selected = self.select(flags, masks, draws, step)
+        if masks.effect == "delete":
+            return self._delete(ids, types, is_token, selected) | {"labels": _next_ids(ids, is_token)}
         arrays = {
             "input_ids": self._hide(ids, selected, draws.draws),
             "attention_mask": is_token.astype(np.int32),
@@ -124,6 +124,11 @@ class InputLayout:
         if rows.starts.shape[1] == 2:
             arrays["next_sentence_label"] = rows.random_next.astype(np.int32)
         return arrays
+
+    def select(self, flags: np.ndarray, masks: Masks, draws: MaskDraws, step: int) -> np.ndarray:
+        """Return which tokens of rows with these flags are chosen, (B, L); see ``tokens`` and ``arrays``."""
+        maskable = (flags & (IS_TEXT | IS_SPECIAL)) == IS_TEXT
+        return masks.select(TokenGrid(flags, maskable, draws.draws, draws.order), step)
 
     def tokens(
         self, rows: Rows, shard: Callable[[int], Shard], length: int
@@ -182,6 +187,20 @@ class InputLayout:
             types[columns >= lengths[:, None]] = 0
         return out_ids.reshape(size, length), out_flags.reshape(size, length), types, lengths
 
+    def _delete(
+        self, ids: np.ndarray, types: np.ndarray, is_token: np.ndarray, selected: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the inputs without the selected tokens; what follows them moves to the left."""
+        import numpy as np
+
+        kept = is_token & ~selected
+        rows, columns = np.nonzero(kept)
+        places = (np.cumsum(kept, axis=1) - 1)[rows, columns]
+        left_ids, left_types = np.full_like(ids, self._pad_id), np.zeros_like(types)
+        left_ids[rows, places], left_types[rows, places] = ids[rows, columns], types[rows, columns]
+        mask = np.arange(ids.shape[1]) < kept.sum(1, keepdims=True)
+        return {"input_ids": left_ids, "attention_mask": mask.astype(np.int32), "token_type_ids": left_types}
+
     def _hide(self, ids: np.ndarray, selected: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Return the ids with the selected ones replaced, (B, L)."""
         import numpy as np
@@ -196,3 +215,12 @@ class InputLayout:
         index = (draws[2][rows, places].astype(np.uint64) * np.uint64(len(self._ordinary_ids))) >> np.uint64(32)
         hidden[rows, places] = self._ordinary_ids[index.astype(np.int64)]
         return hidden
+
+
+def _next_ids(ids: np.ndarray, is_token: np.ndarray) -> np.ndarray:
+    """Return the id that follows each token, (B, L), or ``NO_TARGET``."""
+    import numpy as np
+
+    following = np.full_like(ids, NO_TARGET)
+    following[:, :-1] = np.where(is_token[:, 1:], ids[:, 1:], NO_TARGET)
+    return following

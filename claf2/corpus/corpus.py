@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from claf2.corpus.batches import InputLayout, MaskDraws
 from claf2.corpus.blocks import block_digest, list_blocks, read_block
 from claf2.corpus.encoding import BEGINS_DOCUMENT
-from claf2.corpus.masks.token import TokenMasks
 from claf2.corpus.row_counts import RowCounts
 from claf2.corpus.rows import Rows
 from claf2.corpus.section import CorpusSection
@@ -24,6 +23,7 @@ from claf2.corpus.shards import SHARD_FORMAT, Shard, id_width, make_shard, open_
 from claf2.corpus.sources import Document, format_of
 from claf2.data.features import FeatureList
 from claf2.errors import ConfigError, DataError
+from claf2.heads.predicted_tokens import NO_TARGET
 from claf2.registry import digest
 from claf2.runtime.files import wait_for_lock
 from claf2.runtime.seed import generator
@@ -247,9 +247,9 @@ class Corpus:
         return int(np.flatnonzero(shard.flags & BEGINS_DOCUMENT)[share]) if share else 0
 
     def valid_rows(self, max_seq_length: int) -> FeatureList:
-        """Return the rows of the held-out documents with fixed masks: 15 % of the tokens, chosen one by one, whatever
-        the masks of the training are. They depend on the text, the tokenizer and the length alone, so that losses can
-        be compared.
+        """Return the rows of the held-out documents with fixed masks: 15 % of the tokens, chosen one by one, or 60 % of
+        the words if words are deleted, whatever the masks of the training are. They depend on the text, the tokenizer
+        and the length alone, so that losses can be compared.
 
         Args:
             max_seq_length: the length of the longest row in tokens, special tokens included.
@@ -264,7 +264,7 @@ class Corpus:
         import numpy as np
 
         self.open_shards(list(self._held_out))
-        layout = InputLayout(self.tokenizer, self.instances, hides=self.masks.hides)
+        layout = InputLayout(self.tokenizer, self.instances, hides=self.masks.effect == "hide")
         room = max_seq_length - layout.special_tokens
         parts = [
             self.cut(number, np.array([[0, self.held_out_tokens(number)]]), room).of_shard(number, len(self))
@@ -274,14 +274,17 @@ class Corpus:
             raise ConfigError("valid_documents", "no documents are held out", hint="raise it, or give more documents")
         rows = self.instances.arrange(Rows.concatenate(parts), generator(0, "valid", max_seq_length))
         draws = MaskDraws.of_step(0, "valid", len(rows), max_seq_length)
-        masks = TokenMasks() if self.masks.hides else self.masks
-        arrays = layout.arrays(rows, self.shard, max_seq_length, masks, draws, 0)
+        arrays = layout.arrays(rows, self.shard, max_seq_length, self.masks.for_evaluation(), draws, 0)
         lengths = arrays.pop("attention_mask").sum(1)
+        # Where tokens are deleted, there are more labels than tokens.
+        is_label = arrays["labels"] != NO_TARGET
+        ends = np.where(is_label.any(1), max_seq_length - is_label[:, ::-1].argmax(1), 0)
+        counts = {name: np.maximum(lengths, ends) if name == "labels" else lengths for name in arrays}
         return FeatureList(
             [
                 {"example": row}
                 | {
-                    name: int(array[row]) if array.ndim == 1 else array[row, : lengths[row]].tolist()
+                    name: int(array[row]) if array.ndim == 1 else array[row, : counts[name][row]].tolist()
                     for name, array in arrays.items()
                 }
                 for row in range(len(rows))

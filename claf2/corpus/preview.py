@@ -19,7 +19,7 @@ def preview_rows(corpus: Corpus, stream: CorpusStream, step: int, count: int) ->
     """Return the first rows of a step as text.
 
     A hidden token is shown as ``{text}``, one that is predicted but kept as ``{=text}``, and one that is replaced by
-    another as ``{text>other}``. Special tokens are shown as they are.
+    another as ``{text>other}``. One that is deleted is shown as ``{text}``, too. Special tokens are shown as they are.
 
     Args:
         corpus: the corpus.
@@ -32,7 +32,13 @@ def preview_rows(corpus: Corpus, stream: CorpusStream, step: int, count: int) ->
     drawn = MaskDraws.of_step(stream.seed, step, len(whole.rows), whole.length)
     own = MaskDraws(drawn.draws[:, :count], drawn.order[:count])
     arrays = stream.layout.arrays(rows, corpus.shard, whole.length, corpus.masks, own, step)
-    _, flags, _, lengths = stream.layout.tokens(rows, corpus.shard, whole.length)
+    original, flags, _, lengths = stream.layout.tokens(rows, corpus.shard, whole.length)
+    if corpus.masks.effect == "delete":
+        deleted = stream.layout.select(flags, corpus.masks, own, step)
+        arrays |= {
+            "input_ids": np.where(deleted, NO_TARGET, original),
+            "labels": np.where(deleted, original, NO_TARGET),
+        }
     texts = []
     for number, length in enumerate(lengths.tolist()):
         ids, labels = arrays["input_ids"][number, :length], arrays["labels"][number, :length]
@@ -47,8 +53,9 @@ def _row_text(corpus: Corpus, ids: np.ndarray, labels: np.ndarray, flags: np.nda
     tokenizer = corpus.tokenizer
     original = np.where(labels == NO_TARGET, ids, labels)
     special = np.isin(original, sorted(tokenizer.special_ids)) | (flags == 0)
+    is_hidden = (ids == tokenizer.mask_id) | (ids == NO_TARGET)
     # 0 as it is, 1 hidden, 2 kept, 3 replaced
-    state = np.where(labels == NO_TARGET, 0, np.where(ids == tokenizer.mask_id, 1, np.where(ids == labels, 2, 3)))
+    state = np.where(labels == NO_TARGET, 0, np.where(is_hidden, 1, np.where(ids == labels, 2, 3)))
     eojeol = np.cumsum((flags & BEGINS_EOJEOL) != 0)
     # Tokens that are replaced are shown one by one, since each has another in its place; others in one piece.
     keys = [
@@ -63,7 +70,7 @@ def _row_text(corpus: Corpus, ids: np.ndarray, labels: np.ndarray, flags: np.nda
             last = -1
             continue
         piece = tokenizer.decode(original[places].tolist()).replace(" ", "")
-        other = tokenizer.tokens_of([int(ids[places[0]])])[0]
+        other = tokenizer.tokens_of([int(ids[places[0]])])[0] if shown == 3 else ""
         marked = (piece, f"{{{piece}}}", f"{{={piece}}}", f"{{{piece}>{other}}}")[shown]
         text += marked if word == last else f" {marked}"
         last = word

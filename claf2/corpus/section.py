@@ -9,8 +9,10 @@ from pydantic import Field
 from claf2.corpus.instances import Instances, instances
 from claf2.corpus.instances.document import DocumentRows
 from claf2.corpus.instances.full_sentences import FullSentences
+from claf2.corpus.instances.sentence import SentenceRows
 from claf2.corpus.instances.sentence_pair import SentencePairs
 from claf2.corpus.masks import Masks, masks
+from claf2.corpus.masks.deletion import Deletion
 from claf2.corpus.masks.eojeol import EojeolMasks
 from claf2.corpus.masks.mixture import MixtureMasks
 from claf2.corpus.masks.next_token import NextTokens
@@ -32,6 +34,7 @@ class InstancesSection(Component):
     name: str = "full_sentences"
     full_sentences: FullSentences | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     document: DocumentRows | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    sentence: SentenceRows | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     sentence_pair: SentencePairs | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
 
     def chosen(self) -> Instances:
@@ -50,6 +53,7 @@ class MasksSection(Component):
     ngram: NgramMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     next_token: NextTokens | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
     mixture: MixtureMasks | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
+    deletion: Deletion | None = Field(default=None, json_schema_extra=NOT_WRITTEN)
 
     def chosen(self) -> Masks:
         """Return the block with the section's name, or its defaults."""

@@ -170,7 +170,7 @@ class CorpusStream:
         self._rank, self._world_size = rank, world_size
         self._workers = workers
         self._max_tokens = max_tokens
-        self.layout = InputLayout(corpus.tokenizer, corpus.instances, hides=corpus.masks.hides)
+        self.layout = InputLayout(corpus.tokenizer, corpus.instances, hides=corpus.masks.effect == "hide")
         """How rows become inputs."""
 
     @property

@@ -89,6 +89,8 @@ class TaskDataset:
     """Rows are padded to a multiple of this many tokens, so that few shapes occur."""
     extra_columns: Mapping[str, RaggedColumn] = field(default_factory=dict)
     """Further fields, with an array for each feature."""
+    unread: np.ndarray | None = None
+    """Which texts of the features are left out of their batches, (M, C)."""
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -102,6 +104,8 @@ class TaskDataset:
         padding = {"input_ids": NO_ID, "token_type_ids": 0}
         padding |= {name: fill for name, fill in self.fields.items() if name in self.features.names}
         arrays = self.features.arrays(rows, padding)
+        if self.unread is not None:
+            arrays["input_ids"][self.unread[rows]] = NO_ID
         is_token = arrays["input_ids"] != NO_ID
         arrays["input_ids"] = np.where(is_token, arrays["input_ids"], self.pad_id)
         arrays["attention_mask"] = is_token.astype(np.int64)

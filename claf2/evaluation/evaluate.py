@@ -107,7 +107,8 @@ class _Partial:
 
 def _evaluate_task(engine: Engine, task: str, data: EvaluationData) -> TaskReport:
     partial = _Partial({}, set())
-    has_loss = engine.takes_targets or not data.head.teacher_forced
+    # The batches of an evaluation are not those of a training.
+    has_loss = (engine.takes_targets or not data.head.teacher_forced) and not data.head.whole_batch
     for result in forward_batches(engine, task, data.dataset, data.batch_size):
         if has_loss and all(name in result.batch.arrays for name in data.head.targets):
             partial.loss += data.head.loss(result.outputs, result.tensors).cpu().numpy()

@@ -214,11 +214,14 @@ def _open_source(run_dir: Path, task: str | None) -> ExportSource:
     experiment = folder.experiment if task is None else folder.experiment.select_task(task)
     only_task = experiment.only_task
     name = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
-    if only_task.head.predicts_tokens:
-        raise RunError(f"{run_dir}: a pre-training answers no requests; fine-tune it, and export that run")
-    if only_task.head.reads_vocabulary:
+    if only_task.head.binds:
         problem = "a language model cannot be exported, because its head has no graph of its own"
         raise RunError(f"{run_dir}: {problem}; use best/, which transformers and servers of language models load")
+    if only_task.head.predicts_tokens or only_task.task.is_corpus:
+        raise RunError(f"{run_dir}: a pre-training answers no requests; fine-tune it, and export that run")
+    if only_task.head.whole_batch:
+        problem = f"task {name!r} ranks any number of texts, and the graph of an export has a fixed number"
+        raise RunError(f"{run_dir}: {problem}; serve the run itself, or export one with a head such as embed")
     model = folder.load_model(name)
     plain = model.run.experiment.runtime.model_copy(update=PLAIN)
     if model.run.experiment.adapter is not None:

@@ -53,13 +53,13 @@ Feature: TypeAlias = dict[str, Any]
 ``input_ids`` are padded in a batch), and ``example``: the position of its example among those given."""
 
 MIN_LENGTH = 4
-"""The smallest limit of an input's length, in tokens."""
+"""The smallest value allowed for the maximum length of an input, in tokens."""
 
 LONGEST_INPUT = 2**20
-"""The largest limit of an input's length, in tokens."""
+"""The largest value allowed for the maximum length of an input, in tokens."""
 
 WIDEST_LAYER = 2**16
-"""The largest size of a hidden layer."""
+"""The maximum size of a hidden layer."""
 
 ExampleT = TypeVar("ExampleT", bound=Example)
 OutputT = TypeVar("OutputT")
@@ -71,7 +71,7 @@ class Featurizer(Component, ABC):
     version: ClassVar[int] = 1
 
     max_seq_length: int = Field(128, ge=MIN_LENGTH, le=LONGEST_INPUT)
-    """The longest model input in tokens, special tokens included."""
+    """The maximum length of a model input in tokens, special tokens included."""
     lang_code: str | None = None
     """The language of the texts when it is not the task's own (ISO 639-1)."""
 
@@ -111,7 +111,7 @@ class TextFeaturizer(Featurizer, ABC):
 
     @abstractmethod
     def target(self, label: str, labels: Sequence[str]) -> int | float:
-        """Return what the loss compares with; ``label`` is the name or number as the file wrote it.
+        """Return the target of the loss; ``label`` is the name or number as it is in the file.
 
         Raises:
             ValueError: when it is not a label of this kind.
@@ -201,7 +201,7 @@ def hub_text_example(row: HubRow) -> TextExample:
 
 @dataclass(frozen=True)
 class CollectedOutputs(Generic[ExampleT]):
-    """What ``Head.predict`` reads its predictions off."""
+    """The input of ``Head.predict``."""
 
     examples: Sequence[ExampleT]
     """N examples."""
@@ -212,7 +212,7 @@ class CollectedOutputs(Generic[ExampleT]):
     labels: Sequence[str]
     """The task's label names in their published order; a label's position is that of its output."""
     tokenizer: Tokenizer
-    """What made the ids."""
+    """The tokenizer that made the ids."""
 
 
 class Head(Component, ABC, Generic[ExampleT, OutputT]):
@@ -226,18 +226,26 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     auto_class: ClassVar[str] = ""
     """The `transformers` class that *is* this head for each architecture, e.g. ``AutoModelForTokenClassification``."""
     targets: ClassVar[Mapping[str, int]] = {"labels": 0}
-    """The feature fields that the loss compares with → their padding value."""
+    """The feature fields that are targets of the loss → their padding value."""
     inputs: ClassVar[Mapping[str, int]] = {}
     """The feature fields that a ``network`` reads besides ids, mask and segments → their padding value."""
     teacher_forced: ClassVar[tuple[str, ...]] = ()
     """The targets that a ``network`` reads in training, to continue from the right answer."""
     substitutes_for: ClassVar[str | tuple[str, ...]] = ""
-    """The kinds of head that it may replace: a task that asks for one of them can be given this one."""
+    """The kinds of head that it can replace: a task that asks for one of them can use this one."""
     request_fields: ClassVar[tuple[str, ...]] = ()
     """The fields of a request, which its examples have as attributes; a second text is left out where there is none."""
     predicts_tokens: ClassVar[bool] = False
-    """Whether it predicts the ids ``labels``, (B, L), of tokens. Its module is then computed for tokens with a target
-    alone, and all word embeddings are trained."""
+    """Whether it predicts the ids ``labels``, (B, L), of tokens. Its module is then computed only for tokens with
+    a target, and all word embeddings are trained."""
+
+    is_shardable: ClassVar[bool] = True
+    """Whether its module can be divided among processes: not if it uses the parts of a layer outside of the layer."""
+    whole_batch: ClassVar[bool] = False
+    """Whether the loss of a row depends on the other rows of its batch, so that those of micro-batches do not add up.
+    Its module then returns a data class with one tensor, (B, …), and the loss reads that and ``targets`` alone."""
+    is_untrained: ClassVar[bool] = False
+    """Whether it has no weights besides those of a pre-trained encoder, so that a model answers before training."""
 
     @property
     def reads_vocabulary(self) -> bool:
@@ -245,13 +253,19 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         return self.predicts_tokens or self.binds
 
     @property
+    def trains_all_rows(self) -> bool:
+        """Whether all word embeddings are trained, and not only those of tokens that occur: what a ``network`` reads is
+        not known."""
+        return self.reads_vocabulary or not self.auto_class
+
+    @property
     def binds(self) -> bool:
-        """Whether something else than its module computes the outputs; see ``bind``."""
+        """Whether something other than its module computes the outputs; see ``bind``."""
         return type(self).bind is not Head.bind
 
     @classmethod
     def replaces(cls, head: str) -> bool:
-        """Say whether a task that asks for another kind of head can be given this one."""
+        """Say whether a task that asks for another kind of head can use this one."""
         kinds = cls.substitutes_for
         return head in ((kinds,) if isinstance(kinds, str) else kinds)
 
@@ -288,7 +302,7 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         """Return the loss *summed* over the targets of a batch, a scalar or (T,), so that micro-batches add up."""
 
     def pooled_logits(self, outputs: OutputT) -> torch.Tensor | None:
-        """Return one answer per input: logits (B, C), or numbers (B, 1); ``None`` where the head answers per token."""
+        """Return one answer per input: logits (B, C), or numbers (B, 1); ``None`` if the head answers per token."""
         return None
 
     def soft_answers(self, outputs: OutputT, batch: Mapping[str, torch.Tensor]) -> Sequence[Mapping[str, SoftAnswer]]:
@@ -304,6 +318,11 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
     @abstractmethod
     def predict(self, collected: CollectedOutputs[ExampleT]) -> list[Prediction]:
         """Return one prediction for each example, in order."""
+
+    def unread_texts(self, examples: Sequence[ExampleT]) -> np.ndarray | None:
+        """Return which texts of rows of C texts ``predict`` does not read, (N, C), so that an evaluation need not
+        compute them; ``None``: it reads all."""
+        return None
 
     def request(self, request: Request) -> Example:
         """Make an unlabelled example from what a user asks ``predict`` about.

@@ -14,18 +14,18 @@ __all__ = ["CHAT_LAYOUTS", "ChatLayout", "Segment", "prompt_text", "segments"]
 
 @dataclass(frozen=True)
 class ChatLayout:
-    """How turns become text, where the tokenizer does not say it."""
+    """How turns become text, if the tokenizer has no chat template."""
 
     instruction: str
     """An instruction, ``{text}``, up to where its answer begins."""
     with_context: str
     """The same for an instruction with an input, ``{context}``."""
     introduction: str = ""
-    """What stands before the first instruction, unless there is a system turn."""
+    """The text before the first instruction, unless there is a system turn."""
     introduction_with_context: str = ""
-    """The same where that instruction has an input."""
+    """The same, if that instruction has an input."""
     between: str = "\n\n"
-    """What is between a system turn or an answer and the next instruction."""
+    """The text between a system turn or an answer and the next instruction."""
 
 
 CHAT_LAYOUTS = {
@@ -71,7 +71,7 @@ def _fill(layout: ChatLayout, turn: Turn) -> str:
 
 
 def _prompts(layout: ChatLayout, turns: Sequence[Turn]) -> Iterator[tuple[str, str | None]]:
-    """Yield (what stands before an answer, the answer); ``None`` for the answer that is still to be given."""
+    """Yield (the text before an answer, the answer). The answer is ``None`` if it has yet to be generated."""
     before = ""
     for index, turn in enumerate(turns):
         if turn.role == "assistant":
@@ -103,7 +103,7 @@ def _layout(name: str) -> ChatLayout:
 
 
 def segments(name: str, turns: Sequence[Turn], tokenizer: Tokenizer) -> list[Segment]:
-    """Return a conversation as text, with the places of its answers.
+    """Return a conversation as text, with the positions of its answers.
 
     Args:
         name: a layout, or ``chat`` for the tokenizer's template (``plain`` where it has none).

@@ -1,4 +1,4 @@
-"""The right one of several answers to a question."""
+"""Multiple choice: the right one of several answers to a question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One label for a text or a pair."""
+"""Classification: one label for a text or a pair."""
 
 from __future__ import annotations
 

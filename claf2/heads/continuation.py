@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _next_ids(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
-    """Return the id that each token predicts: the next one, where that is learned."""
+    """Return the id that each token predicts: the next one, if it is learned."""
     following = [token if is_learned else NO_TARGET for token, is_learned in zip(ids[1:], learned[1:], strict=True)]
     return [*following, NO_TARGET]
 
@@ -111,7 +111,7 @@ class Decoding(Component):
     repetition_penalty: float | None = Field(default=None, gt=0, le=100)
 
     def inert(self) -> list[str]:
-        """Return the settings that are given and have no effect: those of sampling without sampling."""
+        """Return the settings that are given but have no effect, such as those of sampling without sampling."""
         names = ("temperature", "top_k", "top_p")
         return [] if self.do_sample else [name for name in names if getattr(self, name) is not None]
 
@@ -129,7 +129,7 @@ class ContinuationHead(PredictedTokensHead, ABC):
     teacher_forced: ClassVar[tuple[str, ...]] = ("labels",)
 
     pack_texts: bool = not_in_recipe(True)
-    """Let the texts of a batch share rows, without attention across them. It changes the speed only."""
+    """Let the texts of a batch share rows, without attention across them. This changes only the speed."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Leave the configuration as it is: there are no labels."""

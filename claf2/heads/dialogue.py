@@ -93,7 +93,7 @@ class DialogueHead(Head[DialogueExample, DialogueOutput]):
     teacher_forcing: float = Field(0.5, ge=0, le=1)
     """How often, in training, a value is continued from its gold tokens."""
     value_maxlen: int = Field(10, ge=1, le=1000)
-    """The longest value, in tokens."""
+    """The maximum length of a value, in tokens."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         super().configure(config, labels)

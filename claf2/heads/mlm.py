@@ -73,8 +73,8 @@ class MaskedTextFeaturizer(Featurizer):
 
 
 class MaskedTokensHead(PredictedTokensHead, ABC):
-    """Heads that predict masked tokens by a decoder, which is tied to the word embeddings and computed for the tokens
-    with a target alone; cross-entropy. An example's prediction is the sum of its losses, in nats, and how many of its
+    """Heads that predict masked tokens by a decoder, which is tied to the word embeddings and computed only for the
+    tokens with a target; cross-entropy. An example's prediction is the sum of its losses, in nats, and how many of its
     tokens are right."""
 
     featurizer: ClassVar[type[Featurizer]] = MaskedTextFeaturizer

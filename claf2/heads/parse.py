@@ -1,4 +1,4 @@
-"""The head of each word of a sentence, and the relation to it."""
+"""Dependency parsing: the head of each word of a sentence, and the relation to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MISSING = -1
 """The head predicted for a word that did not fit into the input."""
 
 IGNORED = -100
-"""The target of words without one."""
+"""The target of words that have none; the loss ignores it."""
 
 POS_ROWS = 64
 """Rows of the embedding of parts of speech, including the unknown one."""

@@ -1,4 +1,4 @@
-"""What heads have in common that predict the ids of tokens: masked ones, or those that come next."""
+"""The common base of heads that predict the ids of tokens: masked tokens, or the next ones."""
 
 from __future__ import annotations
 

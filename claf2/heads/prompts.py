@@ -1,4 +1,4 @@
-"""Prompts: an example as a text with a place for its answer, and the answers that are compared there."""
+"""Prompts: an example as a text with a placeholder for its answer, and the answers that are compared there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHARED, PADDING = 0, -1
 """The segment of the tokens that all answers of a row share, and that of padding. Answers are numbered from 1."""
 
 CONTENT_FREE = "N/A"
-"""What takes the place of the texts of an example that says nothing (Zhao et al., 2021)."""
+"""The text of an example without content (Zhao et al., 2021)."""
 
 
 EncodedPrompt: TypeAlias = tuple[list[int], list[list[int]]]
@@ -142,13 +142,13 @@ class CausalPromptFeaturizer(PromptFeaturizer):
     version: ClassVar[int] = 2
 
     prompt_shots: int = Field(0, ge=0, le=256)
-    """How many examples of the training data stand before the prompt, with their answers (Brown et al., 2020). They are
+    """How many examples of the training data come before the prompt, with their answers (Brown et al., 2020). They are
     drawn by `seed_num`, so that the spread over seeds is also that over examples."""
     demonstrations: list[dict[str, str]] = Field(default=[])
     """These examples themselves, as objects with `text_a` (and `text_b`) or `question`, and `answer`; empty: they are
     drawn."""
     demonstration_separator: str = "\n\n"
-    """What is between two examples."""
+    """The text between two examples."""
     score: Literal["sum", "tokens", "bytes", "calibrated"] = "sum"
     """How answers are compared: by the sum of their log-probabilities, by the mean per token or per byte, or by the sum
     minus that after an example without content, `N/A` (contextual calibration; Zhao et al., 2021)."""
@@ -361,7 +361,7 @@ class MaskPromptFeaturizer(PromptFeaturizer):
 
 
 def _in_place(before: str, answers: Sequence[str]) -> list[str]:
-    """Return answers with the space that stands in front of the mask: for some tokenizers that is another token."""
+    """Return answers with the space before the mask, if there is one: some tokenizers then use other tokens."""
     return [f" {answer}" if before.endswith(" ") else answer for answer in answers]
 
 

@@ -1,4 +1,4 @@
-"""Answers ranked by a language model: label names and choices are words, and the likeliest one is the prediction."""
+"""Answers ranked by a language model: label names and choices are words, and the most likely one is the prediction."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""One number for a text or a pair."""
+"""Regression: one number for a text or a pair."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +18,7 @@ from claf2.heads import (
     register_head,
     text_request,
 )
+from claf2.heads.numbers import predict_numbers, read_number
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample
 
@@ -32,10 +32,7 @@ class NumberFeaturizer(TextFeaturizer):
     """``[CLS] text_a [SEP] (text_b [SEP])``, with the number as the file states it."""
 
     def target(self, label: str, labels: Sequence[str]) -> float:
-        value = float(label)
-        if not math.isfinite(value):
-            raise ValueError(f"{label!r} is not a finite number")
-        return value
+        return read_number(label)
 
 
 @register_head("regress")
@@ -65,14 +62,7 @@ class RegressionHead(Head[TextExample, LogitsOutput]):
         return {"value": outputs.logits.float().squeeze(-1)}
 
     def predict(self, collected: CollectedOutputs[TextExample]) -> list[Prediction]:
-        return [
-            Prediction(
-                id=example.id,
-                gold=None if example.label is None else float(example.label),
-                prediction=float(row["value"]),
-            )
-            for example, row in zip(collected.examples, collected.outputs, strict=True)
-        ]
+        return predict_numbers(collected)
 
     def request(self, request: Request) -> Example:
         return text_request(request)

@@ -38,7 +38,7 @@ class SanHead(SingleLabelHead[TextExample]):
     san_steps: int = Field(5, ge=1, le=1000)
     """How many times the first text is read."""
     san_dropout: float = Field(0.2, ge=0, lt=1)
-    """The share of the steps that is dropped in training."""
+    """The share of the steps that are dropped in training."""
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         if getattr(config, "type_vocab_size", 0) < 2:

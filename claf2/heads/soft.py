@@ -13,7 +13,7 @@ __all__ = ["SoftAnswer"]
 
 @dataclass(frozen=True)
 class SoftAnswer:
-    """An answer with its alternatives: the logits of distributions, (B, …, C), or numbers, (B, 1)."""
+    """A soft label: the logits of distributions, (B, …, C), or numbers, (B, 1)."""
 
     logits: torch.Tensor
     mask: torch.Tensor | None = None

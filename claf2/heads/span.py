@@ -1,4 +1,4 @@
-"""The answer to a question as a span of the context."""
+"""Extractive question answering: the answer as a span of the context."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHUNK = 1024
 """How many windows are searched at a time."""
 
 OUTSIDE = -1
-"""The character of positions that are not of the context."""
+"""The character index of positions that are not in the context."""
 
 
 class SpanFeaturizer(Featurizer):
@@ -45,7 +45,7 @@ class SpanFeaturizer(Featurizer):
     context_stride: int = Field(128, ge=1, le=LONGEST_INPUT)
     """How many tokens after a window the next one starts (BERT's ``doc_stride``)."""
     max_question_length: int = Field(64, ge=1, le=LONGEST_INPUT)
-    """Questions are cut to this many tokens."""
+    """Questions are truncated to this many tokens."""
 
     def features(
         self, examples: Sequence[SpanExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
@@ -123,7 +123,7 @@ class SpanHead(Head[SpanExample, SpanOutput]):
     targets: ClassVar[Mapping[str, int]] = {"start_positions": 0, "end_positions": 0}
 
     answer_maxlen: int = Field(30, ge=1, le=LONGEST_INPUT)
-    """The longest answer, in tokens."""
+    """The maximum length of an answer, in tokens."""
     n_best_size: int = Field(20, ge=1, le=1000)
     """How many of the best starts, and of the best ends, are tried in each window."""
     null_threshold: float | None = Field(None, ge=-LARGEST, le=LARGEST)

@@ -1,4 +1,4 @@
-"""One IOB2 tag per token of a text, independent of the pieces that the tokenizer makes."""
+"""Tagging: one IOB2 tag per token of a text, independent of the tokenizer's pieces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100
-"""The target of positions without one, as `torch.nn.functional.cross_entropy` expects it."""
+"""The target of positions that have none, as `torch.nn.functional.cross_entropy` expects it."""
 
 
 class TagFeaturizer(Featurizer):

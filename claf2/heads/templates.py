@@ -1,4 +1,4 @@
-"""Templates of prompts: how an example becomes a text with a place for its answer, and the words that answers are.
+"""Templates of prompts: how an example becomes a text with a placeholder for its answer, and the words for answers.
 
 A template is known by a kind of task, a language and a name. Its text never changes, because the name is what a recipe
 records: another wording gets another name.
@@ -14,7 +14,7 @@ __all__ = ["PROMPT_TEMPLATES", "TASK_PROMPTS", "PromptTemplate", "TaskPrompt"]
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A text with the places ``{text_a}``, ``{text_b}`` or ``{question}``, and ``{answer}``."""
+    """A text with the placeholders ``{text_a}``, ``{text_b}`` or ``{question}``, and ``{answer}``."""
 
     text: str
     words: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""All checks of a data set, and what they have found as JSON values."""
+"""All checks of a data set, and their findings as JSON values."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["CHECKS", "check_data", "find_repeated", "join_reports"]
 
 VERSION = 1
 REPORTED_ROWS = 5
-"""How many examples of a finding are reported."""
+"""The maximum number of examples that are reported for a finding."""
 EXAMPLE_LENGTH = 160
-"""How many characters of a text are reported."""
+"""The maximum number of characters of a text that are reported."""
 
 CHECKS = {
     "duplicates": "rows with the texts of an earlier row of their split",

@@ -1,4 +1,4 @@
-"""Damaged text: bytes that were decoded in a wrong encoding, text not in NFC, characters that cannot be seen."""
+"""Damaged text: bytes that were decoded with a wrong encoding, text not in NFC, invisible characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["find_damage", "repair_text"]
 LATIN = (
     "\x80-\xff\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2026\u2030\u2039\u203a\u20ac\u2122"
 )
-"""What bytes from 128 on become in Latin-1 and in Windows' code page 1252."""
+"""The characters for bytes from 128 on in Latin-1 and in Windows' code page 1252."""
 GARBLED = re.compile(f"[{LATIN}]{{2,}}")
 SEPARATOR = re.compile(f"[{LINE_SEPARATORS}]")
 CONTROL = re.compile("[\x80-\x9f]")
@@ -31,7 +31,7 @@ def _to_bytes(character: str) -> bytes:
 
 
 def _undo_wrong_decoding(match: re.Match[str]) -> str:
-    """Return the text whose UTF-8 was decoded as Latin-1 or code page 1252; if it is none, the text as it is."""
+    """Undo the decoding of UTF-8 as Latin-1 or code page 1252; return any other text unchanged."""
     try:
         return b"".join(map(_to_bytes, match[0])).decode("utf-8")
     except UnicodeError:
@@ -39,7 +39,7 @@ def _undo_wrong_decoding(match: re.Match[str]) -> str:
 
 
 def find_damage(text: str) -> Counter[str]:
-    """Return the kinds of damage of a text, and how often each occurs."""
+    """Return the kinds of damage in a text, and how often each occurs."""
     damage: Counter[str] = Counter()
     if text.isascii() and INVISIBLE.search(text) is None:
         return damage

@@ -20,11 +20,11 @@ from claf2.runtime.files import replace_file_atomic
 __all__ = ["CHANGES", "clean_copies", "list_targets"]
 
 CHANGES = "changes.jsonl"
-"""The list of what was changed, one line per row."""
+"""The file that lists the changes, one line per row."""
 POSITION = re.compile(r"(?:^|_)(?:start|end|idx|index|offset|span)s?\d*(?:_|$)")
-"""The names of fields with positions of characters."""
+"""The names of fields with character positions."""
 WRITTEN_POSITION = re.compile(r"""["'](?:\w*_)?(?:start|end|idx|offset|span)s?\d*(?:_\w*)?["']\s*:\s*[\[(]?\s*\d""")
-"""A position in a cell that holds the text of an object."""
+"""A character position in a cell that holds an object as text."""
 ROW_NUMBERS = ("idx", "index")
 """The names of columns that number the rows."""
 CAMEL = re.compile("(?<=[a-z])(?=[A-Z])")
@@ -88,7 +88,7 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
 
 
 def _has_row_per_line(split: RowSplit) -> bool:
-    """Say whether rows and lines are the same, but for blank lines and a header, or the file is a list of rows."""
+    """Say whether each line is a row, except for blank lines and a header, or the file is a list of rows."""
     lines = {row.line for row in split.rows}
     if 0 in lines or len(lines) < len(split.rows):
         return False
@@ -132,7 +132,7 @@ def _copy(
     has_positions = _has_position_columns(path)
 
     def clean(line: int, content: Any) -> Any:
-        """Return a row with repaired text, or as it is where that would break it; ``None`` if it is removed."""
+        """Return a row with repaired text, or unchanged if a repair would break it; ``None`` if it is removed."""
         if line in removed:
             record(line, *removed[line])
             return None
@@ -178,7 +178,7 @@ def _repair(value: Any) -> Any:
 
 
 def _find_obstacle(content: Any, repaired: Any, has_positions: bool) -> str:
-    """Return why a row cannot be repaired, or an empty text."""
+    """Return why a row cannot be repaired; empty if it can."""
     pairs = list(zip(_list_texts(content), _list_texts(repaired), strict=True))
     if any(len(old.split()) != len(new.split()) for old, new in pairs):
         return "it would lose a word, which may have a tag"
@@ -200,7 +200,7 @@ def _list_texts(value: Any) -> Iterator[str]:
 
 
 def _has_positions(value: Any) -> bool:
-    """Say whether a value has fields with positions of characters, at any depth."""
+    """Say whether a value has fields with character positions, at any depth."""
     if isinstance(value, str):
         return WRITTEN_POSITION.search(value) is not None
     if isinstance(value, list):
@@ -219,7 +219,7 @@ def _is_position(key: str, value: Any) -> bool:
 
 
 def _has_position_columns(path: Path) -> bool:
-    """Say whether the header of a table names positions of characters."""
+    """Say whether the header of a table names character positions."""
     delimiter = TABLE_ENDINGS.get(format_of_rows(path))
     if delimiter is None:
         return False

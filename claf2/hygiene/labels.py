@@ -1,4 +1,4 @@
-"""Labels that may be wrong: equal texts with different labels, and labels that a model of the other rows doubts."""
+"""Labels that may be wrong: equal texts with different labels, or labels that a model of the other rows contradicts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from claf2.hygiene.rows import DataRow
 
-__all__ = ["DoubtedLabel", "LabelDoubts", "doubt_labels", "find_conflicts"]
+__all__ = ["DoubtedLabel", "LabelDoubts", "doubt_labels", "find_conflicts", "find_doubts"]
 
 FOLDS = 5
 MOST_ROWS = 50_000
-"""At most this many rows are drawn for the model, which bounds its time."""
+"""The maximum number of rows that are drawn for the model, to bound its time."""
 MOST_CLASSES = 50
 LEAST_OF_A_LABEL = 10
 FEATURES = 2**18
 LEAST_GAIN = 0.05
-"""By how much the model must be right more often than the most frequent label would be, to be asked at all."""
+"""By how much the accuracy of the model must exceed that of the most frequent label; else nothing is checked."""
 
 
 def find_conflicts(rows: Sequence[DataRow]) -> list[list[int]]:
@@ -34,7 +34,7 @@ def find_conflicts(rows: Sequence[DataRow]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class DoubtedLabel:
-    """A row whose label is probably another one."""
+    """A row whose label is probably wrong."""
 
     place: int
     suggested: str
@@ -50,9 +50,9 @@ class LabelDoubts:
     """Why nothing was checked; empty if it was."""
     checked: int = 0
     accuracy: float = 0.0
-    """How often the model has the label of rows that it has not seen, 0 to 1."""
+    """The accuracy of the model on rows that it has not seen, 0 to 1."""
     doubted: Sequence[DoubtedLabel] = ()
-    """The most doubtful first."""
+    """The suspicious rows, the most doubtful first."""
 
 
 def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
@@ -89,10 +89,8 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
     if accuracy < most + LEAST_GAIN:
         reason = f"the model is right in {accuracy:.0%} of the rows, always the most frequent label in {most:.0%}"
         return LabelDoubts(reason, len(places), accuracy)
-    usual = np.array([probabilities[labels == label, label].mean() for label in range(len(names))])
-    confident = np.where(probabilities >= usual, probabilities, -1.0)
-    suggested, every = confident.argmax(1), np.arange(len(places))
-    is_doubted = (confident[every, suggested] > 0) & (suggested != labels)
+    suggested, is_doubted = find_doubts(probabilities, labels)
+    every = np.arange(len(places))
     margin = probabilities[every, suggested] - probabilities[every, labels]
     order = [place for place in np.argsort(-margin, kind="stable").tolist() if is_doubted[place]]
     doubted = [
@@ -102,8 +100,24 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
     return LabelDoubts("", len(places), accuracy, doubted)
 
 
+def find_doubts(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the suggested label of each row, (N,), and whether its own one is doubted, (N,).
+
+    Args:
+        probabilities: of each label for each row, (N, C), by a model that has not seen the row.
+        labels: the labels of the rows, (N,); each of the C labels occurs.
+    """
+    usual = np.array([probabilities[labels == label, label].mean() for label in range(probabilities.shape[1])])
+    confident = np.where(probabilities >= usual, probabilities, -1.0)
+    suggested = confident.argmax(1)
+    is_doubted = (confident[np.arange(len(labels)), suggested] > 0) & (suggested != labels)
+    return suggested, is_doubted
+
+
 def _predict_out_of_fold(texts: Sequence[str], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """Return the probability of each label for each text, (N, C), by a model that was trained without it."""
+    """Return the probability of each label for each text, (N, C), by a model that was trained without that text."""
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.linear_model import SGDClassifier
     from sklearn.model_selection import StratifiedKFold

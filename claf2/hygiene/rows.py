@@ -1,4 +1,4 @@
-"""The rows of a data set, as its checks see them: texts and a label, and where they stand in their file."""
+"""The rows of a data set, as the checks see them: texts, label, and position in the file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXT_NAMES = (
     ("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
     ("text",), ("sentence",), ("document",), ("comments",), ("title",), ("question",), ("instruction",),
 )  # fmt: skip
-"""The names of texts, in files that no task describes. The first that a file has are taken."""
+"""Column names of texts, for files without a task. The first ones that a file has are used."""
 LABEL_NAMES = ("label", "gold_label", "labels", "class", "gold", "score")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 """The endings of files with JSON objects as rows."""
@@ -51,14 +51,14 @@ class DataRow:
 
     id: str
     line: int
-    """Its line, or its number in a JSON list, from 1; 0 if unknown."""
+    """The line of the row, or its number in a JSON list, from 1; 0 if unknown."""
     texts: tuple[str, ...]
     label: str | None
     """Its gold answer as text; ``None`` if it is unlabelled."""
     labels: tuple[str, ...]
-    """The names of labels that it uses: one for classification, one per token for tags."""
+    """The names of its labels: one for classification, one per token for tags."""
     compared: tuple[str, ...]
-    """The texts that near duplicates share: not the context that many questions are about."""
+    """The texts by which near duplicates are found, without the context that many questions share."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None 
 
 
 def guess_split(path: Path) -> str:
-    """Return the split that a file's name says, or else the name."""
+    """Return the split that the name of a file states, or else the name."""
     words = {word.lower() for word in NAME_WORD.findall(path.name)}
     return next((split for word, split in SPLIT_NAMES.items() if word in words), path.name)
 

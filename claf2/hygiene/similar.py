@@ -19,7 +19,7 @@ __all__ = ["NGRAM", "THRESHOLD", "find_similar", "group_pairs"]
 NGRAM = 5
 """The letters or digits of an n-gram. Other characters are left out, so that blanks and punctuation do not count."""
 THRESHOLD = 0.8
-"""The least Jaccard index of near duplicates."""
+"""The minimum Jaccard index of near duplicates."""
 BANDS, BAND_HASHES = 20, 5
 """The buckets of a row, and the hashes that rows of a bucket share. At a Jaccard index of 0.8, a pair shares no bucket
 once in 2,800 times, and at 0.85 once in 120,000 times."""

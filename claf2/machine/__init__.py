@@ -1,1 +1,1 @@
-"""Machines: finished models and an index that answer together. Questions about a collection, and intent with slots."""
+"""Machines: answer questions about a collection with an index and a model, or find intent and slots of a text."""

@@ -1,4 +1,4 @@
-"""Scores of a machine from end to end, and what the search and the reading have lost of them."""
+"""Scores of a machine from end to end, and how much of them is lost by search and by reading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MachineReport:
 
     @property
     def kept(self) -> float | None:
-        """The share of the reader's F1 that is left from end to end; ``None`` if that is 0."""
+        """The end-to-end F1 as a share of the F1 that the reader has with the right passage; ``None`` if that is 0."""
         gold = self.scores["gold_f1"].value
         return self.scores["f1"].value / gold if gold else None
 

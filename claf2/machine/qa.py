@@ -1,4 +1,4 @@
-"""Questions about a collection: passages are found, and one model reads all of them.
+"""Answer questions about a collection: search for passages, and read all of them with one model.
 
 A softmax over one passage says nothing about another passage. Answers are compared by raw scores instead, as in
 BERTserini (Yang et al., 2019): the logits of start and end, minus those of "no answer" in the same passage.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from claf2.errors import RunError
 from claf2.export import open_answerer
@@ -18,7 +19,7 @@ from claf2.metrics.span import LANGUAGES
 from claf2.retrieval.index import Hit, PassageIndex, SearchMethod
 from claf2.runs.answerer import Answerer, EncodedRequest
 
-__all__ = ["FoundAnswer", "QaAnswer", "QaMachine"]
+__all__ = ["EncodedQuestion", "FoundAnswer", "QaAnswer", "QaMachine"]
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class FoundAnswer:
 
     text: str
     score: float
-    """Logits of start and end, minus those of "no answer", in the best of its passages; plus the share of the search,
-    if it has a weight."""
+    """Logits of start and end, minus those of "no answer", in the best of its passages. The score of the search is
+    added if it has a weight."""
     passages: tuple[Hit, ...]
-    """The passages that give this answer, the best first. Answers are equal if the metric of the task's language does
-    not tell them apart."""
+    """The passages that give this answer, the best first. Answers are equal if the metric for the task's language
+    treats them as equal."""
     truncated: bool
-    """Whether the question was cut to its longest length in the best passage."""
+    """Whether the question was truncated to its maximum length for the best passage."""
 
 
 @dataclass(frozen=True)
 class QaAnswer:
-    """What a machine answers."""
+    """The reply of a machine to a question."""
 
     question: str
     answer: str
@@ -48,9 +49,42 @@ class QaAnswer:
     reason: str
     """Why there is no answer; empty if there is one."""
     answers: tuple[FoundAnswer, ...]
-    """All answers, the best first, those below the threshold too."""
+    """All answers, the best first, including those below the threshold."""
     passages: tuple[Hit, ...]
     """The passages that were read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as JSON: ``answer``, ``passage`` and ``score`` are null if there is none."""
+        best = None if self.reason else self.answers[0].passages[0].passage
+        return {
+            "question": self.question, "answer": None if best is None else self.answer, "score": self.score,
+            "passage": None if best is None else {"id": best.id, "title": best.title, "text": best.text},
+            "reason": self.reason,
+            "answers": [
+                {"text": candidate.text, "score": candidate.score, "truncated": candidate.truncated,
+                 "passages": [hit.passage.id for hit in candidate.passages]}
+                for candidate in self.answers
+            ],
+            "passages": [
+                {"id": hit.passage.id, "rank": hit.rank, "score": hit.score, "text": hit.passage.text}
+                for hit in self.passages
+            ],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EncodedQuestion:
+    """A question with the passages that were found, as the reader reads them."""
+
+    question: str
+    passages: tuple[Hit, ...]
+    encoded: Sequence[EncodedRequest]
+    """The question with each passage."""
+
+    @property
+    def tokens(self) -> int:
+        """The length of all passages with the question, in tokens."""
+        return sum(pair.tokens for pair in self.encoded)
 
 
 class QaMachine:
@@ -58,7 +92,7 @@ class QaMachine:
 
     Args:
         index: the index, or its folder.
-        reader: the folder of the run or export.
+        reader: the folder of the run or export, or its answerer.
         task: one of its tasks; ``None`` where it has only one.
         k: how many passages are read for a question.
         method: how passages are found; ``None``: the best method of the index.
@@ -79,7 +113,7 @@ class QaMachine:
     def __init__(
         self,
         index: PassageIndex | str | Path,
-        reader: str | Path,
+        reader: Answerer | str | Path,
         *,
         task: str | None = None,
         k: int = 5,
@@ -89,11 +123,14 @@ class QaMachine:
     ) -> None:
         self.index = index if isinstance(index, PassageIndex) else PassageIndex(index)
         self.k, self.method, self.search_weight = k, method, search_weight
-        self._answerer: Answerer = open_answerer(Path(reader), tasks=None if task is None else [task])
-        spans = [name for name in self._answerer.tasks if isinstance(self._head(name), SpanHead)]
+        tasks = None if task is None else [task]
+        self._answerer = open_answerer(Path(reader), tasks=tasks) if isinstance(reader, str | Path) else reader
+        names = self._answerer.tasks if tasks is None else tasks
+        spans = [name for name in names if isinstance(self._head(name), SpanHead)]
         if len(spans) != 1:
             problem = "has several tasks that extract answers" if spans else "does not extract answers"
-            raise RunError(f"{reader}: {problem}; give a run of a task such as korquad, or its name with --task")
+            name = str(reader) if isinstance(reader, str | Path) else "the reader"
+            raise RunError(f"{name}: {problem}; give a run of a task such as korquad, or its name with --task")
         self.task = spans[0]
         head = self._head(self.task)
         assert isinstance(head, SpanHead)
@@ -117,23 +154,44 @@ class QaMachine:
         Raises:
             RunError: if a question is empty.
         """
+        return self.answer_encoded(self.encode(questions), as_one_batch=len(questions) == 1)
+
+    def encode(self, questions: Sequence[str], k: int | None = None) -> list[EncodedQuestion]:
+        """Search for questions, and return them with their passages as the reader reads them, in order.
+
+        Args:
+            questions: the questions.
+            k: how many passages are read for each; ``None``: as many as usual.
+
+        Raises:
+            RunError: if a question is empty.
+        """
         if not all(question.strip() for question in questions):
             raise RunError("a question is empty; write one")
-        results = self.index.search_all(questions, self.k, self.method)
-        pairs = [
+        results = self.index.search_all(questions, k or self.k, self.method)
+        encoded = self._encode([
             (question, hit.passage.text) for question, hits in zip(questions, results, strict=True) for hit in hits
-        ]  # fmt: skip
-        encoded, predictions = self._read(pairs, as_one_batch=len(questions) == 1)
-        answers, start = [], 0
-        for question, hits in zip(questions, results, strict=True):
-            span = slice(start, start + len(hits))
-            answers.append(self._choose(question, hits, encoded[span], predictions[span]))
-            start += len(hits)
-        return answers
+        ])  # fmt: skip
+        pairs = iter(encoded)
+        return [
+            EncodedQuestion(question, tuple(hits), [next(pairs) for _ in hits])
+            for question, hits in zip(questions, results, strict=True)
+        ]
+
+    def answer_encoded(self, questions: Sequence[EncodedQuestion], *, as_one_batch: bool) -> list[QaAnswer]:
+        """Return the answer to each question, in order.
+
+        Args:
+            questions: what ``encode`` returned.
+            as_one_batch: read all passages in one batch instead of in batches by length.
+        """
+        answer = self._answerer.answer if as_one_batch else self._answerer.answer_by_length
+        predictions = iter(answer(self.task, [pair for question in questions for pair in question.encoded]))
+        return [self._choose(question, [next(predictions) for _ in question.passages]) for question in questions]
 
     def read(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """Return the answer to each (question, passage), without a search."""
-        _, predictions = self._read(pairs, as_one_batch=False)
+        predictions = self._answerer.answer_by_length(self.task, self._encode(pairs))
         return [
             prediction.prediction if self.threshold is None or _score(prediction) >= self.threshold else ""
             for prediction in map(_with_best_answer, predictions)
@@ -142,24 +200,15 @@ class QaMachine:
     def _head(self, task: str) -> object:
         return self._answerer.model(task).run.experiment.only_task.head
 
-    def _read(
-        self, pairs: Sequence[tuple[str, str]], *, as_one_batch: bool
-    ) -> tuple[list[EncodedRequest], list[Prediction]]:
+    def _encode(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedRequest]:
         requests = [{"id": str(number), "question": q, "context": text} for number, (q, text) in enumerate(pairs)]
-        encoded = self._answerer.encode(self.task, requests) if requests else []
-        answer = self._answerer.answer if as_one_batch else self._answerer.answer_by_length
-        return encoded, answer(self.task, encoded)
+        return self._answerer.encode(self.task, requests) if requests else []
 
-    def _choose(
-        self,
-        question: str,
-        hits: Sequence[Hit],
-        encoded: Sequence[EncodedRequest],
-        predictions: Sequence[Prediction],
-    ) -> QaAnswer:
+    def _choose(self, question: EncodedQuestion, predictions: Sequence[Prediction]) -> QaAnswer:
+        hits = question.passages
         best = max((hit.score for hit in hits), default=0.0)
         by_text: dict[str, list[tuple[float, Hit, str, bool]]] = {}
-        for hit, request, prediction in zip(hits, encoded, map(_with_best_answer, predictions), strict=True):
+        for hit, request, prediction in zip(hits, question.encoded, map(_with_best_answer, predictions), strict=True):
             text = prediction.prediction
             if not text:  # undefined, or a passage without a span
                 continue
@@ -179,17 +228,17 @@ class QaMachine:
             reason = f"the best answer scores {answers[0].score:.2f}, below the threshold of {self.threshold:g}"
         best_answer = None if reason else answers[0]
         return QaAnswer(
-            question,
+            question.question,
             best_answer.text if best_answer else "",
             best_answer.score if best_answer else None,
             reason,
             answers,
-            tuple(hits),
+            hits,
         )
 
 
 def _with_best_answer(prediction: Prediction) -> Prediction:
-    """Return the prediction with its best span, also where the reader by itself answers nothing."""
+    """Return the prediction with its best span, even if the reader predicts that there is no answer."""
     if prediction.details is None:
         return Prediction(prediction.id, prediction.gold, "", None, None)
     best = prediction.details["best_answer"]

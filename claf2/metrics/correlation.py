@@ -1,4 +1,5 @@
-"""Metrics of numbers: Pearson and Spearman correlation, their mean in GLUE, and the scores of KLUE STS."""
+"""Metrics of numbers: Pearson and Spearman correlation, their mean in GLUE, the scores of KLUE STS, and the average
+precision of pairs."""
 
 from __future__ import annotations
 
@@ -178,3 +179,47 @@ class KlueSts(Metric):
 
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
         return _pearson(predictions)
+
+
+@register_metric("average_precision")
+class AveragePrecision(Metric):
+    """How well a number tells pairs that belong together from others, at all thresholds: the mean of the precision at
+    each positive example, in descending order of the number, as `sklearn.metrics.average_precision_score`. MTEB scores
+    classifications of pairs by it (Muennighoff et al., 2023). Undefined without a positive example."""
+
+    selects: ClassVar[str] = "average_precision"
+    keys: ClassVar[frozenset[str]] = frozenset({"average_precision"})
+
+    positive: float = 1.0
+    """The gold number of pairs that belong together."""
+
+    def compute(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
+        import numpy as np
+        from sklearn.metrics import average_precision_score
+
+        gold, predicted = _numbers(predictions)
+        is_positive = gold == self.positive
+        if not is_positive.any() or not np.isfinite(predicted).all():
+            return {"average_precision": None}
+        return {"average_precision": 100.0 * float(average_precision_score(is_positive, predicted))}
+
+    def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
+        import numpy as np
+
+        gold, predicted = _numbers(predictions)
+        order = np.argsort(-predicted, kind="stable")
+        starts = np.flatnonzero(np.diff(predicted[order], prepend=np.inf))
+        is_positive = (gold == self.positive)[order]
+        is_finite = bool(np.isfinite(predicted).all())
+
+        def scores(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+            ordered = counts[:, order]
+            # Examples with equal numbers are above the same thresholds.
+            claimed = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
+            right = np.cumsum(np.add.reduceat(ordered * is_positive, starts, axis=1), axis=1)
+            gained = np.diff(right, axis=1, prepend=0.0)
+            summed: NDArray[np.float64] = (gained * right / np.maximum(claimed, 1.0)).sum(axis=1)
+            total = np.where(right[:, -1] > 0, right[:, -1], np.nan)
+            return 100.0 * summed / total if is_finite else summed * np.nan
+
+        return Resampler(scores, len(predictions))

@@ -49,6 +49,14 @@ class RetrievalScore(Metric):
         return {key: share([row[key] for row in rows]) for key in sorted(self.keys)}
 
 
+@register_metric("ndcg")
+class GainScore(RetrievalScore):
+    """The scores of ``retrieval``, of which ``ndcg_at_10`` selects the best checkpoint, as in MTEB (Muennighoff et al.,
+    2023, https://arxiv.org/abs/2210.07316)."""
+
+    selects: ClassVar[str] = f"ndcg_at_{LONGEST_LIST}"
+
+
 def _score_list(prediction: Prediction) -> Mapping[str, float]:
     """Return the scores of one query, 0 to 1 each."""
     relevant = set(prediction.gold)

@@ -90,6 +90,10 @@ def make_configuration(
         kind, **{"vocab_size": vocab_size, "pad_token_id": pad_id, **(special_ids or {})} | architecture
     )
     settings = type(config)().to_dict()
+    for name in settings:
+        # ModernBERT's ids are those of its own tokenizer.
+        if name.endswith("_token_id") and (getattr(config, name, None) or 0) >= vocab_size and name not in architecture:
+            setattr(config, name, None)
     unknown = set(architecture) - set(settings)
     if unknown:
         name = min(unknown)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from claf2.readers.squad import Squad as Squad
     from claf2.readers.tagged import Tagged as Tagged
     from claf2.readers.treebank import Treebank as Treebank
+    from claf2.readers.triplets import Triplets as Triplets
 
 __all__ = [
     "Answer",
@@ -61,6 +62,8 @@ __all__ = [
     "TextExample",
     "TokenExample",
     "Treebank",
+    "TripletExample",
+    "Triplets",
     "Turn",
     "check_columns",
     "check_label_key",
@@ -116,6 +119,22 @@ class TextExample(Example):
 
     def texts(self) -> Iterable[str]:
         return (self.text_a,) if self.text_b is None else (self.text_a, self.text_b)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripletExample(Example):
+    """A text, one that is close to it in meaning, and perhaps one that is not although it looks similar."""
+
+    gold_fields: ClassVar[tuple[str, ...]] = ()
+
+    anchor: str
+    positive: str
+    negative: str | None = None
+    """The hard negative; ``None`` where there is none."""
+
+    def texts(self) -> Iterable[str]:
+        texts = (self.anchor, self.positive)
+        return texts if self.negative is None else (*texts, self.negative)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,12 @@ from claf2.retrieval.terms import TERM_BITS, Terms
 __all__ = ["K1", "LENGTH_WEIGHT", "Bm25", "best_places", "build_bm25"]
 
 K1 = 1.5
-"""How slowly the score of a term grows with its number in a passage."""
+"""How slowly the score of a term grows with its number of occurrences in a passage."""
 LENGTH_WEIGHT = 0.75
 """How much the length of a passage counts, from 0 to 1 (``b``)."""
 
 PASSAGES_AT_ONCE = 2 ** (64 - TERM_BITS - 2)
-"""How many passages are counted at once: a term and a passage are one number of 64 bits."""
+"""How many passages are counted at once. A term and a passage are stored together in one number of 64 bits."""
 ARRAYS = ("terms", "starts", "passages", "scores")
 
 
@@ -102,7 +102,7 @@ class Bm25:
         self._size, self._split = size, split
 
     def score(self, question: str) -> NDArray[np.float64]:
-        """Return the score of each passage, (N,). A term counts as often as the question has it."""
+        """Return the score of each passage, (N,). A term counts as often as it occurs in the question."""
         terms, _ = self._split([question])
         places = np.searchsorted(self._terms, terms)
         places[places == len(self._terms)] = 0
@@ -117,7 +117,7 @@ class Bm25:
 
 
 def best_places(scores: NDArray[np.floating], k: int) -> NDArray[np.intp]:
-    """Return the places of the ``k`` highest scores, the highest first and the earlier first among equals."""
+    """Return the indices of the ``k`` highest scores, the highest first. Ties are in order of their index."""
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, np.intp)

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from claf2.errors import ModelError, first_line
+from claf2.errors import ModelError
+from claf2.heads.pooling import Pooling, pool
 
 if TYPE_CHECKING:
     from claf2.runs.embedding import EncodedText
 
-__all__ = ["EncoderFolder", "RunEncoder", "TextEncoder", "open_encoder"]
+__all__ = ["EncoderFolder", "RunEncoder", "TextEncoder", "batches_of_tokens", "open_encoder"]
 
-BATCH_SIZE = 32
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+"""The most tokens of a batch, padding included, by kind of device; a single text may be longer. On a processor, larger
+batches are slower, since what a layer computes does not fit into the caches. The number for GPUs is a guess."""
 TOKENIZED_AT_ONCE = 4096
-"""How many texts are tokenized at once: the tokens of a whole collection take more memory than its text."""
+"""How many texts are tokenized at once, since the tokens of a whole collection take more memory than its text."""
 MOST_TOKENS = 512
-"""The most tokens of a text, if its encoder does not have a limit of its own. What is longer is cut."""
+"""The most tokens of a text, even if its encoder reads more. Longer texts are truncated."""
 
 
 class TextEncoder(ABC):
-    """Turns texts into vectors: the mean over their tokens, of length 1."""
+    """Turns texts into vectors of length 1: the mean over their tokens, or what the folder of a sentence encoder
+    says."""
 
     name: str
-    """What errors call it."""
+    """The name of the encoder in error messages."""
     digest: str
     """SHA-256 of configuration and weights. An index can be searched only with the encoder that it was made with."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """The kind of device that computes vectors."""
+    query_prefix: str = ""
+    """What it was trained to find before a question, as far as its folder says. ``encode`` does not add it."""
+    passage_prefix: str = ""
+    """What it was trained to find before a passage."""
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> list[Any]:
@@ -67,24 +79,42 @@ class TextEncoder(ABC):
         if empty is not None:
             raise ModelError(f"{self.name}: its tokenizer finds no token in {empty[:80]!r}; leave out such texts")
         # Texts of similar length together, so that little is computed for padding.
-        order = sorted(range(len(texts)), key=lambda place: self.token_length(encoded[place]))
+        lengths = [self.token_length(item) for item in encoded]
         vectors: NDArray[np.float32] | None = None
-        for start in range(0, len(order), BATCH_SIZE):
-            places = order[start : start + BATCH_SIZE]
+        for places in batches_of_tokens(lengths, BATCH_TOKENS[self.device]):
             computed = self.compute([encoded[place] for place in places])
             if not np.isfinite(computed).all():
                 raise ModelError(f"{self.name}: its vectors are not finite; give another encoder, or one in 32 bits")
             if vectors is None:
                 vectors = np.empty((len(texts), computed.shape[1]), np.float32)
             vectors[places] = computed / np.maximum(np.linalg.norm(computed, axis=1, keepdims=True), 1e-12)
+            done += len(places)
             if on_batch is not None:
-                on_batch(done + start + len(places))
+                on_batch(done)
         assert vectors is not None
         return vectors
 
 
+def batches_of_tokens(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Yield the places of texts in batches of similar length, the shortest first.
+
+    Args:
+        lengths: the length of each text in tokens.
+        most: the most tokens of a batch, padding included; a longer text is a batch.
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batch and (len(batch) + 1) * lengths[place] > most:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
 class EncoderFolder(TextEncoder):
-    """A folder that ``transformers`` can open: an encoder and its tokenizer.
+    """A folder that ``transformers`` can open: an encoder and its tokenizer. If ``sentence-transformers`` can open it,
+    too, its pooling and its longest text are used.
 
     Args:
         folder: the folder.
@@ -94,36 +124,35 @@ class EncoderFolder(TextEncoder):
     """
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as hf_logging
-
         from claf2.models.configuration import OFFSET_POSITIONS
+        from claf2.models.packing import Packing, is_packable
+        from claf2.models.sentence_modules import read_sentence_modules
         from claf2.models.source import weights_digest
+        from claf2.registry import digest
         from claf2.runtime.device import select_device
 
-        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
-            self._model: Any = AutoModel.from_pretrained(str(folder)).eval()
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"model {folder}: {first_line(error)}") from error
-        obstacle = "is an encoder-decoder" if self._model.config.is_encoder_decoder else ""
-        if not obstacle and self._tokenizer.pad_token is None:
-            obstacle = "its tokenizer has no padding token, as is usual for decoders"
-        if obstacle:
-            raise ModelError(f"model {folder}: {obstacle}; give an encoder, such as BERT or E5")
+        self._tokenizer, self._model = _load_encoder(folder)
         self._device = select_device("auto")
         self._model.to(self._device)
+        self.device = "cuda" if self._device.type == "cuda" else "cpu"
+        self._packing = Packing(self._model) if is_packable(self._model) else None
         self.name = str(folder)
         self.digest = weights_digest(folder)
         positions = int(getattr(self._model.config, "max_position_embeddings", MOST_TOKENS) or MOST_TOKENS)
         # In these architectures, positions begin after the padding, so that two of them are never used.
         unused = 2 if self._model.config.model_type in OFFSET_POSITIONS else 0
         self._longest = min(MOST_TOKENS, positions - unused)
+        modules = read_sentence_modules(folder)
+        self._pooling: Pooling = "mean" if modules is None else modules.pooling
+        if modules is not None:
+            self._longest = min(self._longest, modules.max_length or self._longest)
+            self.digest = digest([self.digest, self._pooling, self._longest, modules.lower_case])
+        self._lower_case = modules is not None and modules.lower_case
 
     def tokenize(self, texts: Sequence[str]) -> list[Any]:
+        given = [text.lower() if self._lower_case else text for text in texts]
         ids: list[list[int]] = self._tokenizer(
-            list(texts), truncation=True, max_length=self._longest, padding=False, verbose=False
+            given, truncation=True, max_length=self._longest, padding=False, verbose=False
         )["input_ids"]
         return ids
 
@@ -134,11 +163,46 @@ class EncoderFolder(TextEncoder):
         import torch
 
         padded = self._tokenizer.pad({"input_ids": list(batch)}, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
+        lengths = torch.tensor([len(ids) for ids in batch])
+        packed = nullcontext() if self._packing is None else self._packing.packed(
+            lengths, padded["input_ids"].shape[1], self._device, first_tokens=self._pooling == "cls"
+        )  # fmt: skip
+        with torch.inference_mode(), packed:
             hidden = self._model(**padded).last_hidden_state.float()
-        weights = padded["attention_mask"][..., None].float()
-        vectors: NDArray[np.float32] = ((hidden * weights).sum(1) / weights.sum(1)).cpu().numpy()
+        vectors: NDArray[np.float32] = pool(hidden, padded["attention_mask"], self._pooling).cpu().numpy()
         return vectors
+
+
+def _load_encoder(folder: Path) -> tuple[Any, Any]:
+    """Return the tokenizer and the model in a folder.
+
+    Raises:
+        ModelError: if it holds no encoder, or not all of its weights.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    from claf2.models.stored_weights import weight_files
+    from claf2.runtime.device import preserve_backends
+    from claf2.runtime.model_files import reading_model
+
+    with preserve_backends():
+        # What `transformers` says about missing weights is an error below; heads beside the encoder are no fault.
+        hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        with reading_model(folder, "it cannot be loaded", "*.json", *weight_files(folder), hint="give another encoder"):
+            tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+            model, info = AutoModel.from_pretrained(str(folder), output_loading_info=True)
+    missing = sorted(str(key) for key in info["missing_keys"] if "pooler" not in str(key))
+    obstacle = "is an encoder-decoder" if model.config.is_encoder_decoder else ""
+    if not obstacle and tokenizer.pad_token is None:
+        obstacle = "its tokenizer has no padding token, as is usual for decoders"
+    if not obstacle and missing:
+        obstacle = f"{len(missing)} of its weights are missing, e.g. {missing[0]}"
+    if obstacle:
+        raise ModelError(f"model {folder}: {obstacle}; give an encoder, such as BERT or E5")
+    tokenizer.padding_side = "right"  # a text begins its row, also for the pooling `cls` and for packed passes
+    return tokenizer, model.eval()
 
 
 class RunEncoder(TextEncoder):
@@ -158,9 +222,11 @@ class RunEncoder(TextEncoder):
 
         answerer = Answerer.open(folder)
         self._embedder = Embedder(answerer)
+        self.device = self._embedder.device
         self.name = str(folder)
         best = folder / "best"
-        self.digest = weights_digest(best if (best / "config.json").is_file() else best / answerer.tasks[0])
+        self.digest = weights_digest(best if (best / "config.json").is_file() else best / self._embedder.task)
+        self.query_prefix, self.passage_prefix = self._embedder.prefixes
 
     def tokenize(self, texts: Sequence[str]) -> list[EncodedText]:
         return self._embedder.encode([{"text": text} for text in texts])
@@ -169,11 +235,11 @@ class RunEncoder(TextEncoder):
         return encoded.tokens
 
     def compute(self, batch: Sequence[EncodedText]) -> NDArray[np.float32]:
-        return self._embedder.compute_vectors("mean", batch)
+        return self._embedder.compute_vectors(self._embedder.pooling, batch)
 
 
 def open_encoder(folder: Path) -> TextEncoder:
-    """Open the encoder in a folder, or that of a run.
+    """Open the encoder in a folder, or the encoder of a run.
 
     Raises:
         Claf2Error: if it holds neither.

@@ -1,4 +1,4 @@
-"""Scores of a search: where the paragraph of each question is found, with confidence intervals."""
+"""Scores of a search: at which rank the paragraph of each question is found, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SearchReport:
     scores: dict[str, ScoreEstimate]
     """Key of ``RetrievalScore`` → its mean over questions, 0–100, and its interval."""
     predictions: Sequence[Prediction]
-    """What was found for each question, as ids of passages."""
+    """The ids of the passages that were found for each question."""
     not_indexed: int
     """The questions whose paragraph is not in the index. They are not scored."""
 
@@ -51,7 +51,7 @@ def read_questions(path: Path) -> list[SpanExample]:
 def evaluate_search(
     index: PassageIndex, questions: Sequence[SpanExample], method: SearchMethod | None = None
 ) -> SearchReport:
-    """Search for questions, and compare with the paragraphs that they are about.
+    """Search for questions, and compare the results with the paragraphs that the questions are about.
 
     Args:
         index: the index.

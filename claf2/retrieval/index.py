@@ -1,4 +1,4 @@
-"""An index of passages in a folder: their texts, a matrix of terms, and, if wanted, vectors.
+"""An index of passages in a folder: their texts, a matrix of terms, and optional vectors.
 
 Its manifest holds the settings and one digest of all passages. The same passages with the same settings make the same
 terms, byte for byte, whether they were added at once or in several steps.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from claf2.errors import Claf2Error, ModelError, RunError, first_line
 from claf2.retrieval.bm25 import Bm25, best_places, build_bm25
 from claf2.retrieval.encoders import TextEncoder, open_encoder
+from claf2.retrieval.neighbors import Neighbors, build_neighbors, import_faiss
 from claf2.retrieval.passages import Passage, write_passages
 from claf2.retrieval.terms import choose_terms, find_splitter
 from claf2.runs.progress import show_progress
@@ -36,12 +37,14 @@ INDEX_FILE = "index.json"
 PASSAGES = "passages.jsonl"
 
 VECTOR_WEIGHT = 0.8
-"""The share of the vectors in a hybrid score; the rest is that of the terms. Cosines differ much less between passages
-than scores of terms do."""
+"""The weight of the vectors in a hybrid score; the terms have the rest. Cosines differ much less between passages
+than the scores of terms do."""
 WAITED = 0.05
 """Seconds between attempts to open an index that another process replaces."""
+CANDIDATES = 1000
+"""The fewest candidates of an approximate search, by vectors and, in a hybrid one, by terms."""
 SAMPLED = 200
-"""How many passages say which kind of terms a collection needs."""
+"""How many passages are read to decide which kind of terms a collection needs."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,17 @@ class IndexSettings:
     """How passages are indexed."""
 
     terms: str = "auto"
-    """``bigrams``, ``words``, the name of a word tokenizer that finds morphemes, or ``auto``: as the first passages
-    need it."""
+    """``bigrams``, ``words``, the name of a word tokenizer that finds morphemes, or ``auto``: decided by the
+    first passages."""
     encoder: str | None = None
     """The folder of an encoder, or of a run; ``None``: no vectors."""
-    query_prefix: str = ""
-    """What the encoder expects before a question, such as ``query: `` for E5."""
-    passage_prefix: str = ""
-    """What it expects before a passage, such as ``passage: `` for E5."""
+    query_prefix: str | None = None
+    """What the encoder expects before a question, such as ``query: `` for E5; ``None``: what its run was trained with,
+    which an index keeps, and nothing where there is no run."""
+    passage_prefix: str | None = None
+    """What it expects before a passage, such as ``passage: `` for E5; ``None``: as above."""
+    approximate: bool = False
+    """Whether a question's vector is compared only with candidates, which FAISS chooses."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,9 @@ class Hit:
     """A passage that was found."""
 
     rank: int
-    """From 1."""
+    """The position in the results, from 1."""
     score: float
-    """The score of the method: of BM25, the cosine of two vectors, or of both together, from 0 to 1."""
+    """The BM25 score, the cosine of two vectors, or the hybrid score from 0 to 1, depending on the method."""
     passage: Passage
 
 
@@ -112,7 +118,7 @@ def build_index(
 def _build(
     folder: Path, passages: Iterable[Passage], settings: IndexSettings, old: PassageIndex | None
 ) -> PassageIndex:
-    """Make an index that holds the passages of ``old``, if there is one, and others."""
+    """Make an index with the passages of ``old``, if there is one, and with new passages."""
     if old is None and folder.exists() and any(folder.iterdir()):
         hint = "add to it with --add, or give another folder" if (folder / INDEX_FILE).is_file() else "give another one"
         raise RunError(f"{folder}: exists already; {hint}")
@@ -129,27 +135,36 @@ def _build(
         settings = old.settings
     elif settings.terms == "auto":
         settings = replace(settings, terms=choose_terms(texts[:SAMPLED]))
-    vectors, encoder_digest = _make_vectors(settings, texts[known:], old)
+    if settings.approximate:
+        import_faiss()  # before hours of encoding
+    encoder = None
+    if settings.encoder is not None:
+        encoder = old.encoder if old is not None else open_encoder(Path(settings.encoder))
+    settings = _with_prefixes(settings, encoder)
+    vectors = None if encoder is None else _make_vectors(settings, encoder, texts[known:], old)
 
     def fill(new: Path) -> None:
-        _write(new, list(stored.values()), texts, settings, vectors, encoder_digest)
+        _write(new, list(stored.values()), texts, settings, vectors, None if encoder is None else encoder.digest)
 
     replace_dir_atomic(folder, fill)
     return PassageIndex(folder)
 
 
+def _with_prefixes(settings: IndexSettings, encoder: TextEncoder | None) -> IndexSettings:
+    """Return settings that state both prefixes."""
+    own: dict[str, Any] = {name: getattr(encoder, name, "") for name in ("query_prefix", "passage_prefix")}
+    return replace(settings, **{name: prefix for name, prefix in own.items() if getattr(settings, name) is None})
+
+
 def _make_vectors(
-    settings: IndexSettings, texts: Sequence[str], old: PassageIndex | None
-) -> tuple[NDArray[np.float32] | None, str | None]:
-    """Return the vectors of all passages, of which ``texts`` are those that are new, and the digest of the encoder."""
-    if settings.encoder is None:
-        return None, None
-    encoder = old.encoder if old is not None else open_encoder(Path(settings.encoder))
+    settings: IndexSettings, encoder: TextEncoder, texts: Sequence[str], old: PassageIndex | None
+) -> NDArray[np.float32]:
+    """Return the vectors of all passages, of which ``texts`` are those that are new."""
     with show_progress("vectors", len(texts), " passages") as progress:
-        vectors = encoder.encode([settings.passage_prefix + text for text in texts], progress.update)
+        vectors = encoder.encode([f"{settings.passage_prefix}{text}" for text in texts], progress.update)
     if old is not None:
         vectors = np.concatenate([old.vectors, vectors])
-    return vectors, encoder.digest
+    return vectors
 
 
 def _write(
@@ -165,6 +180,8 @@ def _write(
         build_bm25(folder, texts, find_splitter(settings.terms), progress.update)
     if vectors is not None:
         np.save(folder / "vectors.npy", vectors)
+        if settings.approximate:
+            build_neighbors(folder, vectors)
     names = "\n".join(passage.id for passage in passages)
     write_json(folder / INDEX_FILE, {
         "version": VERSION, "passages": len(passages), "content": sha256_of(names.encode()).hexdigest(),
@@ -190,7 +207,7 @@ class PassageIndex(Sequence[Passage]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.manifest: dict[str, Any]
-        """The settings, and the digests of what is indexed."""
+        """The settings of the index, and the digests of its contents."""
         self._encoder: TextEncoder | None = None
         # While it is opened, another process may replace the folder.
         for is_last in (False, False, True):
@@ -233,6 +250,9 @@ class PassageIndex(Sequence[Passage]):
             self._vectors = np.load(self.folder / "vectors.npy", mmap_mode="r") if has_vectors else None
             if self._vectors is not None and len(self._vectors) != len(self):
                 raise ValueError("vectors.npy does not fit its manifest")
+            self._neighbors = Neighbors(self.folder) if self.settings.approximate else None
+            if self._neighbors is not None and len(self._neighbors) != len(self):
+                raise ValueError("its neighbors do not fit its manifest")
         except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
             raise self._damage(error) from error
 
@@ -285,7 +305,7 @@ class PassageIndex(Sequence[Passage]):
         return len(self._offsets) - 1
 
     def __getitem__(self, place: Any) -> Any:
-        """Return a passage by its place."""
+        """Return a passage by its index."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         if not -len(self) <= place < len(self):
@@ -309,7 +329,7 @@ class PassageIndex(Sequence[Passage]):
             raise RunError(f"{error}; {self._remake}") from error
 
     def search(self, question: str, k: int = 5, method: SearchMethod | None = None) -> list[Hit]:
-        """Return the best passages for a question, the best first; fewer than ``k`` if no others have a term of it.
+        """Return the best passages for a question, the best first; fewer than ``k`` if no others contain its terms.
 
         Args:
             question: the text to look for.
@@ -331,22 +351,35 @@ class PassageIndex(Sequence[Passage]):
     def find_places(
         self, questions: Sequence[str], k: int, method: SearchMethod | None = None
     ) -> list[list[tuple[int, float]]]:
-        """Return the places of the best passages for each question, and their scores; see ``search``."""
+        """Return the indices of the best passages for each question, and their scores; see ``search``."""
         if not all(map(str.strip, questions)):
             raise RunError("a question is empty; write one")
         chosen = method or self.best_method
         if chosen == "bm25" or not questions:
             return [self._find_by_terms(question, k) for question in questions]
-        vectors = self.encoder.encode([self.settings.query_prefix + question for question in questions])
-        if chosen == "dense":
-            return [_list_best(self.vectors @ vector, k) for vector in vectors]
+        vectors = self.encoder.encode([f"{self.settings.query_prefix}{question}" for question in questions])
         return [
-            _list_best(_combine(self._bm25.score(question), self.vectors @ vector), k)
+            self._find_by_vector(vector, self._bm25.score(question) if chosen == "hybrid" else None, k)
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
     def _find_by_terms(self, question: str, k: int) -> list[tuple[int, float]]:
         return [(place, score) for place, score in _list_best(self._bm25.score(question), k) if score > 0]
+
+    def _find_by_vector(
+        self, vector: NDArray[np.float32], terms: NDArray[np.float64] | None, k: int
+    ) -> list[tuple[int, float]]:
+        """Return the best passages by the cosine with a vector, or by that and the scores of all passages' terms."""
+        candidates: NDArray[np.intp] | None = None
+        if self._neighbors is not None:
+            candidates = self._neighbors.find(vector, max(k, CANDIDATES))
+            if terms is not None:
+                candidates = np.union1d(candidates, best_places(terms, max(k, CANDIDATES)))
+        scores = (self.vectors if candidates is None else self.vectors[candidates]) @ vector
+        if terms is not None:
+            scores = _combine(terms if candidates is None else terms[candidates], scores)
+        ranked = _list_best(scores, k)
+        return ranked if candidates is None else [(int(candidates[place]), score) for place, score in ranked]
 
 
 def _list_best(scores: NDArray[np.floating], k: int) -> list[tuple[int, float]]:

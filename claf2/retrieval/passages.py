@@ -31,7 +31,7 @@ class Passage:
 
     @cached_property
     def id(self) -> str:
-        """The name of the passage, which follows from its title and text."""
+        """The id of the passage, which is computed from its title and text."""
         return passage_id(self.text, self.title)
 
     @property

@@ -1,4 +1,4 @@
-"""Terms: what passages and questions are compared by. Each is a number of 48 bits.
+"""Terms: the units by which passages and questions are compared. Each is a number of 48 bits.
 
 Korean particles and Japanese text without spaces hide words, so that bigrams of characters find more there than words
 do. A whole text is split at once, without a loop over its characters.
@@ -25,11 +25,11 @@ Terms: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int64]]
 """The terms of several texts, one after another, and how many each text has."""
 
 TERM_BITS = 48
-"""The bits of a term. Two code points have 42; the digests of words are cut."""
+"""The number of bits of a term. Two code points need 42; the digests of words are truncated."""
 CHARACTER_BITS = 21
 EAST_ASIAN = re.compile(f"[{SCRIPTS['ko']}{SCRIPTS['ja']}]")
 EAST_ASIAN_SHARE = 0.2
-"""The share of East Asian letters from which a collection is split into bigrams."""
+"""The minimum share of East Asian letters for a collection to be split into bigrams."""
 
 
 def choose_terms(texts: Sequence[str]) -> str:

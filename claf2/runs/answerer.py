@@ -21,7 +21,7 @@ from claf2.runs.requests import RequestLike
 from claf2.runtime.device import preserve_backends
 from claf2.task import Task
 
-__all__ = ["Answerer", "EncodedRequest"]
+__all__ = ["Answerer", "EncodedRequest", "SharedRequest"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,23 @@ class EncodedRequest:
     def tokens(self) -> int:
         """The length of all rows, in tokens."""
         return sum(_length(feature) for feature in self.features)
+
+
+@dataclass(frozen=True)
+class SharedRequest:
+    """A request that several tasks answer, as the engine reads it for each of them."""
+
+    by_task: Mapping[str, EncodedRequest]
+
+    @property
+    def tokens(self) -> int:
+        """The length of its rows for the task that reads the most, in tokens: tasks that read the same share a pass."""
+        return max(encoded.tokens for encoded in self.by_task.values())
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a text was cut to the longest input of a task."""
+        return any(encoded.truncated for encoded in self.by_task.values())
 
 
 class Answerer:
@@ -148,17 +165,31 @@ class Answerer:
         with self._lock:
             return self._answer(task, encoded, _count_rows(encoded))
 
-    def answer_all(self, encoded: Mapping[str, Sequence[EncodedRequest]]) -> dict[str, list[Prediction]]:
-        """Return the predictions of several tasks. Heads with one encoder share its pass where their rows are the same.
+    def encode_all(self, tasks: Sequence[str], requests: Sequence[RequestLike]) -> list[SharedRequest]:
+        """Turn requests that several tasks answer into what the engine reads, in order.
+
+        Raises:
+            Claf2Error: when a task cannot read a request.
+        """
+        encoded = {task: self.encode(task, requests) for task in tasks}
+        return [SharedRequest({task: encoded[task][place] for task in tasks}) for place in range(len(requests))]
+
+    def answer_all(self, requests: Sequence[SharedRequest]) -> list[dict[str, Prediction]]:
+        """Return the prediction of each task for each request, in order. Heads with one encoder share its pass where
+        their rows are the same.
 
         Args:
-            encoded: what ``encode`` returned for each task.
+            requests: what ``encode_all`` returned, for the same tasks.
         """
+        if not requests:
+            return []
+        by_task = {task: [request.by_task[task] for request in requests] for task in requests[0].by_task}
         with ExitStack() as stack:
             stack.enter_context(self._lock)
-            for engine in {id(self.model(task).engine): self.model(task).engine for task in encoded}.values():
+            for engine in {id(self.model(task).engine): self.model(task).engine for task in by_task}.values():
                 stack.enter_context(engine.shared_pass())
-            return {task: self._answer(task, requests, _count_rows(requests)) for task, requests in encoded.items()}
+            predictions = {task: self._answer(task, items, _count_rows(items)) for task, items in by_task.items()}
+        return [{task: predictions[task][place] for task in by_task} for place in range(len(requests))]
 
     def answer_by_length(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
         """Return one prediction per request, in order, in the batches of an evaluation."""

@@ -77,7 +77,7 @@ class Hardware:
         }
 
 
-def flops_per_token(model: Any, length: int, predicted_share: float) -> float:
+def flops_per_token(model: Any, length: int, predicted_share: float, decoded_share: float = 0.0) -> float:
     """Return the floating-point operations of a training step per token: three times those of a forward pass.
 
     A pass multiplies each token by every weight of the layers, and attention adds two products of ``length`` times the
@@ -87,7 +87,8 @@ def flops_per_token(model: Any, length: int, predicted_share: float) -> float:
     Args:
         model: a module of `transformers` with its configuration.
         length: the tokens of a row.
-        predicted_share: the share of the tokens that are predicted.
+        predicted_share: the predicted tokens as a share of those that are read.
+        decoded_share: the tokens that go through the layers a second time, in a decoder, as a share of the same.
     """
     config = model.config
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
@@ -101,7 +102,8 @@ def flops_per_token(model: Any, length: int, predicted_share: float) -> float:
     )
     embedding = int(getattr(config, "embedding_size", width))
     decoder = embedding * int(config.vocab_size) + width * embedding
-    return 6.0 * (weights + 2 * layers * width * length + predicted_share * decoder)
+    stack = weights + 2 * layers * width * length
+    return 6.0 * ((1 + decoded_share) * stack + predicted_share * decoder)
 
 
 def pretraining_costs(
@@ -117,12 +119,15 @@ def pretraining_costs(
         hardware: what it would run on.
     """
     trainer, model = prepared.run.experiment.trainer, prepared.model.heads[0]
+    (task,) = prepared.texts
+    has_decoder = bool(prepared.run.experiment.tasks[task].head.teacher_forced)
     phases, measured, start = [], [], 0
     for phase in trainer.all_phases():
         fill, predicted_share = _sample(prepared, phase)
         left = max(0, phase.until - max(start, state.step))
         tokens = left * phase.batch_size * phase.max_seq_length * fill
-        flops = tokens * flops_per_token(model, phase.max_seq_length, predicted_share)
+        decoded_share = predicted_share if has_decoder else 0.0
+        flops = tokens * flops_per_token(model, phase.max_seq_length, predicted_share, decoded_share)
         costs = _measure(prepared, phase, steps) if steps and left else None
         measured += [] if costs is None else [(costs, left, flops)]
         sizes = phase.model_dump()

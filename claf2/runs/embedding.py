@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from claf2.errors import RunError
+from claf2.heads.pooling import Pooling, pool
 from claf2.models.encoder import EncoderWithHeads
 from claf2.readers import get_text
 from claf2.runs.answerer import Answerer
 from claf2.runs.resolve import Run
 
-__all__ = ["Embedder", "EncodedText", "Pooling"]
-
-Pooling: TypeAlias = Literal["mean", "first"]
-"""How the vectors of tokens become one: their mean, or the vector of the first token."""
+__all__ = ["Embedder", "EncodedText"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,39 @@ class Embedder:
         self._answerer = answerer
 
     @cached_property
+    def task(self) -> str:
+        """The task whose encoder, longest input and pooling are used: the first one whose head makes vectors of texts;
+        the first one of all where there is none."""
+        tasks = self._answerer.tasks
+        heads = {task: self._answerer.model(task).run.experiment.only_task.head for task in tasks}
+        return next((task for task, head in heads.items() if hasattr(head, "pooling")), tasks[0])
+
+    @cached_property
     def _run(self) -> Run:
-        return self._answerer.model(self._answerer.tasks[0]).run
+        return self._answerer.model(self.task).run
 
     @cached_property
     def _encoder(self) -> EncoderWithHeads | None:
-        engine = self._answerer.model(self._answerer.tasks[0]).engine
+        engine = self._answerer.model(self.task).engine
         return engine if isinstance(engine, EncoderWithHeads) else None
+
+    @property
+    def pooling(self) -> Pooling:
+        """How the model was trained to make the vector of a text; the mean where its head makes none."""
+        own: Pooling = getattr(self._run.experiment.only_task.head, "pooling", "mean")
+        return own
+
+    @property
+    def prefixes(self) -> tuple[str, str]:
+        """What the model was trained to find before a question, and before a text that answers it. ``encode`` adds
+        neither, since it does not know which of the two a text is."""
+        featurizer = self._run.experiment.only_task.featurizer
+        return getattr(featurizer, "prefix_a", ""), getattr(featurizer, "prefix_b", "")
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The kind of device that computes vectors."""
+        return "cuda" if self._encoder is not None and self._encoder.device.type == "cuda" else "cpu"
 
     def check(self) -> None:
         """Check that there is an encoder.
@@ -79,7 +103,8 @@ class Embedder:
                 raise RunError(f"a request needs text; got: {', '.join(request) or 'nothing'}")
             try:
                 text = get_text(request, "text")
-                text.encode()  # a lone surrogate is not text
+                for given in (str(request.get("id", "0")), text):
+                    given.encode()  # a lone surrogate is not text
             except (TypeError, ValueError) as error:
                 raise RunError(f"malformed: {error}") from error
             texts.append(text)
@@ -107,10 +132,5 @@ class Embedder:
         inputs["lengths"] = torch.tensor([text.tokens for text in encoded])
         with torch.inference_mode(), self._run.precision().forward():
             hidden = self._encoder.hidden_states(inputs).float()
-        if pooling == "first":
-            vectors = hidden[:, 0]
-        else:
-            weights = inputs["attention_mask"][..., None].float()
-            vectors = (hidden * weights).sum(1) / weights.sum(1)
-        array: NDArray[np.float32] = vectors.cpu().numpy()
+        array: NDArray[np.float32] = pool(hidden, inputs["attention_mask"], pooling).cpu().numpy()
         return array

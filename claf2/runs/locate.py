@@ -15,7 +15,7 @@ from claf2.errors import ConfigError
 from claf2.runs.corpus_splits import AnySplit, locate_corpus
 from claf2.runtime.files import default_cache_dir
 
-__all__ = ["TaskSplits", "cache_dir", "data_dir", "locate_splits"]
+__all__ = ["TaskSplits", "cache_dir", "data_dir", "locate_splits", "splits_to_read"]
 
 logger = logging.getLogger("claf2")
 
@@ -66,6 +66,16 @@ def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, AnySplit
         elif path is not None:
             logger.warning("%s: no such file; %s of %s is not evaluated", path, split, task.name)
     return splits
+
+
+def splits_to_read(experiment: Experiment, data: TaskSplits) -> TaskSplits:
+    """Leave out the training data, which may be missing, where no step is taken and no demonstration is drawn."""
+    return {
+        task: splits
+        if experiment.trainer.trains or experiment.tasks[task].featurizer.shots_to_draw
+        else {split: split_data for split, split_data in splits.items() if split != "train"}
+        for task, splits in data.items()
+    }
 
 
 def data_dir(reader: DataReaderSection) -> Path:

@@ -37,6 +37,7 @@ from claf2.training.state import State
 
 if TYPE_CHECKING:
     from claf2.corpus.stream import CorpusStream
+    from claf2.models.sentence_modules import SentenceModules
 
 __all__ = [
     "PreparedRun",
@@ -89,6 +90,17 @@ class PreparedRun:
             "weight_bytes": stored + idle * parameters[0].element_size(),
         }
 
+    def sentence_modules(self) -> dict[str, SentenceModules]:
+        """Return how the models of sentence encoders make the vector of a text, by task; none of other heads."""
+        tasks = self.run.experiment.tasks.items()
+        poolings = {task: pooling for task, of in tasks if (pooling := getattr(of.head, "pooling", None))}
+        if not poolings:
+            return {}
+        from claf2.models.sentence_modules import SentenceModules  # of no use to other runs
+
+        lengths = {task: of.featurizer.max_seq_length for task, of in tasks}
+        return {task: SentenceModules(pooling, lengths[task]) for task, pooling in poolings.items()}
+
     def training_context(
         self,
         *,
@@ -126,7 +138,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
     Raises:
         Claf2Error: when the run cannot be trained, and why.
     """
-    texts = {task: text for task, splits in data.items() if isinstance(text := splits["train"], CorpusText)}
+    texts = {task: text for task, splits in data.items() if isinstance(text := splits.get("train"), CorpusText)}
     trains = run.experiment.trainer.trains
     read = [task for task in data if trains and task not in texts]
     train = {task: run.features(task, data[task]["train"]) for task in read}
@@ -156,7 +168,7 @@ def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     leaving some out would not give the same result or save little."""
     experiment, runtime = run.experiment, run.experiment.runtime
     heads = [task_config.head for task_config in experiment.tasks.values()]
-    reads_other_ids = any(head.reads_vocabulary or not head.auto_class for head in heads) or any(
+    reads_other_ids = any(head.trains_all_rows for head in heads) or any(
         type(objective).change_inputs is not Objective.change_inputs for objective in experiment.objectives.values()
     )
     is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,7 +34,7 @@ from claf2.readers import Example
 from claf2.runs.corpus_splits import AnySplit, CorpusText, HeldOutRows
 from claf2.runs.demonstrations import draw_demonstrations, restore_demonstrations
 from claf2.runs.folder import check_openable, check_readable
-from claf2.runs.locate import TaskSplits, cache_dir, locate_splits
+from claf2.runs.locate import TaskSplits, cache_dir, locate_splits, splits_to_read
 from claf2.runtime import distributed
 from claf2.runtime.device import configure_backends, select_device
 from claf2.runtime.precision import Precision
@@ -146,7 +145,7 @@ class Run:
         """Return a task's features and examples with what is needed to evaluate them."""
         task_config = self.experiment.tasks[task]
         return EvaluationData(
-            dataset=self.dataset(task, features),
+            dataset=replace(self.dataset(task, features), unread=task_config.head.unread_texts(examples)),
             examples=examples,
             head=task_config.head,
             labels=self.labels[task],
@@ -250,6 +249,8 @@ class Run:
             raise ConfigError("runtime.engine", "a compiled model cannot be sharded", hint="use --compile false")
         if runtime.engine == "fsdp" and getattr(self.experiment.adapter, "quantize", None):
             raise ConfigError("runtime.engine", "quantized weights cannot be sharded", hint="use --engine ddp")
+        if runtime.engine == "fsdp" and not all(task.head.is_shardable for task in self.experiment.tasks.values()):
+            raise ConfigError("runtime.engine", "this head cannot be sharded", hint="use --engine ddp")
         if runtime.engine == "ddp" and runtime.cpu_offload:
             raise ConfigError("runtime.cpu_offload", "ddp has no shards to offload", hint="use --engine fsdp")
         packed = padding in ("auto", "pack") and not runtime.compile and model.pack()
@@ -294,11 +295,11 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
     Raises:
         ConfigError: when the experiment names no such file, or inputs longer than the model's.
         DataError: when a data file is missing.
-        ModelError: when the weights are missing, or the tokenizer does not know the training texts.
+        ModelError: when the weights are missing, or the tokenizer does not know the texts.
     """
     configure_backends(deterministic=experiment.runtime.deterministic)
     with distributed.main_process_first():  # what is downloaded or generated is cached for the others
-        data = locate_splits(experiment)
+        data: TaskSplits = locate_splits(experiment)
         corpora = [train for splits in data.values() if isinstance(train := splits["train"], CorpusText)]
         experiment = draw_demonstrations(experiment, data)
         run = resolve_weights(
@@ -306,9 +307,9 @@ def resolve(experiment: Experiment) -> tuple[Run, TaskSplits]:
             lambda: chain.from_iterable(splits["train"].texts() for splits in data.values()),
             corpora[0].identity() if corpora else None,
         )
-    for splits in data.values():
-        train = splits["train"]
-        check_coverage(run.tokenizer, train.task.language, train.texts(), train.path, MAX_UNKNOWN)
+    data = splits_to_read(experiment, data)
+    for split in (next(iter(splits.values())) for splits in data.values()):
+        check_coverage(run.tokenizer, split.task.language, split.texts(), split.path, MAX_UNKNOWN)
     return run, data
 
 
@@ -392,7 +393,7 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})
     small = experiment.model.model_copy(update=dict.fromkeys(PRUNING_FIELDS))
     adapter = experiment.adapter if is_adapted(best) else None  # else best/ holds plain weights
-    experiment = dataclasses.replace(experiment, trainer_config=moved, model=small, adapter=adapter)
+    experiment = replace(experiment, trainer_config=moved, model=small, adapter=adapter)
     experiment = restore_demonstrations(experiment, folder)
     configure_backends(deterministic=experiment.runtime.deterministic)
     return make_run(experiment, best, load_tokenizer(best))

@@ -165,6 +165,7 @@ def _train(
     checkpointer = CheckpointManager(
         folder, model, run.tokenizer, optimizer, prepared.precision.scaler, saves_finished=needs_last,
         digests={name: provenance[name] for name in RECORDED_IN_STEPS if name in provenance},
+        sentences=prepared.sentence_modules(),
     )  # fmt: skip
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []

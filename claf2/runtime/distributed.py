@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "all_gather",
     "all_gather_numbers",
+    "all_gather_rows",
     "all_reduce_max",
     "all_reduce_sum",
     "assert_same",
@@ -152,6 +153,23 @@ def all_gather_numbers(numbers: Sequence[float]) -> np.ndarray:
     gathered = [torch.empty_like(local) for _ in range(world_size())]
     distributed.all_gather(gathered, local)
     return torch.stack(gathered).numpy()
+
+
+def all_gather_rows(rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+    """Return the rows of all processes, (sum of counts, …), in the order of their ranks, without their graph.
+
+    Args:
+        rows: those of this process, (n, …).
+        counts: how many rows each process has.
+    """
+    if world_size() == 1:
+        return rows.detach()
+    # Processes exchange tensors of one shape.
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    gathered = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(gathered, padded)
+    return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
 
 
 def broadcast(value: T) -> T:

@@ -4,61 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from claf2 import __version__
-from claf2.errors import Claf2Error
-from claf2.runs.embedding import Pooling
+from claf2.heads.pooling import Pooling
 from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
-from claf2.serving.limits import LateError, OverloadError, RequestLimits, TooLargeError
-from claf2.serving.models import ModelSet, Outcome, ServedModel
+from claf2.serving.answering import (
+    Asked,
+    Service,
+    answer_form,
+    answer_requests,
+    choose_prediction,
+    choose_question,
+    choose_understanding,
+    choose_vector,
+    parse_body,
+    to_item,
+    to_problem,
+)
+from claf2.serving.models import ServedModel
 from claf2.serving.pages import add_service_pages
-from claf2.serving.telemetry import METRICS_TYPE, Telemetry
+from claf2.serving.telemetry import METRICS_TYPE
 
-__all__ = ["Service", "create_service_app"]
-
-logger = logging.getLogger("claf2")
-
-ERROR_STATUSES: Mapping[type[Exception], int] = {
-    TooLargeError: 413,
-    OverloadError: 503,
-    LateError: 504,
-    Claf2Error: 422,
-}
-"""The status of an answer to each kind of error; 500 for the others, which are mistakes of claf2."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """What a server answers with."""
-
-    models: ModelSet
-    descriptions: Mapping[str, Mapping[str, Any]]
-    """Model → what ``/info`` says about it."""
-    limits: RequestLimits
-    telemetry: Telemetry
-    token: str | None = None
-    """What clients must send, if anything."""
-    seconds: float = 30.0
-    """How long a client may take to send a body."""
-
-    def close(self) -> None:
-        """End the threads of the models. What is in progress is answered first."""
-        for model in self.models.models.values():
-            model.close()
+__all__ = ["create_service_app"]
 
 
 class Answered(BaseModel):
@@ -70,6 +48,74 @@ class Answered(BaseModel):
     details: dict[str, Any] | None
     truncated: bool
     task: str
+    model: str
+
+
+class TaskAnswer(BaseModel):
+    """What a task says."""
+
+    prediction: Any
+    score: float | None
+    details: dict[str, Any] | None
+
+
+class SharedAnswer(BaseModel):
+    """The answers of several tasks to a request. An item of a list without them has ``id``, ``status`` and ``detail``
+    instead."""
+
+    id: str
+    tasks: dict[str, TaskAnswer]
+    truncated: bool
+    model: str
+
+
+class UnderstoodTask(BaseModel):
+    """What a task says about a text."""
+
+    prediction: Any
+    score: float | None
+
+
+class NamedSlot(BaseModel):
+    """A part of a text with a name, and the positions of its first token and of the one after its last."""
+
+    name: str
+    text: str
+    start: int
+    end: int
+
+
+class Understanding(BaseModel):
+    """What tasks say about a text, and the parts that tags name. An item of a list without it has ``id``, ``status``
+    and ``detail`` instead."""
+
+    id: str
+    tasks: dict[str, UnderstoodTask]
+    slots: dict[str, list[NamedSlot]]
+    truncated: bool
+    model: str
+
+
+class ReadPassage(BaseModel):
+    """A passage with an answer."""
+
+    id: str
+    title: str
+    text: str
+
+
+class AnsweredQuestion(BaseModel):
+    """The answer from a collection: ``answer``, ``passage`` and ``score`` are null if there is none, and ``reason``
+    says why. An item of a list that failed has ``id``, ``status`` and ``detail`` instead."""
+
+    id: str
+    question: str
+    answer: str | None
+    passage: ReadPassage | None
+    score: float | None
+    reason: str
+    answers: list[dict[str, Any]]
+    passages: list[dict[str, Any]]
     model: str
 
 
@@ -119,176 +165,7 @@ async def check_token(request: Request) -> None:
         raise HTTPException(401, hint, {"WWW-Authenticate": 'Basic realm="claf2 serve"'})
 
 
-def find_status(error: Exception) -> int:
-    """Return the HTTP status of an error."""
-    return next((status for kind, status in ERROR_STATUSES.items() if isinstance(error, kind)), 500)
-
-
-def _to_problem(error: Exception) -> HTTPException:
-    """Return an error as an answer."""
-    status = find_status(error)
-    if status == 500:
-        logger.error("a request has failed", exc_info=error)
-    detail = str(error) if status != 500 else "the model could not answer this request; the log of the server says why"
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadError) else None
-    return HTTPException(status, _to_text(detail), headers)
-
-
-def _to_text(text: str) -> str:
-    """Return what a client has sent as text that an answer can hold: without halves of surrogate pairs."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _to_item(outcome: Outcome, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an item of a list: the answer, or what is wrong with the request."""
-    if not isinstance(outcome, Exception):
-        return outcome
-    problem = _to_problem(outcome)
-    return {"id": _to_text(str(request["id"])), "status": problem.status_code, "detail": problem.detail}
-
-
-@dataclass(frozen=True)
-class PostedRequests:
-    """The requests of a body."""
-
-    requests: Sequence[dict[str, Any]]
-    """Each has an id: its own, or its number in a list."""
-    keys: Sequence[str]
-    """What the choice of a model depends on, for each request: its own id, or that of the body."""
-    is_list: bool
-
-
-def parse_body(body: bytes, id: str, limits: RequestLimits) -> PostedRequests:
-    """Return the requests of a body.
-
-    Args:
-        body: JSON.
-        id: the id of the body.
-        limits: how many requests it may hold.
-
-    Raises:
-        HTTPException: 413 for too many requests, 422 for anything but a JSON object or a list of them.
-    """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"the body is not JSON: {str(error)[:200]}") from error
-    values = value if isinstance(value, list) else [value]
-    if len(values) > limits.max_requests:
-        problem = f"{len(values)} requests in one body, of at most {limits.max_requests}; send several bodies"
-        raise HTTPException(413, problem)
-    if not values or not all(isinstance(item, dict) for item in values):
-        raise HTTPException(422, 'expected a request such as {"text": "…"}, or a list of requests')
-    is_list = isinstance(value, list)
-    requests = [{"id": str(number if is_list else 0), **item} for number, item in enumerate(values, start=1)]
-    # The number of a request says nothing about who asks.
-    keys = [str(item["id"]) if "id" in item else id for item in values]
-    return PostedRequests(requests, keys, is_list)
-
-
-def check_size(request: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Check that the texts of a request are not too long.
-
-    Raises:
-        TooLargeError: if they are.
-    """
-    texts = [text for value in request.values() for text in (value if isinstance(value, list) else [value])]
-    size = sum(len(text) for text in texts if isinstance(text, str))
-    if size > limits.max_characters:
-        raise TooLargeError(f"{size} characters, of at most {limits.max_characters}; shorten the text")
-
-
-Ask = Callable[[ServedModel, Sequence[Mapping[str, Any]]], Awaitable[Sequence[Outcome]]]
-
-
-async def answer_requests(service: Service, posted: PostedRequests, model: str | None, ask: Ask) -> list[Outcome]:
-    """Answer requests by the models that they are meant for, in order.
-
-    Args:
-        service: the models.
-        posted: the requests.
-        model: the model that the client names, if any.
-        ask: asks one model.
-
-    Raises:
-        HTTPException: 422 if no model is meant, 429 if there is no room.
-    """
-    requests = posted.requests
-    outcomes: list[Outcome] = [AssertionError("not answered")] * len(requests)
-    by_model: dict[str, list[int]] = {}
-    for position, (request, key) in enumerate(zip(requests, posted.keys, strict=True)):
-        try:
-            check_size(request, service.limits)
-        except TooLargeError as error:
-            outcomes[position] = error
-            continue
-        try:
-            by_model.setdefault(service.models.choose(model, key).name, []).append(position)
-        except Claf2Error as error:
-            raise HTTPException(422, str(error)) from error
-
-    async def ask_one(name: str, positions: Sequence[int]) -> None:
-        answers = await ask(service.models.models[name], [requests[position] for position in positions])
-        for position, answer in zip(positions, answers, strict=True):
-            outcomes[position] = answer
-
-    try:
-        await asyncio.gather(*(ask_one(name, positions) for name, positions in by_model.items()))
-    except OverloadError as error:
-        service.telemetry.rejected.labels("queue").inc(len(requests))
-        raise HTTPException(429, str(error), {"Retry-After": str(error.retry_after)}) from error
-    except Claf2Error as error:
-        raise HTTPException(422, str(error)) from error
-    return outcomes
-
-
-def choose_task(model: ServedModel, task: str | None) -> str:
-    """Return the task that a client means.
-
-    Raises:
-        HTTPException: 422 if it must name one, or names another one.
-    """
-    names = model.answerer.tasks
-    if task is None and len(names) == 1:
-        return names[0]
-    if task not in names:
-        problem = "name a task" if task is None else f"model {model.name} has no task {task[:80]!r}"
-        raise HTTPException(422, f"{problem}: ?task= one of {', '.join(names)}")
-    return task
-
-
-async def predict(service: Service, posted: PostedRequests, model: str | None, task: str | None) -> list[Outcome]:
-    """Answer requests about a task, and count them.
-
-    Raises:
-        HTTPException: as ``answer_requests`` does; 422 if no task is meant.
-    """
-
-    async def ask(served: ServedModel, asked: Sequence[Mapping[str, Any]]) -> Sequence[Outcome]:
-        name = choose_task(served, task)
-        outcomes = await served.predict(name, asked)
-        for outcome in outcomes:
-            status = find_status(outcome) if isinstance(outcome, Exception) else 200
-            service.telemetry.requests.labels(served.name, name, status).inc()
-        return outcomes
-
-    return await answer_requests(service, posted, model, ask)
-
-
-async def answer_form(
-    service: Service, request: Mapping[str, Any], model: str, task: str
-) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the answer to what was typed into the page, and what is wrong with it."""
-    try:
-        (outcome,) = await predict(
-            service, PostedRequests([{"id": "0", **request}], ["page"], is_list=False), model, task
-        )
-    except HTTPException as error:
-        return None, str(error.detail)
-    if isinstance(outcome, Exception):
-        return None, str(_to_problem(outcome).detail)
-    return outcome, ""
-
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 ModelName = Annotated[str | None, Query(max_length=1000)]
 
@@ -300,40 +177,57 @@ def _request_body(schema: str) -> dict[str, Any]:
 
 
 def _add_answer_routes(app: FastAPI, service: Service) -> None:
-    """Add the routes that ask a model."""
+    """Add the routes that ask a model. Those that no model can answer are left out."""
     refusals = describe_problems(401, 408, 413, 422, 429, 503, 504)
 
-    async def respond(request: Request, ask_all: Callable[[PostedRequests], Awaitable[list[Outcome]]]) -> Response:
+    async def respond(request: Request, model: str | None, choose: Callable[[ServedModel], Asked]) -> Response:
         body = await read_body(request, service.limits.max_body, seconds=service.seconds)
         with service.telemetry.latency.labels(request.url.path).time():
             own_id = request.headers.get("x-request-id") or uuid.uuid4().hex
             posted = parse_body(body, own_id, service.limits)
-            outcomes = await ask_all(posted)
+            outcomes = await answer_requests(service, posted, model, choose)
             if not posted.is_list and isinstance(outcomes[0], Exception):
-                raise _to_problem(outcomes[0])
-            items = [_to_item(outcome, asked) for outcome, asked in zip(outcomes, posted.requests, strict=True)]
+                raise to_problem(outcomes[0])
+            items = [to_item(outcome, asked) for outcome, asked in zip(outcomes, posted.requests, strict=True)]
             return json_response(items if posted.is_list else items[0])
 
-    @app.post(
-        "/predict", response_model=Answered | list[Answered], responses=refusals,
-        openapi_extra=_request_body("Request"), dependencies=[Depends(check_token)],
-    )  # fmt: skip
-    async def post_predict(request: Request, model: ModelName = None, task: ModelName = None) -> Response:
-        """Answer a request, or a list of requests in its order. In a list, a request that cannot be answered gets
-        `status` and `detail` instead of an answer. `X-Request-Id`, or the `id` of a request, chooses among models."""
-        return await respond(request, lambda posted: predict(service, posted, model, task))
+    def route(path: str, answers: Any, schema: str) -> Callable[[Handler], Handler]:
+        return app.post(
+            path, response_model=answers, responses=refusals, openapi_extra=_request_body(schema),
+            dependencies=[Depends(check_token)],
+        )  # fmt: skip
 
-    @app.post(
-        "/embed", response_model=Vector | list[Vector], responses=refusals, openapi_extra=_request_body("Text"),
-        dependencies=[Depends(check_token)],
-    )  # fmt: skip
-    async def post_embed(request: Request, model: ModelName = None, pooling: Pooling = "mean") -> Response:
-        """Return the vector of a text, or of each of a list: the mean of its tokens, or its first token."""
+    @route("/predict", Answered | SharedAnswer | list[Answered] | list[SharedAnswer], "Request")
+    async def post_predict(
+        request: Request, model: ModelName = None, task: ModelName = None, tasks: ModelName = None
+    ) -> Response:
+        """Answer a request, or a list of requests in its order. `tasks` names several tasks, with commas between them:
+        their answers come from one pass of the encoder. In a list, a request that cannot be answered gets `status` and
+        `detail` instead of an answer. `X-Request-Id`, or the `id` of a request, chooses among models."""
+        return await respond(request, model, lambda served: choose_prediction(served, task, tasks))
 
-        def ask(served: ServedModel, asked: Sequence[Mapping[str, Any]]) -> Awaitable[list[Outcome]]:
-            return served.embed(pooling, asked)
+    if any(served.nlu is not None for served in service.models.models.values()):
 
-        return await respond(request, lambda posted: answer_requests(service, posted, model, ask))
+        @route("/understand", Understanding | list[Understanding], "Text")
+        async def post_understand(request: Request, model: ModelName = None, tasks: ModelName = None) -> Response:
+            """Say what several tasks say about a text, or each of a list, in one pass of the encoder; tags become
+            slots. `tasks` names the tasks, with commas between them."""
+            return await respond(request, model, lambda served: choose_understanding(served, tasks))
+
+    if any(served.qa is not None for served in service.models.models.values()):
+
+        @route("/answer", AnsweredQuestion | list[AnsweredQuestion], "Question")
+        async def post_answer(request: Request, model: ModelName = None) -> Response:
+            """Answer a question, or each of a list, from the `k` best passages of a collection. `answer`, `passage`
+            and `score` are null if there is no answer, and `reason` says why."""
+            return await respond(request, model, lambda served: choose_question(served, service.limits))
+
+    @route("/embed", Vector | list[Vector], "Text")
+    async def post_embed(request: Request, model: ModelName = None, pooling: Pooling | None = None) -> Response:
+        """Return the vector of a text, or of each of a list: the mean, the first, or the maximum of the vectors of its
+        tokens. Without `pooling`, it is what the model was trained with, and otherwise the mean. The prefixes that some
+        encoders want are part of the text."""
+        return await respond(request, model, lambda served: choose_vector(served, pooling))
 
 
 def _add_status_routes(app: FastAPI, service: Service) -> None:
@@ -376,6 +270,11 @@ def _describe_interface(app: FastAPI) -> dict[str, Any]:
         properties = {"id": _TEXT, **dict.fromkeys(sorted(fields), _TEXTS)}
         document["components"]["schemas"] |= {
             "Request": {"type": "object", "properties": properties, "additionalProperties": False},
+            "Question": {
+                "type": "object", "required": ["question"], "additionalProperties": False,
+                "properties": {"id": _TEXT, "question": _TEXT, "k": {"type": "integer", "minimum": 1,
+                               "maximum": app.state.service.limits.max_passages}},
+            },
             "Text": {"type": "object", "properties": {"id": _TEXT, "text": _TEXT}, "required": ["text"],
                      "additionalProperties": False},
         }  # fmt: skip

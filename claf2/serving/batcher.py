@@ -64,9 +64,11 @@ class Batcher:
             OverloadError: if it has waited too long.
             LateError: if the model takes too long.
         """
-        waiting = _Waiting(group, item, tokens, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(group, item, tokens, loop.create_future())
         self._queue.append(waiting)
-        self._start_batches()
+        # Not at once: the rest of a list that a client has posted is in the queue by then.
+        loop.call_soon(self._start_batches)
         try:
             async with asyncio.timeout(self.limits.timeout):
                 return await waiting.future

@@ -12,6 +12,7 @@ from claf2.errors import Claf2Error
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import compute_scores
 from claf2.export.folder import ANSWERING, is_export
+from claf2.machine.qa import QaMachine
 from claf2.models.source import weights_digest
 from claf2.runs.model_folder import LoadedModel
 from claf2.runtime.files import read_json
@@ -36,8 +37,19 @@ def describe_model(model: ServedModel, folder: Path) -> dict[str, Any]:
             "rule": answerer.batching, "together": limits.is_batching, "max_tokens": limits.max_tokens,
             "max_wait_ms": 1000 * limits.max_wait, "at_the_same_time": limits.threads,
         },
+        "collection": _describe_collection(model.qa) if model.qa is not None else None,
         "tasks": {name: _describe_task(answerer.model(name), folder, name) for name in answerer.tasks},
         "provenance": _describe_origin(folder, answerer.tasks),
+    }  # fmt: skip
+
+
+def _describe_collection(machine: QaMachine) -> dict[str, Any]:
+    index = machine.index
+    names = ("passages", "content", "settings", "encoder_digest")
+    return {
+        "index": index.folder.name, **{name: index.manifest[name] for name in names}, "task": machine.task,
+        "k": machine.k, "method": machine.method, "threshold": machine.threshold,
+        "search_weight": machine.search_weight,
     }  # fmt: skip
 
 

@@ -10,12 +10,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from claf2.errors import Claf2Error
+
+if TYPE_CHECKING:
+    from claf2.retrieval.index import SearchMethod
 
 __all__ = [
     "Admission",
     "BatchLimits",
+    "Collection",
     "LateError",
     "OverloadError",
     "RequestLimits",
@@ -74,6 +79,19 @@ class RequestLimits:
     """Requests in a body."""
     max_characters: int = 100_000
     """Characters of the texts of a request. Shorter texts are cut to the longest input of the model, as in training."""
+    max_passages: int = 50
+    """Passages that are read for a question."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The passages that a model reads for a question, and how; as in ``QaMachine``."""
+
+    index: Path
+    k: int = 5
+    method: SearchMethod | None = None
+    threshold: float | None = None
+    search_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,8 @@ class ServiceSettings:
     token: str | None = None
     workers: int = 1
     """The number of processes, which share the processor's cores."""
+    collections: Mapping[str, Collection] = field(default_factory=dict)
+    """Model → the passages that it reads for a question."""
 
 
 class Admission:

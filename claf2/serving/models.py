@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from claf2.errors import RunError, nearest
 from claf2.export import open_answerer
-from claf2.metrics import Prediction
-from claf2.runs.answerer import Answerer, EncodedRequest
-from claf2.runs.embedding import Embedder, EncodedText, Pooling
+from claf2.machine.nlu import NluMachine
+from claf2.machine.qa import QaMachine
+from claf2.runs.answerer import Answerer
+from claf2.runs.embedding import Embedder
 from claf2.serving.batcher import Batcher
-from claf2.serving.limits import Admission, BatchLimits
+from claf2.serving.kinds import RequestKind, find_text_tasks
+from claf2.serving.limits import Admission, BatchLimits, Collection
 from claf2.serving.telemetry import Telemetry
 
-__all__ = ["ModelSet", "Outcome", "ServedModel", "check_shares", "prediction_fields"]
+__all__ = ["ModelSet", "Outcome", "ServedModel", "check_shares"]
 
 Outcome: TypeAlias = Mapping[str, Any] | Exception
 """The answer to a request, or why there is none."""
-
-EMBEDDING = "embed"
-"""The first entry of the group of requests for a vector."""
 
 
 class ServedModel:
@@ -39,11 +37,19 @@ class ServedModel:
         limits: how requests are put together. Engines that cannot answer several at once without changing the answers,
             or in several threads, are not asked to.
         telemetry: the counters.
+        qa: the model as the reader of an index, if it is one.
     """
 
-    def __init__(self, name: str, answerer: Answerer, limits: BatchLimits, telemetry: Telemetry) -> None:
+    def __init__(
+        self, name: str, answerer: Answerer, limits: BatchLimits, telemetry: Telemetry, qa: QaMachine | None = None
+    ) -> None:
         self.name = name
         self.answerer = answerer
+        self.qa = qa
+        text_tasks = find_text_tasks(answerer)
+        self.nlu = NluMachine(answerer, text_tasks) if text_tasks else None
+        """Its tasks that ask about a single text."""
+        self.embedder = Embedder(answerer)
         self.limits = replace(
             limits,
             threads=limits.threads if answerer.is_thread_safe else 1,
@@ -51,14 +57,16 @@ class ServedModel:
         )
         self.admission = Admission(limits.max_queue)
         self._telemetry = telemetry
-        self._embedder = Embedder(answerer)
-        self._batcher = Batcher(self._answer, self.limits, self._observe_batch)
+        self._batcher = Batcher(_answer, self.limits, self._observe_batch)
         # One thread, since a tokenizer of Python's own need not allow several.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="claf2-encode")
         telemetry.in_progress.labels(name).set(0)
 
     @classmethod
-    def open(cls, name: str, folder: Path, limits: BatchLimits, telemetry: Telemetry, cores: int) -> ServedModel:
+    def open(
+        cls, name: str, folder: Path, limits: BatchLimits, telemetry: Telemetry, cores: int,
+        collection: Collection | None = None,
+    ) -> ServedModel:  # fmt: skip
         """Load a run or an export.
 
         Args:
@@ -67,87 +75,64 @@ class ServedModel:
             limits: how requests are put together.
             telemetry: the counters.
             cores: the processor cores that the model may use, which the batches of an export share.
+            collection: the passages that it reads for a question, if any.
 
         Raises:
-            Claf2Error: if the folder is neither, or damaged.
+            Claf2Error: if the folder is neither, or damaged, or cannot read the collection.
         """
         answerer = open_answerer(folder, threads=max(1, cores // limits.threads))
-        return cls(name, answerer, limits, telemetry)
+        qa = None if collection is None else QaMachine(
+            collection.index, answerer, k=collection.k, method=collection.method, threshold=collection.threshold,
+            search_weight=collection.search_weight,
+        )  # fmt: skip
+        return cls(name, answerer, limits, telemetry, qa)
 
-    async def predict(self, task: str, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-        """Answer requests, in order. One that cannot be answered does not change the others.
+    async def ask(self, kind: RequestKind, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Answer requests of a kind, in order. One that cannot be answered does not change the others.
 
         Raises:
             OverloadError: if there is no room for all of them.
         """
-        return await self._answer_all((task,), partial(self.answerer.encode, task), requests)
-
-    async def embed(self, pooling: Pooling, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-        """Return the vectors of texts, in order.
-
-        Raises:
-            OverloadError: if there is no room for all of them.
-            RunError: if the model has no vectors.
-        """
-        self._embedder.check()
-        return await self._answer_all((EMBEDDING, pooling), self._embedder.encode, requests)
+        with self.admission.admit(len(requests)):
+            gauge = self._telemetry.in_progress.labels(self.name)
+            gauge.inc(len(requests))
+            try:
+                loop = asyncio.get_running_loop()
+                encoded = await loop.run_in_executor(self._encoding, _encode_each, kind.encode, requests)
+                return list(await asyncio.gather(*(self._send(kind, item) for item in encoded)))
+            finally:
+                gauge.dec(len(requests))
 
     def close(self) -> None:
         """End the threads. What is in progress is answered first."""
         self._encoding.shutdown()
         self._batcher.close()
 
-    async def _answer_all(
-        self, group: tuple[str, ...], encode: Any, requests: Sequence[Mapping[str, Any]]
-    ) -> list[Outcome]:
-        with self.admission.admit(len(requests)):
-            gauge = self._telemetry.in_progress.labels(self.name)
-            gauge.inc(len(requests))
-            try:
-                loop = asyncio.get_running_loop()
-                encoded = await loop.run_in_executor(self._encoding, _encode_each, encode, requests)
-                return list(await asyncio.gather(*(self._send(group, item) for item in encoded)))
-            finally:
-                gauge.dec(len(requests))
-
-    async def _send(self, group: tuple[str, ...], encoded: EncodedRequest | EncodedText | Exception) -> Outcome:
+    async def _send(self, kind: RequestKind, encoded: Any) -> Outcome:
         if isinstance(encoded, Exception):
             return encoded
         try:
-            answer = await self._batcher.send(group, encoded, encoded.tokens)
+            answer = await self._batcher.send(kind, encoded, encoded.tokens)
         except Exception as error:  # noqa: BLE001 the other requests of the list are answered
             return error
-        if isinstance(encoded, EncodedText):
-            fields = {"id": encoded.id, "vector": answer, "truncated": encoded.truncated, "pooling": group[1]}
-        else:
-            fields = {**prediction_fields(answer), "truncated": encoded.truncated, "task": group[0]}
-        return {**fields, "model": self.name}
-
-    def _answer(self, group: Hashable, encoded: Sequence[Any]) -> Sequence[Any]:
-        """Answer a batch, in a thread."""
-        assert isinstance(group, tuple)
-        if group[0] == EMBEDDING and len(group) > 1:
-            return self._embedder.embed(group[1], encoded)
-        return self.answerer.answer(group[0], encoded)
+        return {**kind.to_fields(encoded, answer), "model": self.name}
 
     def _observe_batch(self, rows: int, tokens: int, seconds: float) -> None:
         self.admission.observe(seconds / rows / self.limits.threads)
         self._telemetry.observe_batch(self.name, rows, tokens, seconds)
 
 
-def prediction_fields(prediction: Prediction) -> dict[str, Any]:
-    """Return what a line of a prediction file holds, without the gold answer, which a request does not have."""
-    return {
-        "id": prediction.id, "prediction": prediction.prediction, "score": prediction.score,
-        "details": prediction.details,
-    }  # fmt: skip
+def _answer(kind: RequestKind, encoded: Sequence[Any]) -> Sequence[Any]:
+    """Answer a batch of one kind, in a thread."""
+    return kind.answer(encoded)
 
 
-def _encode_each(encode: Any, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _encode_each(
+    encode: Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]], requests: Sequence[Mapping[str, Any]]
+) -> list[Any]:
     """Return each request as the engine reads it, or why it cannot be read."""
     try:
-        encoded: list[Any] = encode(requests)
-        return encoded
+        return list(encode(requests))
     except Exception as error:  # noqa: BLE001 the other requests of the list are answered
         if len(requests) == 1:
             return [error]

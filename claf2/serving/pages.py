@@ -21,7 +21,7 @@ __all__ = ["AnswerForm", "add_service_pages"]
 SERVICE_TEMPLATES = Path(__file__).parent / "templates"
 
 AnswerForm = Callable[[Mapping[str, Any], str, str], Awaitable[tuple[Mapping[str, Any] | None, str]]]
-"""Request, model and task → the answer, or ``None`` and what is wrong."""
+"""Request, model and task (empty: the model's collection) → the answer, or ``None`` and what is wrong."""
 
 MAX_FORM = 2**20
 MAX_FIELDS = 32

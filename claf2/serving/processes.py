@@ -41,6 +41,7 @@ def serve_models(
         Claf2Error: if a folder or the address cannot be used.
     """
     from claf2.export import open_model_folder
+    from claf2.retrieval.index import PassageIndex
     from claf2.runtime.web import serve_app
     from claf2.serving.app import create_service_app
     from claf2.serving.service import open_service
@@ -51,6 +52,8 @@ def serve_models(
         return
     for folder in settings.folders.values():
         open_model_folder(folder)  # a mistake is found before the workers start
+    for collection in settings.collections.values():
+        PassageIndex(collection.index)
     with _shared_counters():
         make_app = partial(make_worker_app, settings)
         serve_app(make_app, host, port, on_start, grace=grace, workers=settings.workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +26,14 @@ from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.locate import locate_splits
 from claf2.runtime.files import format_json
-from claf2.serving.models import prediction_fields
+from claf2.serving.kinds import prediction_fields
 
-__all__ = ["Replay", "ReplayRow", "check_server", "find_difference", "replay_predictions", "stored_rows", "to_request"]
+__all__ = [
+    "Replay", "ReplayRow", "check_server", "find_difference", "is_request", "replay_predictions", "stored_rows",
+    "to_request",
+]  # fmt: skip
+
+logger = logging.getLogger("claf2")
 
 REPLAY_TOLERANCE = 1e-6
 """How far scores may be from the stored ones where the last digits depend on the batch; relative, above 1."""
@@ -70,10 +76,11 @@ class Replay:
 
 
 def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
-    """Return the rows of a split of a run or an export, with the predictions that are stored in its folder.
+    """Return the rows of a split of a run or an export, with the predictions that are stored in its folder. Tasks whose
+    rows are not requests are left out: a prediction of `embed_in_batch` ranks all rows.
 
     Raises:
-        Claf2Error: if the data or the predictions are missing, or do not fit each other.
+        Claf2Error: if the data or the predictions are missing, or do not fit each other, or no row is a request.
     """
     opened, rows = open_model_folder(folder), list[ReplayRow]()
     for task in opened.experiment.tasks:
@@ -86,11 +93,22 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
         if [example.id for example in examples] != [prediction.id for prediction in expected]:
             raise RunError(f"{folder}: the predictions for {split} are of other rows; run `claf2 evaluate {folder}`")
         head = experiment.only_task.head
+        if not is_request(head, examples[0]):
+            logger.warning("task %s is not compared: its stored predictions rank all rows, and a request cannot", task)
+            continue
         rows += [
             ReplayRow(task, to_request(head, example), prediction)
             for example, prediction in zip(examples, expected, strict=True)
         ]
+    if not rows:
+        raise RunError(f"{folder}: it has no stored answers that a request could ask for; serve it without --check")
     return rows
+
+
+def is_request(head: Head[Any, Any], example: Example) -> bool:
+    """Return whether an example has what a client sends. A row of `embed_in_batch` does not, since it is ranked among
+    all rows of its file."""
+    return all(hasattr(example, field) for field in head.request_fields)
 
 
 def to_request(head: Head[Any, Any], example: Example) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from claf2.serving.app import Service
+from claf2.serving.answering import Service
 from claf2.serving.description import describe_model
 from claf2.serving.limits import ServiceSettings
 from claf2.serving.models import ModelSet, ServedModel, check_shares
@@ -26,7 +26,8 @@ def open_service(settings: ServiceSettings) -> Service:
     torch.set_num_threads(min(torch.get_num_threads(), cores))
     telemetry = Telemetry()
     models = [
-        ServedModel.open(name, folder, settings.batches, telemetry, cores) for name, folder in settings.folders.items()
+        ServedModel.open(name, folder, settings.batches, telemetry, cores, settings.collections.get(name))
+        for name, folder in settings.folders.items()
     ]
     descriptions = {model.name: describe_model(model, settings.folders[model.name]) for model in models}
     return Service(

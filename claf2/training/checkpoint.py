@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,9 @@ from claf2.tokenizers import Tokenizer
 from claf2.training.kept_steps import KeptSteps, list_steps, remove_step, step_dir, write_manifest
 from claf2.training.shards import load_shards, save_shards
 from claf2.training.state import State
+
+if TYPE_CHECKING:
+    from claf2.models.sentence_modules import SentenceModules
 
 __all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_state", "read_step", "save_task_model"]
 
@@ -78,6 +81,7 @@ class CheckpointManager:
         optimizer: its state is saved, and restored in place.
         scaler: its state is saved, and restored in place.
         digests: what the weights depend on; the manifests of kept steps record it.
+        sentences: task → how its model makes the vector of a text, for sentence encoders.
         saves_finished: whether ``save_last`` saves the state of a finished run as well, from which nothing is resumed.
     """
 
@@ -90,6 +94,7 @@ class CheckpointManager:
         scaler: torch.amp.GradScaler,
         *,
         digests: Mapping[str, Any] | None = None,
+        sentences: Mapping[str, SentenceModules] | None = None,
         saves_finished: bool = True,
     ) -> None:
         self._run_dir = run_dir
@@ -98,6 +103,7 @@ class CheckpointManager:
         self._optimizer = optimizer
         self._scaler = scaler
         self._digests = dict(digests or {})
+        self._sentences = dict(sentences or {})
         self._saves_finished = saves_finished
         self._frozen: str | None = None
 
@@ -106,7 +112,7 @@ class CheckpointManager:
         its predictions."""
         several = len(self._model.names) > 1
         for task in self._model.names if tasks is None else tasks:
-            fill = partial(save_task_model, self._model, self._tokenizer, task, base=self._digests.get("weights"))
+            fill = partial(self._save_task, task)
             folder = best_dir(self._run_dir, task if several else None)
             with _translated_errors(folder):
                 replace_dir_atomic(folder, fill)
@@ -139,8 +145,7 @@ class CheckpointManager:
 
         def fill(target: Path) -> None:
             for task in self._model.names:
-                folder = target / task if several else target
-                save_task_model(self._model, self._tokenizer, task, folder, base=self._digests.get("weights"))
+                self._save_task(task, target / task if several else target)
             if distributed.is_main():
                 write_manifest(target, step, self._digests)
 
@@ -151,6 +156,13 @@ class CheckpointManager:
                 for superseded in kept_steps.superseded(list_steps(self._run_dir)):
                     remove_step(self._run_dir, superseded)
         return folder
+
+    def _save_task(self, task: str, folder: Path) -> None:
+        """Write one task's model into a folder."""
+        save_task_model(self._model, self._tokenizer, task, folder, base=self._digests.get("weights"))
+        if task in self._sentences and distributed.is_main():
+            head: Any = self._model.head(task)
+            self._sentences[task].write(folder, head.config.hidden_size)
 
     def resume(self) -> State:
         """Restore weights, optimizer and generators from `last/`, and return the state of the loop. Kept steps that

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,8 @@ from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
 from claf2.training.kept_steps import KeptSteps
-from claf2.training.objectives import ForwardPass, Objective
+from claf2.training.losses import LossModule, LossPart, divide_loss
+from claf2.training.objectives import Objective
 from claf2.training.optim import Schedule
 from claf2.training.state import State
 
@@ -138,9 +140,9 @@ def fit(context: TrainingContext) -> None:
     saved, when the user has interrupted the run.
     """
     model, plan, state, optimizer = context.model, context.plan, context.state, context.optimizer
-    device = model.device
-    scaler = context.precision.scaler
-    network = distributed.wrap_ddp(_LossModule(context))
+    device, scaler = model.device, context.precision.scaler
+    losses = LossModule(model, context.heads, context.objectives, context.companions)
+    network = distributed.wrap_ddp(losses)
     # Losses are summed on the device, so that a GPU need not finish a step before the next one is queued.
     unread_loss = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
@@ -153,7 +155,7 @@ def fit(context: TrainingContext) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
 
-            loss, rows, interrupted = _accumulate_gradients(context, network, task, batches, device)
+            loss, rows, interrupted = _accumulate_gradients(context, losses, network, task, batches)
             if plan.max_norm is not None:
                 scaler.unscale_(optimizer)  # the norm is that of the true gradients; nothing happens unless fp16
                 torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
@@ -201,7 +203,7 @@ def _keep_step(context: TrainingContext) -> Path | None:
 
 
 def _accumulate_gradients(
-    context: TrainingContext, network: nn.Module, task: str, batches: Sequence[Batch], device: torch.device
+    context: TrainingContext, losses: LossModule, network: nn.Module, task: str, batches: Sequence[Batch]
 ) -> tuple[torch.Tensor, int, bool]:
     """Accumulate the gradients of a batch, micro-batch by micro-batch.
 
@@ -213,7 +215,7 @@ def _accumulate_gradients(
         The mean loss of the batch, a scalar; its number of rows; whether the user has interrupted any of several
         processes.
     """
-    head = context.heads[task]
+    head, device = context.heads[task], context.model.device
     for _ in range(context.state.oom_splits):
         batches = [half for batch in batches for half in batch.halves()]
     # A loss with several terms has one denominator for each, (T,): a parser has as many heads as relations, but a
@@ -225,6 +227,7 @@ def _accumulate_gradients(
     numbers = [*own_targets, own_rows, len(batches), several and context.interrupted()]
     gathered = distributed.all_gather_numbers(numbers)
     *targets, rows, _, interrupted = gathered.sum(0).tolist()
+    counts = gathered[:, -3].astype(int).tolist()
     if distributed.is_sharded(network):
         # Sharded weights are gathered in every pass, so all processes must make the same number of passes.
         missing = int(gathered[:, -2].max()) - len(batches)
@@ -235,19 +238,14 @@ def _accumulate_gradients(
     shares = shares if len(targets) > 1 else shares[0]
     share = torch.as_tensor(scale / max(1, rows), dtype=torch.float32, device=device)
     while True:
-        loss = torch.zeros((), device=device)
+        parts: Sequence[LossPart | None] = [None] * len(batches)
         try:
-            # One autocast context for all micro-batches: weights are cast once a step, not once a pass.
-            with context.precision.forward():
-                for remaining, batch in zip(range(len(batches), 0, -1), batches, strict=True):
-                    with distributed.no_sync(network, last=remaining == 1):
-                        tensors = batch.tensors(device, target_places=head.predicts_tokens)
-                        batch_loss = network(task, tensors, shares * batch.has_loss, share * batch.has_loss)
-                        with context.precision.backward():
-                            context.precision.scaler.scale(batch_loss).backward()
-                    loss += batch_loss.detach()
-            mean_loss = distributed.all_reduce_sum(loss) / distributed.world_size()
-            return mean_loss, int(rows), bool(interrupted)
+            if head.whole_batch and (several or len(batches) > 1):
+                # In a context of its own: what is cast without a graph must not be found by the second pass.
+                with context.precision.forward():
+                    parts = divide_loss(head, partial(losses.outputs, task), batches, shares, counts, device)
+            loss = _backward(context, network, task, batches, parts, shares, share)
+            return distributed.all_reduce_sum(loss) / distributed.world_size(), int(rows), bool(interrupted)
         except torch.OutOfMemoryError:
             # Several processes cannot take back gradients that they have exchanged already.
             if several or all(len(batch) == 1 for batch in batches):
@@ -258,25 +256,29 @@ def _accumulate_gradients(
         logger.warning("out of memory: computing the batch again in %d micro-batches", len(batches))
 
 
-class _LossModule(nn.Module):
-    """The loss of a micro-batch, objectives included, as one module: DDP must see every parameter that a pass uses."""
-
-    def __init__(self, context: TrainingContext) -> None:
-        super().__init__()
-        self.model, self.heads, self.objectives = context.model, context.heads, context.objectives
-        self.companions = context.companions  # a mapping of its own kind, so that DDP and FSDP see no teacher
-
-    def forward(
-        self, task: str, tensors: Mapping[str, torch.Tensor], shares: torch.Tensor, share: torch.Tensor
-    ) -> torch.Tensor:
-        for objective in self.objectives:
-            tensors = objective.change_inputs(self.model, task, tensors)
-        head, outputs = self.heads[task], self.model(task, tensors)
-        loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum()
-        for objective in self.objectives:
-            forward_pass = ForwardPass(self.model, task, head, tensors, outputs, share, shares, self.companions)
-            loss = objective.loss(loss, forward_pass)
-        return loss
+def _backward(
+    context: TrainingContext,
+    network: nn.Module,
+    task: str,
+    batches: Sequence[Batch],
+    parts: Sequence[LossPart | None],
+    shares: torch.Tensor,
+    share: torch.Tensor,
+) -> torch.Tensor:
+    """Add the gradients of micro-batches to those of the weights, and return the sum of the losses, a scalar."""
+    loss = torch.zeros((), device=context.model.device)
+    # One autocast context for all micro-batches: weights are cast once a step, not once a pass.
+    with context.precision.forward():
+        for remaining, batch, part in zip(range(len(batches), 0, -1), batches, parts, strict=True):
+            with distributed.no_sync(network, last=remaining == 1):
+                tensors = batch.tensors(context.model.device, target_places=context.heads[task].predicts_tokens)
+                if part is not None:
+                    part.repeat_draws()
+                batch_loss = network(task, tensors, shares * batch.has_loss, share * batch.has_loss, part)
+                with context.precision.backward():
+                    context.precision.scaler.scale(batch_loss).backward()
+            loss += batch_loss.detach()
+    return loss
 
 
 def _read_loss(total: torch.Tensor, task: str, step: int, learning_rate: float) -> float:

@@ -130,7 +130,8 @@ def study_samples(
     files = list_files(spec.sources, data_dir)
     sample = draw_sample(spec.sources, files, spec.make_rules(), size=spec.sample_size, seed=spec.seed, keep=keep)
     if not held_out:
-        raise DataError(spec.sources[0].path, f"too few documents: one in {HELD_OUT} is held out to measure on")
+        problem = f"too few documents: one in {HELD_OUT} is held out to measure on"
+        raise DataError(spec.sources[0].path, problem, hint="in a text file, separate them by blank lines")
     marked = CorpusSample(mark_morphemes(sample.sentences, analyzer), sample.shares, sample.counts)
     points: list[StudyPoint] = []
     with show_progress("learning", _total_cost(sizes, fractions, seeds), "%") as progress:

@@ -189,7 +189,8 @@ def _count_tokens(
         for ids in encode_bare(tokenizer, batch):
             counts.update(ids)
     if not counts or not held_out:
-        raise DataError(sources[0].path, f"too few documents: one in {HELD_OUT} is held out to measure on")
+        problem = f"too few documents: one in {HELD_OUT} is held out to measure on"
+        raise DataError(sources[0].path, problem, hint="in a text file, separate them by blank lines")
     return counts, letters, held_out
 
 

@@ -204,7 +204,9 @@ def test_several_tasks_share_an_adapter(model_folder: Callable[..., Path], tmp_p
         claf2.load(tasks=["scratch/nsmc", "scratch/klue_ner"], argv=[*words, "--nsmc.lora.r", "4"])
 
 
-@pytest.mark.parametrize("name", ["scratch/klue_re", "scratch/klue_dp", "scratch/wos"])
+@pytest.mark.parametrize(
+    "name", ["scratch/klue_re", "scratch/klue_dp", pytest.param("scratch/wos", marks=pytest.mark.slow)]
+)
 def test_heads_and_markers_of_other_tasks(name: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
     train(load(tmp_path / "run", model_folder(), "lora", "--num_steps", "2", base=name))
     before = predictions(tmp_path / "run")
@@ -256,6 +258,7 @@ def test_no_adapter_is_as_if_the_section_were_left_out() -> None:
     assert dataclasses.replace(lora, adapter=None).values["model"]["peft"]["name"] == "lora"
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_plug_in(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
     (tmp_path / "my_adapter.py").write_text(
         "from claf2.adapters import Adapter, register_adapter\n\n\n"

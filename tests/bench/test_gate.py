@@ -46,7 +46,7 @@ def make(template: Path, folder: Path, seeds: Sequence[int], right: float, task:
     examples = read_predictions(template / f"predictions/{task}-valid.jsonl")
     labels = sorted({example.gold for example in examples})
     for seed in seeds:
-        chance, hard = random.Random(f"{folder} {seed}"), random.Random(0)
+        chance, hard = random.Random(f"{folder.name} {seed}"), random.Random(0)
         lines = []
         for example in examples:
             share = min(0.98, max(0.02, right + hard.uniform(-0.3, 0.3)))

@@ -113,6 +113,9 @@ def test_a_score_that_is_no_share_of_right_answers_is_resampled() -> None:
     stsb = tasks.get("stsb")
     assert measure_noninferiority(stsb, [origin], [close]).verdict == "non-inferior"
     assert measure_noninferiority(stsb, [origin], [damaged]).verdict == "inferior"
+    rounded = [Prediction(run.id, run.gold, run.prediction + 7e-7) for run in origin]
+    assert measure_noninferiority(stsb, [origin], [rounded]).changed == 0
+    assert measure_noninferiority(stsb, [origin], [close]).changed > 500
 
 
 @pytest.mark.parametrize(

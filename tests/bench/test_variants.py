@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 import claf2
 from claf2.benchmarking import comparison
-from claf2.benchmarking.aggregation import summarize_bench, summarize_cells
+from claf2.benchmarking.aggregation import group_by_row, summarize_bench, summarize_cells
 from claf2.benchmarking.backends import SerialBackend
-from claf2.benchmarking.cells import Cell, cell_dir, list_cells, read_cell, row_key
+from claf2.benchmarking.cells import Cell, CellResult, cell_dir, list_cells, read_cell, row_key
 from claf2.benchmarking.exported_cells import check_export_words
 from claf2.benchmarking.matrix import BenchModel, plan_cells, run_bench
-from claf2.benchmarking.summary import format_summary, read_summary
+from claf2.benchmarking.summary import Costs, format_costs, format_summary, read_summary
 from claf2.benchmarking.variants import Variant, expand_variants, read_variants, takes_list
 from claf2.board.cell_record import CellFields
 from claf2.board.pages.suite import make_suite_page
@@ -33,7 +33,7 @@ from claf2.task import suites, tasks
 SHORT = ["--data_reader.source", "sample", "--num_steps", "2"]
 
 
-def is_scalar_only(key: str, value: Any) -> bool:
+def is_scalar_only(fields: Mapping[str, Any], key: str, value: Any) -> bool:
     return key == "keep"
 
 
@@ -53,7 +53,14 @@ def test_full_comes_first_and_a_list_is_a_grid_where_the_field_takes_none() -> N
     assert variants[5] == Variant("int8", (), ("--int8", "dynamic"))
     assert variants[6] == Variant("both", ("--dropout", "0.0"), ())
     is_value = takes_list(["glue/rte"], "bert", [], [])
-    assert not is_value("learning_rate", [1e-5, 3e-5])
+    assert not is_value({}, "learning_rate", [1e-5, 3e-5])
+
+
+def test_a_list_is_a_value_if_the_section_that_the_variant_chooses_takes_one() -> None:
+    entries = {"lora": {"model.peft.name": "lora", "lora.targets": ["query", "key"], "lora.r": [4, 8]}}
+    variants = expand_variants(entries, takes_list(["glue/rte"], "bert", [], []))
+    assert [variant.name for variant in variants[1:]] == ["lora/r=4", "lora/r=8"]
+    assert all('["query", "key"]' in variant.overrides for variant in variants[1:])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_wrong_field_is_named_with_its_variant(tmp_path: Path) -> None:
     cells = plan_cells(
         suites.get("glue"), [BenchModel("m", "m")], tasks=["cola"], seeds=[1], recipe="bert",
-        variants=expand_variants({"slow": {"learnin_rate": 1e-5}}, lambda key, value: True),
+        variants=expand_variants({"slow": {"learnin_rate": 1e-5}}, lambda fields, key, value: True),
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"from variant slow\); did you mean"):
         run_bench(cells, tmp_path, backend=SerialBackend())
@@ -297,3 +304,18 @@ def test_exports_are_cells_of_a_bench(tmp_path: Path) -> None:
     (full,) = {cell.folder.parent for cell in list_cells(tmp_path) if not cell.cell.variant}
     compared = comparison.compare_models(full, full.with_name(f"{full.name}@onnx"))
     assert compared.variants == ("full", "onnx")
+
+
+def test_rows_of_a_grid_are_in_the_order_of_its_numbers() -> None:
+    values = ["256", "16", "1e-05", "word", "64", "0.0001"]
+    cells = [
+        Cell("glue", "m", "m", "rte", 1, "bert", "glue/rte_bert", ("--shots", value), variant=f"few/shots={value}")
+        for value in values
+    ]
+    groups = group_by_row([CellResult(cell, Path(cell.variant), {}) for cell in cells])
+    assert [group[0].cell.overrides[1] for group in groups] == ["1e-05", "0.0001", "16", "64", "256", "word"]
+
+
+def test_costs_have_digits_that_tell_them_apart() -> None:
+    costs = Costs(trained_parameters=770.0, stored=0.0031, megabytes=0.22, seconds=89.34, memory=3502.6)
+    assert format_costs(costs) == ["770", "0.22", "0.0031", "89.3", "3,503", "–", "–"]

@@ -73,7 +73,7 @@ def add_step(digest: Any, arrays: dict[str, np.ndarray]) -> None:
         digest.update(arrays[name].astype("<i4").tobytes())
 
 
-@pytest.mark.parametrize("instances", ["full_sentences", "sentence_pair"])
+@pytest.mark.parametrize("instances", [pytest.param("full_sentences", marks=pytest.mark.slow), "sentence_pair"])
 def test_one_digest_for_all_ranks_workers_and_resumes(open_corpus: Callable[..., Corpus], instances: str) -> None:
     def corpus() -> Corpus:
         return open_corpus(instances={"name": instances}, masks=MIXTURE, valid_documents=20)

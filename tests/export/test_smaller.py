@@ -71,6 +71,7 @@ def test_a_vocabulary_that_covers_the_rows_changes_no_byte(run: Path) -> None:
     assert note == f"{after} of {before} entries of the vocabulary"
 
 
+@pytest.mark.slow
 def test_blocks_of_4_bits(run: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     try:

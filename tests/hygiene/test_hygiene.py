@@ -15,7 +15,7 @@ from claf2.errors import Claf2Error
 from claf2.hygiene.check import check_data
 from claf2.hygiene.damage import find_damage, repair_text
 from claf2.hygiene.fix import CHANGES, clean_copies
-from claf2.hygiene.labels import doubt_labels, find_conflicts
+from claf2.hygiene.labels import doubt_labels, find_conflicts, find_doubts
 from claf2.hygiene.report import format_findings, render_findings
 from claf2.hygiene.rows import DataRow, RowSplit, read_untyped_split
 from claf2.hygiene.similar import NGRAM, find_similar, group_pairs
@@ -121,6 +121,22 @@ def test_pages_escape_what_data_hold() -> None:
     report = check_data([split("train", [("<script>alert(1)</script>", "<b>")] * 2)], labels=False)
     assert "<script" not in render_findings(report)
     assert "&lt;script&gt;" in render_findings(report)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_doubts_equal_those_of_cleanlab(size: int) -> None:
+    """It also keeps labels that its model finds the most probable, however unusual."""
+    issues = pytest.importorskip("cleanlab.filter", reason="the reference of doubted labels: pip install cleanlab")
+    dice = np.random.default_rng(0)
+    labels = dice.integers(0, size, 600)
+    logits = dice.normal(size=(600, size))
+    logits[np.arange(600), np.where(dice.random(600) < 0.15, dice.integers(0, size, 600), labels)] += 2.5
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    suggested, is_doubted = find_doubts(probabilities, labels)
+    expected = issues.find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    assert 30 < expected.sum() < 100
+    assert (is_doubted & (probabilities.argmax(1) != labels)).tolist() == expected.tolist()
+    assert (suggested == probabilities.argmax(1))[expected].all()
 
 
 def test_wrong_labels_are_doubted() -> None:

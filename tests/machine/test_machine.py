@@ -94,14 +94,8 @@ def predict(text: str | None, difference: float) -> Prediction:
 def answer_with(
     machine: QaMachine, monkeypatch: pytest.MonkeyPatch, predictions: Sequence[Prediction], question: str
 ) -> Any:
-    real = machine._read
-
-    def read(pairs: Any, *, as_one_batch: bool) -> Any:
-        encoded, _ = real(pairs, as_one_batch=as_one_batch)
-        return encoded, predictions
-
     with monkeypatch.context() as patch:
-        patch.setattr(machine, "_read", read)
+        patch.setattr(machine._answerer, "answer", lambda task, encoded: list(predictions))
         return machine.ask(question)
 
 
@@ -213,6 +207,10 @@ def test_the_commands(
     assert run(*words, "who is the king?", "-k", "2", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (len(answer["passages"]), answer["reason"]) == (2, "")
+    assert answer["answer"] in answer["passage"]["text"]
+    assert run(*words, "zzz", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [answer[name] for name in ("answer", "passage", "score")] == [None, None, None]
     assert run(*words, "zzz") == 0
     assert "no answer: no passage has a term of the question" in capsys.readouterr().out
     assert run(*words) == 2

@@ -63,6 +63,7 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
     "klue_sts": (sides(number, number), ()),
     "spearman": (st.one_of(sides(number, number), sides(st.integers(0, 2), number), sides(constant, number)), ()),
     "pearson_spearman": (st.one_of(sides(number, number), sides(number, constant)), ()),
+    "average_precision": (st.one_of(sides(st.integers(0, 1), number), sides(st.integers(0, 1), st.integers(0, 2))), ()),
     "squad": (sides(st.lists(text, max_size=3), text), ()),
     "klue_mrc": (sides(st.lists(text, max_size=3), text), ()),
     "seqeval": (sentences(), TAGS),
@@ -74,6 +75,7 @@ CASES: dict[str, tuple[st.SearchStrategy[list[tuple[Any, Any]]], Sequence[str]]]
     "causal_lm": (sides(counted, predicted), ()),
     "next_sentence": (sides(pair, pair), ()),
     "retrieval": (sides(ranked.filter(bool), ranked), ()),
+    "ndcg": (sides(ranked.filter(bool), ranked), ()),
 }
 
 

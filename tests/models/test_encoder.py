@@ -24,7 +24,7 @@ from claf2.data.batch import Batch
 from claf2.errors import Claf2Error, ConfigError, ModelError
 from claf2.heads import heads
 from claf2.models import ModelSpec
-from claf2.models.configuration import position_limit, stored_label_order
+from claf2.models.configuration import make_configuration, position_limit, stored_label_order
 from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.models.packing import GROUP_OVERHEAD, PACKABLE, Layout, Packing
 from claf2.tokenizers.build import load_tokenizer
@@ -193,6 +193,14 @@ def test_an_answer_module_is_saved_and_loaded(
 @pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])
 def test_an_architecture_that_cannot_be_packed_says_so(model_type: str, model_folder: Callable[..., Path]) -> None:
     assert not make(model_folder(model_type), "classify").pack()
+
+
+def test_a_fresh_model_names_no_id_that_its_vocabulary_lacks() -> None:
+    spec = ModelSpec(architecture={"model_type": "modernbert"})
+    config = make_configuration(spec, "scratch", vocab_size=100, pad_id=3)
+    assert (config.pad_token_id, config.eos_token_id, config.sep_token_id) == (3, None, None)
+    spec = ModelSpec(architecture={"model_type": "modernbert", "eos_token_id": 5})
+    assert make_configuration(spec, "scratch", vocab_size=100, pad_id=3).eos_token_id == 5
 
 
 @settings(max_examples=50, deadline=None)

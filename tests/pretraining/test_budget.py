@@ -50,6 +50,16 @@ def test_explain_states_phases_tokens_and_days(words: Words) -> None:
         Hardware.parse("3xV10", 0.5, None)
 
 
+def test_the_layers_of_a_decoder_count(words: Words) -> None:
+    """TSDAE decodes the whole text with the encoder's layers, and the encoder reads two fifths of it."""
+    experiment = config.load("scratch/tsdae", words())
+    (phase, *_) = explain(experiment)["pretraining"]["phases"]
+    model = prepare(*resolve(experiment)).model.heads[0]
+    one = flops_per_token(model, phase["max_seq_length"], 0.0)
+    assert flops_per_token(model, phase["max_seq_length"], 0.0, 2.0) == pytest.approx(3 * one)
+    assert phase["flops"] > 2.5 * one * phase["tokens"]
+
+
 WRONG = [
     ("0xT4", 0.3, None, "--hardware 0xT4: give one device or more, e.g. 16xT4"),
     ("T4", 0.0, None, "--utilization 0: give a share of the peak above 0, at most 1"),

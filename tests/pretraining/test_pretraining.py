@@ -8,24 +8,22 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pretraining_runs import outcome, train_until
+from pretraining_runs import TORCHRUN, Recorder, outcome, run_fit, train_until
 from torch import nn
 from transformers import BertConfig, BertForPreTraining, pipeline
 
 from claf2 import config
 from claf2.errors import ChangedError, ConfigError, Interrupted, RunError
-from claf2.evaluation.report import Report
 from claf2.runs.prepare import PreparedRun, prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
-from claf2.training.callbacks import Callback
-from claf2.training.kept_steps import KeptSteps, check_manifest, list_steps
+from claf2.training.kept_steps import check_manifest, list_steps
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
@@ -34,45 +32,8 @@ Words = Callable[..., list[str]]
 NAME = "scratch/pretrain"
 
 
-class Recorder(Callback):
-    """Remembers the loss and the learning rate of each step, and saves nothing."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.rates: list[float] = []
-
-    def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
-        self.losses.append(float(loss))
-        self.rates.append(learning_rate)
-
-    def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
-        return None
-
-    def save_last(self, state: State) -> None:
-        return None
-
-    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
-        return None
-
-
 def prepare_run(words: list[str]) -> PreparedRun:
     return prepare(*resolve(config.load(NAME, words)))
-
-
-def run_fit(prepared: PreparedRun) -> Recorder:
-    """Train a prepared run in memory."""
-    recorder = Recorder()
-    optimizer = build_optimizer(prepared.run.experiment.optimizer, prepared.model, prepared.plan.learning_rate)
-    context = prepared.training_context(
-        optimizer=optimizer,
-        state=State(),
-        evaluate=lambda: prepared.run.evaluate_sets(prepared.model, prepared.valid),
-        checkpointer=recorder,
-        callback=recorder,
-        interrupted=lambda: False,
-    )
-    fit(context)
-    return recorder
 
 
 def train_plainly(prepared: PreparedRun) -> tuple[list[float], nn.Module]:
@@ -261,9 +222,6 @@ def test_only_the_future_of_a_run_can_change(words: Words, tmp_path: Path, monke
     assert json.loads((tmp_path / "run/metrics.json").read_text())["best_global_step"] <= 10
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-
-
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one_and_resume_its_run(words: Words, tmp_path: Path) -> None:
     """Without dropout, which each process draws for itself. The run of one process is interrupted at the change of
@@ -342,17 +300,3 @@ def test_a_small_model_learns_more_than_how_often_tokens_occur(words: Words) -> 
     scores = prepared.run.evaluate_sets(prepared.model, prepared.valid).tasks["corpus_mlm"].scores
     assert scores["nats_per_token"] is not None
     assert scores["nats_per_token"] < entropy - 0.3
-
-
-def test_fine_tuning_imports_nothing_of_a_pretraining() -> None:
-    code = (
-        "import sys\n"
-        "from claf2 import config\n"
-        "from claf2.runs import train, explain\n"
-        "config.load('glue/rte_bert')\n"
-        "new = ['claf2.corpus.corpus', 'claf2.corpus.stream', 'claf2.corpus.shards', 'claf2.training.stable_adamw', "
-        "'zstandard']\n"
-        "print([name for name in new if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -19,9 +19,12 @@ from claf2.training.optim import build_optimizer, optimizers, schedules
 from claf2.training.trainers.pretrain import BatchRamp, PretrainTrainer
 
 RECIPES = [name for name in source.list_configs() if name.startswith("pretrain/")]
+FAST = ("pretrain/larva_base_ko", "pretrain/modernbert_base")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in RECIPES]
+)
 def test_a_recipe_is_built_stepped_and_resumed(
     name: str, tmp_path: Path, model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -303,7 +303,7 @@ def test_broken_json_lines_are_named(tmp_path: Path) -> None:
 def test_members_are_found_by_class_name() -> None:
     assert readers.names() == [
         "conll", "delimited", "dialogues", "documents", "instructions", "jsonl", "ranked", "relations", "squad",
-        "tagged", "treebank",
+        "tagged", "treebank", "triplets",
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         claf2.readers.__getattr__("Nothing")

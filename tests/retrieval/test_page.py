@@ -41,4 +41,4 @@ def test_the_page(
                 main(words)
             assert stopped.value.code in (0, None), f"{line}: {capsys.readouterr().err}"
             ran += 1
-    assert ran == 13
+    assert ran == 14

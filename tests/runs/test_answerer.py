@@ -13,7 +13,7 @@ import claf2
 from claf2.errors import RunError
 from claf2.metrics import Prediction
 from claf2.models.encoder import EncoderWithHeads
-from claf2.runs.answerer import Answerer
+from claf2.runs.answerer import Answerer, SharedRequest
 
 LONG = "영화 훌륭하다 " * 40
 
@@ -102,16 +102,19 @@ def test_tasks_of_one_encoder_are_answered_in_one_pass(several: Path, monkeypatc
     model.encoder.encoder.register_forward_hook(lambda *_: passes.append(1))
     single = {task: answerer.answer(task, encoded[task]) for task in pair_tasks}
     assert len(passes) == 2
-    together = answerer.answer_all(encoded)
+    requests_of_both = answerer.encode_all(pair_tasks, requests)
+    assert [request.tokens for request in requests_of_both] == [request.tokens for request in encoded["rte"]]
+    together = answerer.answer_all(requests_of_both)
     assert len(passes) == 3
     for task, predictions in single.items():
-        for alone, shared in zip(predictions, together[task], strict=True):
+        for alone, shared in zip(predictions, (answers[task] for answers in together), strict=True):
             value, other = (p.score if task == "rte" else p.prediction for p in (alone, shared))
             assert value == pytest.approx(other, abs=1e-6)
     # Another text is another pass, and nothing is remembered after the block.
-    encoded["stsb"] = answerer.encode("stsb", requests[:1])
-    answerer.answer_all(encoded)
+    other = answerer.encode("stsb", requests[1:])[0]
+    answerer.answer_all([SharedRequest({"rte": encoded["rte"][0], "stsb": other})])
     assert len(passes) == 5
+    assert answerer.answer_all([]) == []
 
 
 def test_the_windows_of_a_text_stay_one_request(several: Path) -> None:

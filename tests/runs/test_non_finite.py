@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from head_configs import CONFIGS, MODELS
+from head_configs import CONFIGS, CORPUS_HEADS, MODELS
 from safetensors.torch import load_file, save_file
 
 import claf2
@@ -52,7 +52,7 @@ def evaluate(folder: Path, name: str, words: tuple[str, ...], change: Callable[[
 
 
 def test_every_head_is_covered() -> None:
-    assert set(CONFIGS) == set(heads.names())
+    assert set(CONFIGS) == set(heads.names()) - CORPUS_HEADS
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -73,7 +73,8 @@ def test_no_head_predicts_from_outputs_that_are_not_finite(
     assert all(prediction.prediction is None for prediction in task_report.predictions)
     logs = report.logs()
     assert set(logs.values()) == {None}
-    assert "valid/loss" in logs
+    # The loss of a whole batch of a training is not that of the batches of an evaluation.
+    assert ("valid/loss" in logs) != heads.get(head).whole_batch
     write_predictions(tmp_path, report)
     lines = (tmp_path / f"predictions/{task}-valid.jsonl").read_text().splitlines()
     rows = [parse_strictly(line) for line in lines]

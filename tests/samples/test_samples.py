@@ -107,7 +107,8 @@ def test_what_cannot_be_made_is_said() -> None:
     with pytest.raises(Claf2Error, match="no sample can be generated in 'fr', only in en, ja, ko"):
         generate(french, "train")
     assert samples.names() == [
-        "choice", "classify", "clm", "dialogue", "instruct", "mlm", "mlm_nsp", "parse", "regress", "span", "tag",
+        "choice", "classify", "clm", "dialogue", "embed", "embed_in_batch", "instruct", "mlm", "mlm_nsp", "parse",
+        "regress", "span", "tag", "tsdae",
     ]  # fmt: skip
 
 

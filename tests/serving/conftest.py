@@ -19,9 +19,10 @@ import pytest
 import claf2
 from claf2.errors import RunError
 from claf2.metrics import Prediction
+from claf2.runs.answerer import SharedRequest
 
 if TYPE_CHECKING:
-    from claf2.serving.app import Service
+    from claf2.serving.answering import Service
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: make test")
 pytest.importorskip("fastapi", reason="the extra of servers is not installed: pip install 'claf2[serve]'")
@@ -75,9 +76,18 @@ class StandIn:
             Prediction(item.example.id, None, len(item.text.split()), 1 / 3, {"text": item.text}) for item in encoded
         ]
 
+    def encode_all(self, tasks: Sequence[str], requests: Sequence[Mapping[str, Any]]) -> list[SharedRequest]:
+        encoded = self.encode("", requests)
+        return [SharedRequest(dict.fromkeys(tasks, item)) for item in encoded]  # type: ignore[arg-type]
+
+    def answer_all(self, requests: Sequence[SharedRequest]) -> list[dict[str, Prediction]]:
+        tasks = list(requests[0].by_task)
+        answers = self.answer("", [request.by_task[tasks[0]] for request in requests])  # type: ignore[misc]
+        return [dict.fromkeys(tasks, answer) for answer in answers]
+
 
 DESCRIPTION = {
-    "folder": "run", "engine": "torch", "provenance": {},
+    "folder": "run", "engine": "torch", "provenance": {}, "collection": None,
     "batching": {"rule": "exact", "together": True, "max_tokens": 1024, "max_wait_ms": 5.0, "at_the_same_time": 1},
 }  # fmt: skip
 
@@ -87,7 +97,7 @@ def make_service(
     shares: Mapping[str, float] = {}, token: str | None = None,
 ) -> Service:  # fmt: skip
     """Return a service of stand-ins, called a, b, …"""
-    from claf2.serving.app import Service
+    from claf2.serving.answering import Service
     from claf2.serving.limits import BatchLimits, RequestLimits
     from claf2.serving.models import ModelSet, ServedModel
     from claf2.serving.telemetry import Telemetry

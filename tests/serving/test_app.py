@@ -13,7 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from claf2.errors import RunError
-from claf2.serving.app import Service, create_service_app
+from claf2.serving.answering import Service
+from claf2.serving.app import create_service_app
 
 MakeService = Callable[..., Service]
 

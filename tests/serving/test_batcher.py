@@ -53,9 +53,10 @@ def run_batcher(
 
 async def send_while_held(model: Model, batcher: Batcher, requests: Sequence[tuple[str, int, int]]) -> list[Any]:
     """Send requests, the first of which keeps the model busy until all are in the queue."""
-    sent = [asyncio.ensure_future(batcher.send(group, number, tokens)) for group, number, tokens in requests]
+    sent = [asyncio.ensure_future(batcher.send(*requests[0]))]
     while not model.batches:
         await asyncio.sleep(0.001)
+    sent += [asyncio.ensure_future(batcher.send(*request)) for request in requests[1:]]
     await asyncio.sleep(0.01)
     model.released.set()
     return await asyncio.gather(*sent, return_exceptions=True)
@@ -67,6 +68,16 @@ def test_what_waits_together_is_a_batch_and_the_order_is_kept() -> None:
     answers = run_batcher(model, lambda batcher: send_while_held(model, batcher, requests))
     assert answers == [2, 4, 6, 8, 10, 12, 14]
     assert model.batches == [[1], [2, 3, 4, 5, 6, 7]]
+
+
+def test_requests_that_are_sent_at_once_are_a_batch_from_the_first_one_on() -> None:
+    model = Model()
+
+    async def use(batcher: Batcher) -> Any:
+        return await asyncio.gather(*(batcher.send("t", number, 4) for number in range(5)))
+
+    assert run_batcher(model, use) == [0, 2, 4, 6, 8]
+    assert model.batches == [[0, 1, 2, 3, 4]]
 
 
 def test_a_batch_has_a_budget_of_tokens_and_longer_requests_are_alone() -> None:
@@ -100,7 +111,7 @@ def test_without_batching_each_request_is_alone_and_threads_share_them() -> None
             running -= 1
         return numbers
 
-    async def use(batcher: Batcher) -> list[int]:
+    async def use(batcher: Batcher) -> Any:
         return await asyncio.gather(*(batcher.send("t", number, 1) for number in range(9)))
 
     assert run_batcher(model, use, is_batching=False, threads=3) == list(range(9))
@@ -155,7 +166,7 @@ def test_waiting_too_long_says_whether_the_queue_or_the_model_is_slow() -> None:
 
     async def use(batcher: Batcher) -> list[Any]:
         try:
-            return await asyncio.gather(*(batcher.send("t", n, 1) for n in range(2)), return_exceptions=True)
+            return await asyncio.gather(*(batcher.send(f"t{n}", n, 1) for n in range(2)), return_exceptions=True)
         finally:
             model.released.set()
             await asyncio.sleep(0.1)

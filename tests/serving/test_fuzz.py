@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that it imports
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make test")
 
-OPERATIONS = 5
+OPERATIONS = 6
 """The operations of the interface."""
 
 

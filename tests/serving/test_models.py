@@ -45,7 +45,7 @@ def several_tasks(several: Path) -> Iterator[TestClient]:
 TEXTS = ["a good film", "서울 은 도시 이다", "the " * 200, ""]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_vectors_are_those_of_the_encoder_alone(client: TestClient, run: Path, pooling: str) -> None:
     answers = client.post("/embed", params={"pooling": pooling}, json=[{"text": text} for text in TEXTS]).json()
     best = run / "best"
@@ -54,7 +54,7 @@ def test_vectors_are_those_of_the_encoder_alone(client: TestClient, run: Path, p
         inputs = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.inference_mode():
             hidden = encoder(**inputs).last_hidden_state[0]
-        expected = hidden.mean(0) if pooling == "mean" else hidden[0]
+        expected = {"mean": hidden.mean(0), "cls": hidden[0], "max": hidden.amax(0)}[pooling]
         np.testing.assert_allclose(answer["vector"], expected.numpy(), atol=1e-5)
     assert [answer["truncated"] for answer in answers] == [False, False, True, False]
     assert all(
@@ -117,3 +117,21 @@ def test_an_export_says_what_it_comes_from_and_has_no_vectors(onnx_export: Path,
         stored = [json.loads(line) for line in (run / "predictions/nsmc-valid.jsonl").read_text().splitlines()[:20]]
         assert info["e"]["tasks"]["nsmc"]["scores"]["valid"]["examples"] == 200
         assert stored
+
+
+def test_vectors_of_a_sentence_encoder_are_those_that_it_was_trained_to_make(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By the pooling of the run, without prefixes."""
+    claf2.train(
+        "embed/korsts_zero_shot", sample=True, log_dir=tmp_path, pretrained_model_name=str(model_folder()),
+        pooling="max", prefix_a="a ", prefix_b="a ",
+    )  # fmt: skip
+    with TestClient(create_service_app(open_service(ServiceSettings({"m": tmp_path})))) as client:
+        texts = [{"text": f"a {text}"} for text in TEXTS[:2]]
+        one, two = client.post("/embed", json=texts).json()
+        pair = {"text_a": TEXTS[0], "text_b": TEXTS[1]}
+        answer = client.post("/predict", json=pair).json()
+    assert one["pooling"] == two["pooling"] == "max"
+    vectors = [np.array(vector["vector"]) / np.linalg.norm(vector["vector"]) for vector in (one, two)]
+    assert answer["prediction"] == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)

@@ -28,6 +28,10 @@ def test_commands(tmp_path: Path, start_server: Callable[..., Any], monkeypatch:
     """In order: a server runs until the next one starts, and is reached at the address in the page."""
     monkeypatch.chdir(tmp_path)
     found = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    ((name, content),) = re.findall(
+        r"`(my_\w+\.txt)`:\s+^```text\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    Path(name).write_text(content, encoding="utf-8")
     blocks = [block for language, block in found if not language]
     models, server = [], None
     for line in (line for block in blocks for line in block.splitlines()):
@@ -42,9 +46,8 @@ def test_commands(tmp_path: Path, start_server: Callable[..., Any], monkeypatch:
             continue
         done = subprocess.run([*CLAF2, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-    assert len(models) == 2
-    assert models[0] == "nsmc"
-    assert models[1] in ("old", "new")
+    assert models[:4] == ["nsmc", "korquad", "nlu", "nlu"]
+    assert models[4:] in (["old"], ["new"])
 
 
 def send(words: list[str]) -> dict[str, Any]:

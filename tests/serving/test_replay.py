@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from claf2 import config
 from claf2.cli.main import main
 from claf2.data.samples import generate
 from claf2.errors import RunError
 from claf2.heads import Request, heads
 from claf2.metrics import Prediction
-from claf2.serving.replay import find_difference, stored_rows, to_request
+from claf2.runs.train import train
+from claf2.serving.replay import find_difference, is_request, stored_rows, to_request
 from claf2.task import tasks
 
 
@@ -104,7 +106,9 @@ HEADS = sorted({tasks.get(name).head for name in tasks.names() if not tasks.get(
 def test_a_row_of_each_kind_is_a_request_that_makes_the_same_example(head: str) -> None:
     task = next(task for task in map(tasks.get, tasks.names()) if task.head == head and not task.is_corpus)
     member = heads.get(head)()
-    for example in list(generate(task, "train", 5)):
+    examples = list(generate(task, "train", 5))
+    assert is_request(member, examples[0]) == (head != "embed_in_batch")
+    for example in examples if head != "embed_in_batch" else ():
         request = json.loads(json.dumps(to_request(member, example)))
         made = member.request(Request(task, request))
         assert made.id == example.id
@@ -121,6 +125,15 @@ def test_predictions_of_other_rows_are_refused(run: Path, tmp_path: Path) -> Non
         stored_rows(folder)
     with pytest.raises(RunError, match="has no split 'test'"):
         stored_rows(run, "test")
+
+
+def test_tasks_whose_rows_are_no_requests_are_not_compared(
+    model_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--pretrained_model_name", str(model_folder()), "--source", "sample", "--log_dir", str(tmp_path / "run")]
+    train(config.load("embed/korquad_zero_shot", words))
+    assert check(tmp_path / "run") == 2
+    assert "it has no stored answers that a request could ask for" in capsys.readouterr().err
 
 
 def test_mistakes_in_the_command_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

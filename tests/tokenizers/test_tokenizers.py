@@ -115,7 +115,7 @@ def test_windows_start_every_step_tokens_and_reach_the_end(kind: str, kinds: dic
 
 COMBINATIONS = [
     # Each loads the morphemes' dictionary several times, which takes seconds.
-    pytest.param(word, subword, marks=[pytest.mark.slow] if word == "korean" and subword != "wordpiece" else [])
+    pytest.param(word, subword, marks=[pytest.mark.slow] if word == "korean" else [])
     for word in ("bert_basic", "whitespace", "character", "korean", "japanese")
     for subword in ("wordpiece", "bpe", "unigram", "character")
 ]

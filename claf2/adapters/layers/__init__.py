@@ -1,1 +1,1 @@
-"""What adapters put into an encoder: the modules, and how they become plain weights again."""
+"""The modules that adapters put into an encoder, and how to merge them into plain weights."""

@@ -1,4 +1,4 @@
-"""An adapter and a model: what is frozen, what is added, and what becomes of fresh weights."""
+"""Apply an adapter to a model: freeze weights, add weights, and keep fresh weights trainable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder of which a part is trained: what was replaced in it, and how it becomes plain."""
+"""An encoder of which a part is trained: which modules were replaced, and how they are merged."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class Replacement:
     parent: nn.Module
     name: str
     merge: Callable[[], nn.Module]
-    """Returns the plain module that computes the same. It has memory of its own, and the replaced module does not
+    """Returns a plain module that computes the same. It has its own memory, and the replaced module does not
     change."""
 
 
 @dataclass
 class Adapted:
-    """What an adapter has made of an encoder."""
+    """The result of applying an adapter to an encoder."""
 
     replaced: Sequence[Replacement] = ()
-    """The modules that become plain ones when they are merged."""
+    """The modules that merging replaces by plain ones."""
     can_merge: bool = True
-    """Whether the encoder is a plain one then."""
+    """Whether merging makes the whole encoder a plain one."""
     extra_tokens: int = 0
     """How many tokens the encoder reads in addition to those of its inputs."""
     peft_config: Any = None
-    """The configuration of `peft` that describes it, where it has one."""
+    """The configuration of `peft` that describes the adapter; ``None`` if `peft` has no such method."""
     description: dict[str, Any] = field(default_factory=dict)
     """The method's name and fields, and the name and revision of the base."""
     _is_merged: bool = False
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Replace the trained parts by plain modules with the same result in the block. What is computed and stored
-        inside are the same weights, and the frozen ones stay as they are, to the bit."""
+        """Inside the block, replace the trained parts by plain modules with the same result. Computing and storing
+        then use the same weights. The frozen weights do not change by a bit."""
         if self._is_merged:
             yield
             return

@@ -1,4 +1,4 @@
-"""Word embeddings that are frozen but for the rows of tokens that a task has added."""
+"""Word embeddings that are frozen, except for the rows of tokens that a task has added."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AddedRows", "train_added_rows"]
 
 
 class AddedRows(nn.Embedding):
-    """An embedding whose last rows alone are trained; they are a parameter of their own.
+    """An embedding of which only the last rows are trained; they are a separate parameter.
 
     Args:
         embedding: the embedding, (V, H), frozen.
@@ -48,7 +48,7 @@ class AddedRows(nn.Embedding):
 
 
 def train_added_rows(encoder: Any, count: int) -> Replacement:
-    """Train the last rows of a frozen encoder's word embeddings, whose vectors no checkpoint has brought.
+    """Train the last rows of a frozen encoder's word embeddings, which the checkpoint lacks.
 
     Args:
         encoder: a model of `transformers`.

@@ -13,11 +13,11 @@ from claf2.adapters.layers.parts import check_architecture, find_linear, parent_
 __all__ = ["BottleneckLayer", "add_bottlenecks"]
 
 STANDARD_DEVIATION = 0.01
-"""That of the fresh weights, which are cut at twice its value: a network begins close to the identity."""
+"""The standard deviation of fresh weights, truncated at twice its value: a network starts close to the identity."""
 
 
 class BottleneckLayer(nn.Module):
-    """Adds to its input what a network with one narrow hidden layer computes from it.
+    """Adds the output of a network with one narrow hidden layer to its input.
 
     Args:
         width: the size of input and output.

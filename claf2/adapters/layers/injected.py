@@ -1,4 +1,4 @@
-"""Adapters of the library `peft`: their layers are injected into the encoder, and merged into plain ones here."""
+"""Adapters of the library `peft`: inject their layers into the encoder, and merge them into plain layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from claf2.errors import ModelError
 __all__ = ["inject"]
 
 ADAPTER = "default"
-"""What `peft` calls an adapter that has no other name."""
+"""The name that `peft` gives an adapter by default."""
 
 
 def inject(encoder: Any, kind: str, targets: Sequence[str], **settings: Any) -> Adapted:

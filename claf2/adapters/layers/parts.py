@@ -1,4 +1,4 @@
-"""The linear layers of an encoder by what they do, whatever an architecture calls them."""
+"""The linear layers of an encoder by their role, whatever an architecture calls them."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def _unknown(kind: str, supported: Iterable[str]) -> str:
 
 
 def other_adapter(encoder: Any) -> str:
-    """Return what to do where a method cannot serve an architecture, for messages."""
+    """Return advice for the error that a method does not support an architecture."""
     is_known = encoder.config.model_type in {**PARTS, **DECODER_PARTS}
     return "use 'lora'" if is_known else "leave out model.peft"
 
 
 def parent_of(encoder: Any, name: str) -> tuple[nn.Module, str]:
-    """Return the module that holds another one, and the name that it has there."""
+    """Return the parent of a module, and the module's name in it."""
     path, _, last = name.rpartition(".")
     parent: nn.Module = encoder.get_submodule(path)
     return parent, last

@@ -1,4 +1,4 @@
-"""Frozen linear layers with weights of 4 or 8 bits (bitsandbytes), and their weights in full precision again."""
+"""Frozen linear layers with 4-bit or 8-bit weights (bitsandbytes), and how to dequantize them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of an adapted model: what is trained in `best/adapter/`, and models that need claf2 to be opened."""
+"""The files of an adapted model: the trained weights in `best/adapter/`, and models that only claf2 can open."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["ADAPTED", "ADAPTER_DIR", "adapter_bytes", "frozen_digest", "is_adapt
            "save_adapted", "write_adapter"]  # fmt: skip
 
 ADAPTED = "adapted.safetensors"
-"""The weights of a model that is not a plain model. `transformers` finds no weights in its folder, rather than some
-that would answer wrongly."""
+"""The file with the weights of an adapted model. `transformers` does not find it, so it reports missing weights instead
+of loading an encoder without its adapter."""
 
 ADAPTER_DIR = "adapter"
-"""The folder inside `best/` with the trained weights alone."""
+"""The folder inside `best/` that holds only the trained weights."""
 
 PEFT_TASKS = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -67,7 +67,7 @@ def load_adapted(model: nn.Module, folder: Path) -> None:
 def write_adapter(
     head: Any, adapted: Adapted, weights: dict[str, torch.Tensor], folder: Path, base_digest: str | None
 ) -> None:
-    """Write what is trained: in the format of `peft`, where the method is one of its own.
+    """Write the trained weights: in the format of `peft`, if `peft` has the method.
 
     Args:
         head: the module of a task, encoder included.
@@ -109,8 +109,8 @@ def _is_whole(name: str) -> bool:
 
 
 def adapter_bytes(best: Path) -> dict[str, int]:
-    """Return the size of what is trained, ``{"adapter_bytes": N}``, over all tasks of a best checkpoint; nothing where
-    there is no adapter."""
+    """Return the size of the trained weights of all tasks of a best checkpoint, ``{"adapter_bytes": N}``; an empty
+    mapping if there is no adapter."""
     sizes = [path.stat().st_size for path in best.rglob(f"{ADAPTER_DIR}/adapter_model.safetensors")]
     return {"adapter_bytes": sum(sizes)} if sizes else {}
 

@@ -1,4 +1,4 @@
-"""Virtual tokens: learned keys and values of every layer's attention, or learned vectors among those of the input."""
+"""Virtual tokens: learned keys and values in the attention of every layer, or learned vectors in the input."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class _PromptHooks:
         self._length: int | None = None
 
     def extend_inputs(self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
-        """Make room after the first token: its id is repeated, and its mask and segment."""
+        """Make room after the first token by repeating its id, mask and segment."""
         inputs = {**inputs, **({"input_ids": args[0]} if args else {})}
         self._length = inputs["input_ids"].shape[1]
         for name in ("input_ids", "attention_mask", "token_type_ids"):
@@ -149,7 +149,7 @@ class _PromptHooks:
         return torch.cat([embedded[:, :1], vectors, embedded[:, self._size + 1 :]], 1)
 
     def shorten(self, module: nn.Module, args: Any, outputs: Any) -> Any:
-        """Drop the outputs of the vectors, where there are any."""
+        """Drop the outputs of the vectors, if there are any."""
         hidden = outputs.last_hidden_state
         if hidden.shape[1] > 1:
             outputs.last_hidden_state = torch.cat([hidden[:, :1], hidden[:, self._size + 1 :]], 1)

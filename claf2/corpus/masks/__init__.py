@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -20,7 +20,14 @@ from claf2.registry import LARGEST, Component, Registry
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DRAWS", "Masks", "StepSchedule", "TokenGrid", "UnitMasks", "masks", "register_masks", "value_at"]
+__all__ = [
+    "DRAWS", "Effect", "Masks", "StepSchedule", "TokenGrid", "UnitMasks", "is_below", "masks", "register_masks",
+    "value_at",
+]  # fmt: skip
+
+Effect: TypeAlias = Literal["hide", "predict_next", "delete"]
+"""What becomes of a row: chosen tokens are hidden and predicted; nothing is chosen, and every token predicts the next
+one; or chosen tokens are deleted, and the whole row is predicted."""
 
 DRAWS = 4
 """The random numbers per token: which units are chosen, what replaces a token, by which token, and how long a unit
@@ -52,6 +59,12 @@ def value_at(schedule: list[tuple[int, float]], step: int) -> float:
     return last
 
 
+def is_below(chance: np.ndarray, share: float) -> np.ndarray:
+    """Return which 32-bit random numbers are among the lowest of this share."""
+    below: np.ndarray = chance < int(share * TWO_32)
+    return below
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """The tokens of B rows of L tokens, special tokens and padding included."""
@@ -73,8 +86,7 @@ class TokenGrid:
 class Masks(Component, ABC):
     """A way to choose the tokens that are predicted; its fields are the block of section `masks` with its name."""
 
-    hides: ClassVar[bool] = True
-    """Whether tokens are hidden and predicted; otherwise every token predicts the next one."""
+    effect: ClassVar[Effect] = "hide"
 
     rate: StepSchedule = Field(default=[(0, 0.15)])
     """The share of tokens that are chosen: `[[step, share], …]`."""
@@ -90,6 +102,11 @@ class Masks(Component, ABC):
             step: the number of the optimizer step, from 0.
         """
 
+    def for_evaluation(self) -> Masks:
+        """Return the masks of held-out text. They are the same whatever the settings of the training are, so that
+        losses can be compared."""
+        return masks.get("token")()
+
     def rate_at(self, step: int) -> float:
         """Return the share of tokens that are chosen at a step."""
         return value_at(self.rate, self.updated(step))
@@ -103,16 +120,20 @@ class UnitMasks(Masks, ABC):
     """Masks that divide a row into units, which are chosen as a whole."""
 
     def select(self, grid: TokenGrid, step: int) -> np.ndarray:
+        selected: np.ndarray = is_below(self.unit_chances(grid), self.rate_at(step)) & grid.maskable
+        return selected
+
+    def unit_chances(self, grid: TokenGrid) -> np.ndarray:
+        """Return the random number of each token's unit, (B, L), uint32."""
         import numpy as np
 
         begins = self.unit_starts(grid)
-        chance = grid.draws[0]
+        chances: np.ndarray = grid.draws[0]
         if begins is not None:
             # Every token of a unit reads the random number at the place that is the number of its unit in the row.
             units = np.cumsum(begins, axis=1, dtype=np.int64) - begins[:, :1]
-            chance = np.take_along_axis(chance, units, axis=1)
-        selected: np.ndarray = (chance < int(self.rate_at(step) * TWO_32)) & grid.maskable
-        return selected
+            chances = np.take_along_axis(chances, units, axis=1)
+        return chances
 
     @abstractmethod
     def unit_starts(self, grid: TokenGrid) -> np.ndarray | None:

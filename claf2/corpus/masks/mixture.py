@@ -40,9 +40,11 @@ class MixtureMasks(Masks):
             if name == "mixture":
                 raise ValueError("a mixture cannot be part of a mixture")
             try:
-                masks.get(name)(**self.blocks.get(name, {}))
+                member = masks.get(name)(**self.blocks.get(name, {}))
             except Claf2Error as error:
                 raise ValueError(str(error)) from error
+            if member.effect != self.effect:
+                raise ValueError(f"{name!r} hides no tokens, so it cannot be part of a mixture")
         return self
 
     def _member(self, name: str) -> Masks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from claf2.corpus.masks import Masks, TokenGrid, register_masks
+from claf2.corpus.masks import Effect, Masks, TokenGrid, register_masks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,9 +16,12 @@ __all__ = ["NextTokens"]
 class NextTokens(Masks):
     """Every token but the first of a row is predicted from those before it, for the head `clm`; nothing is hidden."""
 
-    hides: ClassVar[bool] = False
+    effect: ClassVar[Effect] = "predict_next"
 
     def select(self, grid: TokenGrid, step: int) -> np.ndarray:
         import numpy as np
 
         return np.zeros(grid.maskable.shape, bool)
+
+    def for_evaluation(self) -> Masks:
+        return self

@@ -21,7 +21,7 @@ def sentence(words: Lexicon, things: list[str], dice: random.Random) -> str:
     return dice.choice(words.carriers[kind]).format(dice.choice(words.entities[kind])) + "."
 
 
-@register_sample("mlm", "clm")
+@register_sample("mlm", "clm", "tsdae")
 class DocumentSample(Generator):
     """Documents of a few sentences about two things, one sentence per line."""
 

@@ -46,7 +46,7 @@ class EncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     @property
     def encoder(self) -> PreTrainedModel:
-        """The encoder, by whatever name it stands."""
+        """The encoder, whatever its attribute is called."""
         encoder: PreTrainedModel = getattr(self, self.base_model_prefix)
         return encoder
 

@@ -1,4 +1,4 @@
-"""How a causal language model is computed for the tokens with a target alone, several texts in a row."""
+"""Compute a causal language model only for the tokens with a target, with several texts in a row."""
 
 from __future__ import annotations
 

@@ -119,14 +119,14 @@ def check_fits_window(module: Any, length: int, *others: str) -> None:
 
 
 def logits_of_places(module: Any) -> Callable[..., torch.Tensor]:
-    """Return a pass of a language model that has the logits of some tokens alone: those of a vocabulary are large.
+    """Return a pass of a language model that computes logits only for some tokens, since those of all need much memory.
 
     It takes ``places``, (M,), among the B * L tokens, and the module's own arguments. It returns (M, V).
     """
     chosen: list[torch.Tensor] = []
 
     def select(_: nn.Module, args: tuple[Any, ...], outputs: Any) -> Any:
-        """Pass the hidden states of the chosen places alone to what computes logits from them."""
+        """Pass only the hidden states of the chosen positions to the layer that computes logits."""
         if chosen:
             outputs.last_hidden_state = outputs.last_hidden_state.flatten(0, 1).index_select(0, chosen[-1])[None]
         return outputs
@@ -252,7 +252,7 @@ def rank_by_mask(module: Any) -> Callable[..., Ranking]:
     chosen: list[torch.Tensor] = []
 
     def select(_: nn.Module, args: tuple[Any, ...], outputs: Any) -> Any:
-        """Pass the hidden state of the masked place alone to the decoder: the logits of a vocabulary are large."""
+        """Pass only the hidden state of the masked position to the decoder, since logits need much memory."""
         if not chosen:
             return None
         hidden = outputs.last_hidden_state

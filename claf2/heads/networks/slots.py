@@ -1,4 +1,4 @@
-"""A generator of dialogue states: for each slot whether it has a value, and the value, copied or made."""
+"""A generator of dialogue states: for each slot whether it has a value, and the value, copied or generated."""
 
 from __future__ import annotations
 

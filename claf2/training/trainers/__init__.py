@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from claf2.errors import ConfigError
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from claf2.training.kept_steps import KeptSteps
     from claf2.training.loop import TrainingContext
 
-__all__ = ["FollowUpRun", "Trainer", "register_trainer", "trainers"]
+__all__ = ["EvaluationTrainer", "FollowUpRun", "Trainer", "register_trainer", "trainers"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,26 @@ class Trainer(Component, ABC):
     def follow_ups(self, tasks: Collection[str]) -> list[FollowUpRun]:
         """Return the runs on single tasks that come after ``run``."""
         return []
+
+
+class EvaluationTrainer(Trainer):
+    """A way to take no step, and to evaluate the model as it is."""
+
+    trains: ClassVar[bool] = False
+
+    def check(self, heads: Mapping[str, Head[Any, Any]]) -> None:
+        for task, head in heads.items():
+            if not head.binds and not head.is_untrained:  # it has weights of its own, which nothing has trained
+                name = trainers.name_of(type(self))
+                problem = f"{name!r} takes no step, and the head of task {task!r} would stay random"
+                hint = "use --model.name rank_causal, rank or rank_mask, or a sentence encoder's: embed, embed_in_batch"
+                raise ConfigError("trainer.name", problem, hint=hint)
+
+    def run(self, context: TrainingContext) -> None:
+        from claf2.training.loop import evaluate_and_save
+
+        context.model.eval()
+        evaluate_and_save(context)
 
 
 trainers: Registry[type[Trainer]] = Registry("trainer", home="claf2.training.trainers")
