@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 MAX_LENGTH = 1000
 """The most characters of a message, which may quote the content of a file."""
@@ -93,6 +94,12 @@ def nearest(name: str, valid: Iterable[str], *, limit: int = 3) -> str:
     if len(options) > 12:
         return f"there are {len(options)} valid names, but none is similar"
     return "valid: " + (", ".join(options) if options else "none")
+
+
+def field_problem(details: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, of one of the ``errors()`` of a pydantic ``ValidationError``."""
+    message: str = details["msg"]
+    return message.removeprefix("Value error, ")  # stands before the message of a validator that raises ValueError
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from claf2.errors import Claf2Error, ConfigError, RegistryError, nearest
+from claf2.errors import Claf2Error, ConfigError, RegistryError, field_problem, nearest
 
 ENTRY_POINTS = "claf2.plugins"
 """The entry point group through which an installed package brings components."""
@@ -58,7 +58,7 @@ def make_component(
     except ValidationError as error:
         problem = error.errors()[0]
         path = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
+        message = field_problem(problem)
         if problem["type"] == "extra_forbidden":
             message = "no such field"
             if len(problem["loc"]) == 1:
@@ -290,7 +290,7 @@ def _explain(error: ValidationError) -> str:
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     field = ".".join(str(key) for key in first["loc"])
     if first["type"] != "extra_forbidden":
-        return f"{error.title}.{field}: " + ("is missing" if first["type"] == "missing" else first["msg"])
+        return f"{error.title}.{field}: " + ("is missing" if first["type"] == "missing" else field_problem(first))
     kinds = [Component]
     for kind in kinds:  # the list grows while it is read: all subclasses
         kinds += kind.__subclasses__()

@@ -19,18 +19,12 @@ KORQUAD = "python train.py --base_config klue/korquad_bert --bert_for_qa.pretrai
 RTE = "claf2 train --base_config glue/rte_bert --pretrained_model_name bert-base-cased --valid_fraction 0.1"
 GLUE = "python train.py --base_config multi_task/glue_mtdnn --pretrained_model_name bert-base-cased --data_dir DATA"
 SEVERAL = "python train.py --tasks glue/rte_bert,glue/mrpc_bert,squad/v1_bert --pretrained_model_name bert-base-cased "
-STUDY = "python benchmarks/mtdnn.py --seeds 1,2,3 --out OUT -- --data_dir DATA --pretrained_model_name MINILM "
-SCRATCH = "python benchmarks/scratch.py"
-KERNELS = "ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE"
 ELSEWHERE = {
     GLUE: "test_several.py, with a local model and samples",
     f"{SEVERAL}--data_dir DATA": "test_several.py, with a local model and samples",
-    f"{STUDY}--max_seq_length 64 --batch_size 16 \\": "by hand, an hour",
     KORQUAD: "test_cli.py, with a local model",
     "python evaluate.py logs/klue/korquad": "test_cli.py",
     RTE: "test_run.py, with a local model",
-    SCRATCH: "by hand, an hour",
-    f"{SCRATCH} --configs scratch/korquad --env {KERNELS}": "by hand, half an hour",
     "make demo": "by hand, and its command in test_run.py",
     "make test": "this is it",
 }
@@ -52,8 +46,8 @@ TESTED_ALONE = {
 
 
 def commands(path: Path) -> list[str]:
-    """Return the commands of a page, in order: the lines of blocks without a language."""
-    text = path.read_text(encoding="utf-8")
+    """Return the commands of a page, in order: the lines of blocks without a language, continued lines as one."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     lines = [line for language, block in blocks if not language for line in block.splitlines()]
     return [line for line in lines if line.startswith(("claf2 ", "python ", "make "))]
@@ -83,12 +77,24 @@ def test_commands(path: Path, tmp_path: Path) -> None:
         if command in ELSEWHERE or run in command:
             continue
         words = shlex.split(command)
+        if words[0] == "python" and words[1].startswith("benchmarks/"):
+            check_options(words)
+            continue
         assert words[0] == "claf2", f"{command}: say in ELSEWHERE who runs it"
         code = "from claf2.cli.main import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def check_options(words: list[str]) -> None:
+    """A benchmark takes up to an hour and is run by hand: check that it exists and has the options of the page."""
+    own = words[2 : words.index("--")] if "--" in words else words[2:]
+    done = subprocess.run([sys.executable, ROOT / words[1], "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words[1]}: {done.stderr}"
+    for option in own:
+        assert not option.startswith("--") or option in done.stdout, f"{words[1]} has no option {option}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -21,7 +21,7 @@ from claf2 import config
 from claf2.benchmarking.cells import list_unfinished, run_name
 from claf2.benchmarking.runs import CELL_FILE, ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
 from claf2.benchmarking.statistics import Decision, Difference, compare_runs, interim_test
-from claf2.errors import Claf2Error, RunError, nearest
+from claf2.errors import Claf2Error, RunError, field_problem, nearest
 from claf2.runs import train as training
 from claf2.runtime.files import read_json, write_json
 
@@ -208,7 +208,7 @@ def _read_baseline(path: Path) -> _Baseline:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        problem = f"{field}: {first['msg']}"
+        problem = f"{field}: {field_problem(first)}"
         raise RunError(f"{path}: not a baseline, or damaged: {problem}; record a new one with --update") from error
 
 

@@ -24,7 +24,7 @@ from claf2.board.records import CellConflictError, DatabaseError, NotFoundError,
 from claf2.board.summaries import Summaries, row_id
 from claf2.board.tables import DATABASE_VERSION
 from claf2.board.tokens import TokenCache, TokenOwner
-from claf2.errors import Claf2Error, RegistryError
+from claf2.errors import Claf2Error, RegistryError, field_problem
 from claf2.metrics import metrics
 from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
@@ -121,7 +121,8 @@ def _parse_record(digest: str, body: bytes) -> CellRecord:
         # Without what was sent, which may hold what no answer can: half a surrogate pair, or a megabyte.
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part)[:80] for part in problem["loc"][:8])
-        raise HTTPException(422, f"{place}: {problem['msg']}" if place else problem["msg"]) from None
+        message = field_problem(problem)
+        raise HTTPException(422, f"{place}: {message}" if place else message) from None
     try:
         suite = suites.get(record.cell.suite)
     except RegistryError as error:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from claf2.benchmarking.cells import CellResult, read_cell
 from claf2.benchmarking.runs import CELL_FILE
 from claf2.board.cell_record import CellRecord, record_cell
-from claf2.errors import RunError
+from claf2.errors import RunError, field_problem
 
 __all__ = ["BoardClient", "BoardError", "Submission", "find_cells", "submit_cells"]
 
@@ -241,7 +241,7 @@ def read_records(results: Sequence[CellResult]) -> Iterator[tuple[CellResult, Ce
             yield result, record_cell(result)
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
-            yield result, f"{result.folder}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            yield result, f"{result.folder}: {'.'.join(map(str, problem['loc']))}: {field_problem(problem)}"
         except RunError as error:
             yield result, str(error)
 

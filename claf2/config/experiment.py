@@ -30,7 +30,7 @@ from claf2.config.schema import (
 )
 from claf2.corpus.section import CorpusSection
 from claf2.data.samplers import MtDnnSampler, Sampler
-from claf2.errors import ConfigError, RunError, nearest
+from claf2.errors import ConfigError, RunError, field_problem, nearest
 from claf2.heads import Featurizer, Head, SingleLabelHead, heads
 from claf2.metrics import Metric
 from claf2.models import ModelSpec, Wrapper, models, wrappers
@@ -349,8 +349,8 @@ def _config_error(error: ValidationError, filled: FilledConfig, kind: type[BaseM
         return ConfigError(path, "no such field", origin=filled.origins.get(path), hint=source.suggest(path, known))
     while path and path not in known and not any(name.startswith(f"{path}.") for name in known):
         path = path.rpartition(".")[0]  # pydantic appends the member of a union to the path
-    problem = first["msg"].replace("Input should", "should")
-    value = "" if first["type"] == "missing" else f"{first['input']!r} "
+    problem = field_problem(first).replace("Input should", "should")
+    value = "" if first["type"] in ("missing", "value_error") else f"{first['input']!r} "  # a validator names it itself
     return ConfigError(path, f"{value}{problem}", origin=filled.origins.get(path))
 
 

@@ -72,7 +72,7 @@ class TextSource(Component):
     @classmethod
     def _check_weight(cls, weight: float) -> float:
         if 0 < weight < SMALLEST_WEIGHT:
-            raise ValueError(f"must be 0, or at least {SMALLEST_WEIGHT:f}")
+            raise ValueError(f"{weight:g} should be 0, or at least {SMALLEST_WEIGHT:f}")
         return weight
 
 
