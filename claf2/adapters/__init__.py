@@ -46,7 +46,9 @@ class Adapter(Component, ABC):
                 problem = (
                     f"{name!r} serves heads of labels and numbers, and task {task!r} reads the vectors of all tokens"
                 )
-                raise ConfigError("model.peft.name", problem, hint="use 'lora', 'ia3', 'prefix' or 'bottleneck'")
+                is_decoder = head.auto_class == "AutoModelForCausalLM"
+                hint = "use 'lora'" if is_decoder else "use 'lora', 'ia3', 'prefix' or 'bottleneck'"
+                raise ConfigError("model.peft.name", problem, hint=hint)
 
     @property
     def extra_tokens(self) -> int:

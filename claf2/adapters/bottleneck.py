@@ -30,4 +30,4 @@ class BottleneckAdapters(Adapter):
         from claf2.adapters.layers.bottlenecks import add_bottlenecks
 
         add_bottlenecks(encoder, self.size)
-        return Adapted(can_merge=False)
+        return Adapted()

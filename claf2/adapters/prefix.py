@@ -32,4 +32,4 @@ class Prefix(Adapter):
         from claf2.adapters.layers.virtual import add_prefixes
 
         add_prefixes(encoder, self.num_tokens, self.dropout)
-        return Adapted(can_merge=False)
+        return Adapted()

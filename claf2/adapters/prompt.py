@@ -35,7 +35,7 @@ class PromptTuning(Adapter):
         from claf2.adapters.layers.virtual import add_prompt
 
         add_prompt(encoder, self.num_tokens)
-        return Adapted(can_merge=False, extra_tokens=self.num_tokens)
+        return Adapted()
 
 
 @register_adapter("ptuning")
@@ -60,4 +60,4 @@ class PTuning(Adapter):
         from claf2.adapters.layers.virtual import add_prompt
 
         add_prompt(encoder, self.num_tokens, self.hidden_size)
-        return Adapted(can_merge=False, extra_tokens=self.num_tokens)
+        return Adapted()

@@ -144,7 +144,8 @@ def choose_from_grids(
                 for index in indices
                 if (runs := score(position, [c for c in groups[index] if c.cell.task == column.task and c.scores]))
             }
-            if len(scored) > 1 and len({runs.examples for runs in scored.values()}) == 1:
+            examples = [runs.examples for runs in scored.values()]  # with gold tags, which are lists
+            if len(scored) > 1 and all(others == examples[0] for others in examples):
                 choices.append(_choose(label, name, column, scored))
     return tuple(choices)
 

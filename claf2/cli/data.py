@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claf2.cli.options import PATH, WITH_OVERRIDES, plugin_option
-from claf2.errors import ConfigError
+from claf2.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from claf2.hygiene.rows import RowSplit
@@ -64,6 +64,8 @@ def check_command(
 
     for plugin in plugins:
         load_plugin(plugin)
+    given = {"--base_config": base_config, "--task": task_name, "--text": texts, "--label": label}
+    _check_formats([option for option, value in given.items() if value])
     if base_config is not None:
         by_task = _read_configured(base_config, files, plugins)
     else:
@@ -71,6 +73,8 @@ def check_command(
     folders = {task: fix / task if len(by_task) > 1 else fix for task in by_task} if fix is not None else {}
     for task, folder in folders.items():  # before the check, which may take minutes
         list_targets(by_task[task], folder)
+    if html is not None:
+        _check_page(html, [split.path for splits in by_task.values() for split in splits])
     sources = [parse_source(source) for source in corpus]
     reports = {task: check_data(splits, sources, labels=not no_labels) for task, splits in by_task.items()}
     report = join_reports(reports) if len(reports) > 1 else next(iter(reports.values()))
@@ -87,6 +91,26 @@ def check_command(
     click.echo(format_findings(report))
     for change, count in report.get("fixed", {}).items():
         click.echo(f"{fix}: {count:,} {'row' if count == 1 else 'rows'} {change}")
+
+
+def _check_formats(given: list[str]) -> None:
+    """Check that not two of the options say how files are read, except that --text and --label go together."""
+    for option in ("--base_config", "--task"):
+        other = next((each for each in given if each != option), None)
+        if option in given and other is not None:
+            raise ConfigError(
+                other, f"cannot be used with {option}, which says how files are read", hint="leave it out"
+            )
+
+
+def _check_page(html: Path, checked: list[Path]) -> None:
+    """Check that a report can be written, and replaces no data."""
+    existing = next(path for path in html.absolute().parents if path.exists())
+    if html.is_dir() or not existing.is_dir():
+        problem = f"{html}: is a folder" if html.is_dir() else f"{existing}: is a file"
+        raise RunError(f"{problem}; give a file in a folder with --html")
+    if html.resolve() in [path.resolve() for path in checked]:
+        raise RunError(f"{html}: is one of the checked files; give another name with --html")
 
 
 def _read_configured(

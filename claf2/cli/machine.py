@@ -54,6 +54,8 @@ def qa_command(
     """
     if (question is None) == (questions is None):
         raise RunError("machine qa needs a question, or --evaluate with a file of questions")
+    if limit is not None and questions is None:
+        raise RunError("--limit: is for --evaluate; leave it out")
 
     from claf2.machine.qa import QaMachine
 

@@ -39,14 +39,17 @@ Examples:
 @click.argument("texts", metavar="TEXTS...", nargs=-1, required=True)
 @click.option("-o", "--out", required=True, metavar="DIR", type=PATH, help="The folder of the index.")
 @click.option("--add", is_flag=True, help="Add to the index in the folder, with its settings.")
+@click.option("--overwrite", is_flag=True, help="Replace the index in the folder, even a damaged one.")
 @click.option("--terms", default="auto", show_default=True, metavar="KIND",
               help="bigrams, words, or a tokenizer of morphemes: korean, japanese; auto: bigrams for Korean, Japanese, "
                    "and Chinese, else words.")  # fmt: skip
 @click.option("--encoder", metavar="FOLDER|RUN", type=PATH, help="Add vectors of an encoder, or of that of a run.")
 @click.option("--query_prefix", metavar="TEXT",
-              help="What the encoder expects before a question. Default: prefix_a of a run.")  # fmt: skip
+              help="What the encoder expects before a question. Default: prefix_a of a run, or the default prompt of a "
+                   "folder of sentence-transformers.")  # fmt: skip
 @click.option("--passage_prefix", metavar="TEXT",
-              help="What the encoder expects before a passage. Default: prefix_b of a run.")  # fmt: skip
+              help="What the encoder expects before a passage. Default: prefix_b of a run, or the "
+                   "default prompt.")  # fmt: skip
 @click.option("--approximate", is_flag=True,
               help="Compare a question only with passages in clusters near it, which FAISS finds. For more than "
                    "100,000 passages; needs --encoder.")  # fmt: skip
@@ -54,14 +57,14 @@ Examples:
 @click.option("--titles", is_flag=True, help="Search the titles of a file in SQuAD's format, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def index_command(
-    texts: tuple[str, ...], out: Path, add: bool, text_field: str, titles: bool, as_json: bool, **settings: Any
+    texts: tuple[str, ...], out: Path, add: bool, overwrite: bool, text_field: str, as_json: bool, **settings: Any
 ) -> None:
     """Make an index of passages for claf2 search and claf2 machine qa.
 
     TEXTS are text files, whose passages end in a blank line, .jsonl or .parquet files with one passage per row, and
     .json files in SQuAD's format. A passage that occurs several times is stored once.
     """
-    from claf2.retrieval.index import IndexSettings, build_index
+    from claf2.retrieval.index import IndexSettings, PassageIndex, build_index
     from claf2.retrieval.passages import find_files, read_passages
     from claf2.runs.progress import show_progress
 
@@ -79,13 +82,14 @@ def index_command(
 
     def read() -> Iterator[Passage]:
         done = 0
+        titles = PassageIndex(out).settings.titles if add else settings["titles"]
         with show_progress("reading", sum(path.stat().st_size for path in files), "B") as progress:
             for path in files:
                 yield from read_passages(path, text_field=text_field, with_titles=titles)
                 done += path.stat().st_size
                 progress.update(done)
 
-    index = build_index(out, read(), IndexSettings(**settings), add=add)
+    index = build_index(out, read(), IndexSettings(**settings), add=add, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(index.manifest, ensure_ascii=False))
         return
@@ -122,7 +126,10 @@ def search_command(
     index = PassageIndex(folder)
     if questions is None:
         hits = index.search(str(question), k or 5, method)
-        click.echo("\n".join(_format_hits(hits, as_json)) or "nothing found")
+        for line in _format_hits(hits, as_json):
+            click.echo(line)
+        if not hits and not as_json:
+            click.echo("nothing found")
         return
 
     from claf2.retrieval.evaluation import evaluate_search, read_questions

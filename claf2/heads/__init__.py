@@ -292,6 +292,9 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         """
         return None
 
+    def prepare_generation(self, module: PreTrainedModel, featurizer: Featurizer, tokenizer: Tokenizer) -> None:
+        """Tell a module that generates text, in place, which tokens end it. Other modules stay as they are."""
+
     @abstractmethod
     def weight(self, batch: Mapping[str, np.ndarray]) -> float | np.ndarray:
         """Return the number of targets of a batch: its loss is the sum over them divided by this number. A loss of

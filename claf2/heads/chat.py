@@ -9,7 +9,7 @@ from claf2.errors import Claf2Error
 from claf2.readers import Turn
 from claf2.tokenizers import Tokenizer
 
-__all__ = ["CHAT_LAYOUTS", "ChatLayout", "Segment", "prompt_text", "segments"]
+__all__ = ["CHAT_LAYOUTS", "ChatLayout", "Segment", "answer_end", "prompt_text", "segments", "turn_text"]
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,13 @@ def _prompts(layout: ChatLayout, turns: Sequence[Turn]) -> Iterator[tuple[str, s
         yield before, None
 
 
+def turn_text(turn: Turn) -> str:
+    """Return what a turn says, with its input."""
+    return f"{turn.text}\n\n{turn.context}" if turn.context else turn.text
+
+
 def _messages(turns: Sequence[Turn]) -> list[Mapping[str, str]]:
-    return [
-        {"role": turn.role, "content": f"{turn.text}\n\n{turn.context}" if turn.context else turn.text}
-        for turn in turns
-    ]
+    return [{"role": turn.role, "content": turn_text(turn)} for turn in turns]
 
 
 def _uses_template(name: str, tokenizer: Tokenizer) -> bool:
@@ -121,6 +123,7 @@ def segments(name: str, turns: Sequence[Turn], tokenizer: Tokenizer) -> list[Seg
             for before, answer in _prompts(_layout(name), turns)
         ]
     whole = tokenizer.render_chat(_messages(turns))
+    ends = turns[-1].role == "assistant" and answer_end(name, tokenizer) is None
     spans = []
     for index, turn in enumerate(turns):
         if turn.role == "assistant":
@@ -129,7 +132,18 @@ def segments(name: str, turns: Sequence[Turn], tokenizer: Tokenizer) -> list[Seg
             if not (whole.startswith(until) and until.startswith(before)):
                 raise Claf2Error("the chat template changes what it has written of earlier turns; set layout")
             spans.append((len(before), len(until.rstrip())))  # the end token included, but no line break after it
-    return [Segment(whole, tuple(spans), is_complete=True)]
+    return [Segment(whole, tuple(spans), ends=ends, is_complete=True)]
+
+
+def answer_end(name: str, tokenizer: Tokenizer) -> int | None:
+    """Return the id of the special token that a layout writes after an answer, which may be another one than the
+    tokenizer's end token; ``None`` if it writes none."""
+    if not _uses_template(name, tokenizer):
+        return None
+    turns = Turn("user", "a"), Turn("assistant", "b")
+    before = tokenizer.render_chat(_messages(turns[:1]), opens_answer=True)
+    ids = tokenizer.encode_flat([tokenizer.render_chat(_messages(turns)).removeprefix(before)]).ids.tolist()
+    return next((token for token in ids if token in tokenizer.special_ids - {tokenizer.unknown_id}), None)
 
 
 def prompt_text(name: str, turns: Sequence[Turn], tokenizer: Tokenizer) -> list[Segment]:

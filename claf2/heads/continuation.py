@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from claf2.errors import Claf2Error
 from claf2.heads import Feature, Featurizer, Request, register_head
-from claf2.heads.chat import Segment, segments
+from claf2.heads.chat import Segment, answer_end, segments
 from claf2.heads.predicted_tokens import NO_TARGET, PredictedTokensHead
-from claf2.readers import ConversationExample, Example, TextExample, Turn
+from claf2.readers import ConversationExample, Example, TextExample, Turn, order_problem
 from claf2.registry import LARGEST, Component, not_in_recipe
 from claf2.tokenizers import Tokenizer
 
@@ -36,10 +37,11 @@ class ContinuedTextFeaturizer(Featurizer):
         windows = tokenizer.encode(texts, max_length=self.max_seq_length, step=self.max_seq_length, offsets=False)
         for position, encodings in enumerate(windows):
             for encoding in encodings:
+                ids = encoding.ids or [tokenizer.end_id]  # an empty text without special tokens
                 yield {
-                    "input_ids": encoding.ids,
-                    "token_type_ids": encoding.type_ids,
-                    "labels": _next_ids(encoding.ids, [True] * len(encoding.ids)),
+                    "input_ids": ids,
+                    "token_type_ids": encoding.type_ids or [0],
+                    "labels": _next_ids(ids, [True] * len(ids)),
                     "example": position,
                 }
 
@@ -62,7 +64,10 @@ class ConversationFeaturizer(Featurizer):
         counts: Counter[str],
     ) -> Iterator[Feature]:
         for position, example in enumerate(examples):
-            pieces = segments(self.layout, example.turns, tokenizer)
+            try:
+                pieces = segments(self.layout, example.turns, tokenizer)
+            except Claf2Error as error:
+                raise Claf2Error(f"example {example.id!r}: {error}") from error
             ids, learned = encode_segments(pieces, tokenizer)
             if self.learns_prompts:
                 learned = [True] * len(ids)
@@ -139,6 +144,18 @@ class ContinuationHead(PredictedTokensHead, ABC):
 
         return predict_next(module, packs=self.pack_texts)
 
+    def prepare_generation(self, module: Any, featurizer: Featurizer, tokenizer: Tokenizer) -> None:
+        layout = featurizer.layout if isinstance(featurizer, ConversationFeaturizer) else "plain"
+        learned, known = answer_end(layout, tokenizer), end_ids(module)
+        if learned is not None and learned not in known:
+            module.generation_config.eos_token_id = [learned, *known]
+
+
+def end_ids(module: Any) -> list[int]:
+    """Return the ids that end the texts of a model, by its configuration."""
+    ends = module.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
 
 @register_head("clm")
 class CausalLanguageModelHead(ContinuationHead):
@@ -159,8 +176,17 @@ class InstructionHead(ContinuationHead):
 
     def request(self, request: Request) -> Example:
         if "turns" in request.values:
-            request.check_fields(("turns",), "turns: a list of objects with role, text and, if any, context")
-            return ConversationExample(id=request.id, turns=tuple(Turn(**turn) for turn in request.values["turns"]))
+            form = "turns: a list of objects with role, text and, if any, context"
+            request.check_fields(("turns",), form)
+            try:
+                turns = tuple(Turn(**turn) for turn in request.values["turns"])
+            except TypeError as error:
+                raise Claf2Error(f"the fields of a turn are wrong; give {form}") from error
+            if not all(isinstance(text, str) for turn in turns for text in (turn.text, turn.context)):
+                raise Claf2Error(f"a text of a turn is not a string; give {form}")
+            if problem := order_problem(turns):
+                raise Claf2Error(problem)
+            return ConversationExample(id=request.id, turns=turns)
         request.check_fields(("instruction", "output"), "instruction and output, or turns")
-        turns = Turn("user", request.text("instruction")), Turn("assistant", request.text("output"))
-        return ConversationExample(id=request.id, turns=turns)
+        pair = Turn("user", request.text("instruction")), Turn("assistant", request.text("output"))
+        return ConversationExample(id=request.id, turns=pair)

@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -34,6 +34,7 @@ from claf2.heads.pooling import Pooling
 from claf2.metrics import Prediction
 from claf2.readers import ChoiceExample, Example, TextExample, TripletExample
 from claf2.registry import LARGEST, not_in_recipe
+from claf2.task import Task
 from claf2.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -117,6 +118,20 @@ class SimilarityFeaturizer(SentenceFeaturizer):
         if highest == earlier.data.get("lowest"):
             raise ValueError(f"lowest and highest are both {highest:g}, which leaves no range; set another one")
         return highest
+
+    def for_task(self, task: Task) -> Self:
+        """Return the featurizer itself.
+
+        Raises:
+            ConfigError: if the range is reversed, and a score compares the cosines with the numbers of the file. A
+                perfect model would have the lowest score.
+        """
+        # Scores that can be negative are correlations, and those of pairs that belong together know no order.
+        if self.highest < self.lowest and any(metric.bounds[0] < 0 for metric in task.metrics):
+            problem = f"{self.highest:g} is less than lowest, {self.lowest:g}, and the score is a correlation"
+            hint = "give the smaller number as lowest, and write larger numbers for more similar texts into the file"
+            raise ConfigError(f"data_reader.{task.name}.highest", problem, hint=hint)
+        return self
 
     def targets(self, example: TextExample, texts: Sequence[str], labels: Sequence[str]) -> Feature:
         _check_pair(example.text_b)

@@ -17,7 +17,7 @@ from claf2.heads import Feature, Featurizer
 from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS, TaskPrompt
 from claf2.readers import ChoiceExample, TextExample
 from claf2.task import Task
-from claf2.tokenizers import Tokenizer
+from claf2.tokenizers import METASPACE, Tokenizer
 
 __all__ = ["NO_ANSWER", "CausalPromptFeaturizer", "MaskPromptFeaturizer", "PromptFeaturizer", "Seq2SeqPromptFeaturizer"]
 
@@ -116,6 +116,19 @@ class PromptFeaturizer(Featurizer, ABC):
             return list(example.choices)
         return [self.label_words.get(label, label) for label in labels]
 
+    def check_distinct(
+        self, example: TextExample | ChoiceExample, answers: Sequence[str], ids: Sequence[Sequence[int]]
+    ) -> None:
+        """Refuse words of labels that have the same tokens, so that the first one would always win. The choices of a
+        question are data, and may be the same.
+
+        Raises:
+            Claf2Error: naming the words.
+        """
+        if len(set(map(tuple, ids))) < len(ids) and not isinstance(example, ChoiceExample):
+            words = ", ".join(repr(answer) for answer in answers)
+            raise Claf2Error(f"two of the answers {words} are the same tokens for this model; set label_words")
+
 
 def _check_places(template: str, path: str) -> None:
     """Refuse a template with a place that no example fills, or with another number of answers than one."""
@@ -211,12 +224,13 @@ class CausalPromptFeaturizer(PromptFeaturizer):
             if self.score == "calibrated":
                 prompts.append(self.render(example, content=CONTENT_FREE)[0])
             encoded, dropped = self._encode_prompts(tokenizer, shots, prompts, answers)
+            self.check_distinct(example, answers, encoded[0][1])
             counts["dropped_demonstrations"] += dropped
-            feature, is_cut = self._row(tokenizer, *encoded[0])
+            feature, is_cut = self._row(tokenizer, *encoded[0], name=example.id)
             counts["truncated"] += is_cut
             feature["divisors"] = self._divisors(answers, feature["segments"])
             if self.score == "calibrated":
-                free_row, _ = self._row(tokenizer, *encoded[1])
+                free_row, _ = self._row(tokenizer, *encoded[1], name=example.id)
                 feature |= {"free_ids": free_row["input_ids"], "free_segments": free_row["segments"]}
             feature["token_type_ids"] = [0] * len(feature["input_ids"])
             feature["example"] = position
@@ -241,12 +255,13 @@ class CausalPromptFeaturizer(PromptFeaturizer):
         return encoded, dropped
 
     def _row(
-        self, tokenizer: Tokenizer, prompt: list[int], answer_ids: Sequence[Sequence[int]]
+        self, tokenizer: Tokenizer, prompt: list[int], answer_ids: Sequence[Sequence[int]], *, name: str
     ) -> tuple[Feature, bool]:
         """Return ids and segments of a prompt and its answers, and whether the prompt loses its beginning."""
         room = self._room(tokenizer, answer_ids)
         if room < 1:
-            raise Claf2Error(f"the answers leave no room for a prompt in {self.max_seq_length} tokens")
+            problem = f"the answers leave no room for a prompt in {self.max_seq_length} tokens"
+            raise Claf2Error(f"example {name!r}: {problem}; raise max_seq_length")
         # An answer is predicted by what is before it: without a token there, by the end of another text.
         shared = [*tokenizer.template.single[0].ids, *prompt[-room:]] or [tokenizer.end_id]
         segments = [SHARED] * len(shared) + [index + 1 for index, ids in enumerate(answer_ids) for _ in ids]
@@ -283,7 +298,10 @@ def _split_answers(tokenizer: Tokenizer, text: str, answers: Sequence[str]) -> E
 
 
 class Seq2SeqPromptFeaturizer(PromptFeaturizer):
-    """The text around the answer as the input of an encoder, and the answers, ``answer_ids`` (C, T), for a decoder."""
+    """The text around the answer as the input of an encoder, and the answers, ``answer_ids`` (C, T), for a decoder. A
+    text that is too long loses its beginning, since templates ask at the end."""
+
+    version: ClassVar[int] = 2
 
     def features(
         self,
@@ -293,7 +311,7 @@ class Seq2SeqPromptFeaturizer(PromptFeaturizer):
         counts: Counter[str],
     ) -> Iterator[Feature]:
         texts = ["".join(self.render(example)).strip() for example in examples]
-        encodings = tokenizer.encode(texts, max_length=self.max_seq_length, offsets=False)
+        encodings = tokenizer.encode(texts, max_length=self.max_seq_length, keep="end", offsets=False)
         known: dict[str, list[int]] = {}
         for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
             answers = self.answers(example, labels)
@@ -301,6 +319,7 @@ class Seq2SeqPromptFeaturizer(PromptFeaturizer):
             if new:
                 encoded = tokenizer.encode(new, max_length=self.max_seq_length, offsets=False)
                 known |= {answer: encoding.ids for answer, (encoding,) in zip(new, encoded, strict=True)}
+                self.check_distinct(example, answers, [known[answer] for answer in answers])
             counts["truncated"] += encoding.dropped > 0
             feature: Feature = {
                 "input_ids": encoding.ids,
@@ -339,21 +358,25 @@ class MaskPromptFeaturizer(PromptFeaturizer):
             left, right, *words = _bare(tokenizer, [stem, after, *_in_place(before, answers)])
             left, right, cut = _cut(left, right, self.max_seq_length - len(begin.ids) - len(end.ids) - 1)
             counts["truncated"] += cut
+            follows_letter = bool(stem) and stem == before
             ids = [*begin.ids, *left, tokenizer.mask_id, *right, *end.ids]
             feature: Feature = {
                 "input_ids": ids,
                 "token_type_ids": [tokenizer.template.type_ids[0]] * len(ids),
                 "mask_places": len(begin.ids) + len(left),
-                "word_ids": [self._single(tokenizer, ids, word) for ids, word in zip(words, answers, strict=True)],
+                "word_ids": [
+                    self._single(tokenizer, ids, word, follows_letter) for ids, word in zip(words, answers, strict=True)
+                ],
                 "example": position,
             }
-            if len(set(feature["word_ids"])) < len(words):
-                raise Claf2Error(f"two of the answers {', '.join(answers)} are the same token; set label_words")
+            self.check_distinct(example, answers, [[word] for word in feature["word_ids"]])
             if example.label is not None:
                 feature["labels"] = labels.index(example.label)
             yield feature
 
-    def _single(self, tokenizer: Tokenizer, ids: Sequence[int], word: str) -> int:
+    def _single(self, tokenizer: Tokenizer, ids: Sequence[int], word: str, follows_letter: bool) -> int:
+        if follows_letter and len(ids) == 2 and tokenizer.tokens_of(ids[:1]) == [METASPACE]:
+            ids = ids[1:]  # the mark of a word's beginning, which this word is not
         if len(ids) != 1 or ids[0] == tokenizer.unknown_id:
             pieces = " ".join(tokenizer.tokens_of(ids))
             raise Claf2Error(f"the word {word!r} is not a single token of this model, but {pieces}; set label_words")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from claf2.corpus.cleaning.privacy import PersonalData
 from claf2.corpus.leakage import Benchmark, LeakageCounts, find_leaked_lines
-from claf2.corpus.sources import Document, TextSource, read_sources
+from claf2.corpus.sources import Document, TextSource, list_files, read_sources
 from claf2.errors import DataError
 from claf2.hygiene.damage import find_damage
 from claf2.hygiene.labels import doubt_labels, find_conflicts
@@ -22,7 +22,7 @@ from claf2.hygiene.rows import DataRow, RowSplit, language_by_letters
 from claf2.hygiene.similar import THRESHOLD, find_similar
 from claf2.runs.progress import show_progress
 
-__all__ = ["CHECKS", "check_data", "find_repeated", "join_reports"]
+__all__ = ["CHECKS", "check_data", "find_repeated", "join_reports", "mask_personal_data"]
 
 VERSION = 1
 REPORTED_ROWS = 5
@@ -60,8 +60,8 @@ class _Finding:
             "check": self.check, "split": self.split.name, "rows": len(self.rows), "of": len(self.split.rows),
             "note": self.note,
             "examples": [
-                {"id": row.id, "line": row.line,
-                 "label": _mask(row.label) if row.label is not None and row.labels == (row.label,) else None,
+                {"id": mask_personal_data(row.id), "line": row.line,
+                 "label": None if row.label is None or row.labels != (row.label,) else mask_personal_data(row.label),
                  "text": _shorten(" | ".join(row.texts)), "remark": _shorten(remark)}
                 for row, remark in self.rows[:REPORTED_ROWS]
             ],
@@ -80,14 +80,15 @@ def check_data(splits: Sequence[RowSplit], corpus: Sequence[TextSource] = (), *,
         The report: ``splits`` with tables of lengths and labels, ``findings``, and ``not_checked``.
 
     Raises:
-        DataError: if a file is given twice.
+        DataError: if a file is given twice, or one of the corpus cannot be read.
     """
+    list_files(corpus)
     paths = Counter(split.path.resolve() for split in splits)
     for split in splits:
         if paths[split.path.resolve()] > 1:
             raise DataError(split.path, "is given twice", hint="a file is one split; give each once")
     skipped: dict[str, str] = {}
-    findings = [*_check_repeated(splits), *_check_similar(splits, skipped), *_check_leakage(splits, corpus)]
+    findings = [*_check_repeated(splits), *_check_similar(splits, skipped), *_check_leakage(splits, corpus, skipped)]
     for split in splits:
         if labels and any(row.labels for row in split.rows):
             findings += _check_labels(split, skipped)
@@ -245,19 +246,24 @@ def _join(row: DataRow) -> str:
     return " | ".join(row.compared)
 
 
-def _check_leakage(splits: Sequence[RowSplit], corpus: Sequence[TextSource]) -> Iterator[_Finding]:
+def _check_leakage(
+    splits: Sequence[RowSplit], corpus: Sequence[TextSource], skipped: dict[str, str]
+) -> Iterator[_Finding]:
     held_out = [split for split in splits if split.name != "train"]
     train = [
         Document("\n".join(row.texts), 0, f"train {row.id}")
         for split in splits if split.name == "train" for row in split.rows
     ]  # fmt: skip
     for check, documents in (("leaked", train), ("leaked_corpus", read_sources(corpus) if corpus else ())):
-        if not documents or not held_out:
-            continue
-        yield from _look_up(check, held_out, documents)
+        if documents and held_out:
+            yield from _look_up(check, held_out, documents, skipped)
+    if corpus and not held_out:
+        skipped["leaked_corpus"] = "all files are train, and only rows of other splits are looked up"
 
 
-def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Document]) -> Iterator[_Finding]:
+def _look_up(
+    check: str, splits: Sequence[RowSplit], documents: Iterable[Document], skipped: dict[str, str]
+) -> Iterator[_Finding]:
     benchmark, counts = Benchmark(), LeakageCounts()
     for split in splits:
         language = split.language or language_by_letters(split.rows)
@@ -266,16 +272,19 @@ def _look_up(check: str, splits: Sequence[RowSplit], documents: Iterable[Documen
         index.freeze()
     for _ in find_leaked_lines(benchmark, documents, counts):
         pass
+    too_short: Counter[str] = Counter()
     leaks = set().union(*(index.found() for index in benchmark.indexes.values()))
     for split, rows in zip(splits, benchmark.splits, strict=True):
         leaked = [place for place, texts in enumerate(rows.texts) if leaks.intersection(texts)]
-        too_short = sum(not texts for texts in rows.texts)
-        note = f"too short to be looked up: {too_short:,}" if too_short else ""
+        too_short[split.name] += sum(not texts for texts in rows.texts)
         remarks = [
             next((f"in {counts.places[text]}" for text in rows.texts[place] if text in counts.places), "")
             for place in leaked
         ]
-        yield _Finding(check, split, list(zip([split.rows[place] for place in leaked], remarks, strict=True)), note)
+        yield _Finding(check, split, list(zip([split.rows[place] for place in leaked], remarks, strict=True)))
+    # Not a note on the finding, which is not reported where nothing was found.
+    for name, count in (+too_short).items():
+        skipped[f"{check} of {name}"] = f"too short to be looked up: {count:,} {'row' if count == 1 else 'rows'}"
 
 
 def _check_labels(split: RowSplit, skipped: dict[str, str]) -> Iterator[_Finding]:
@@ -313,13 +322,14 @@ def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
 
 
-_mask = PersonalData().make_filter(Counter())
+mask_personal_data: Callable[[str], str] = PersonalData().make_filter(Counter())
+"""Returns a text with placeholders for personal data, for what is passed on more readily than the data."""
 
 
 def _shorten(text: str, length: int = EXAMPLE_LENGTH) -> str:
     # A report is passed on more readily than the data: it does not repeat what is personal. What is cut is not seen to
     # be personal any more, so it is masked before.
-    line = " ".join(_mask(text).split())
+    line = " ".join(mask_personal_data(text).split())
     return line if len(line) <= length else f"{line[:length]} …"
 
 
@@ -330,7 +340,7 @@ def _describe_split(split: RowSplit) -> dict[str, Any]:
         len(widths) == 1
     ) else [tuple("\n".join(row.texts) for row in split.rows)]  # fmt: skip
     names = split.fields if len(split.fields) == len(columns) else [f"text {n}" for n in range(1, len(columns) + 1)]
-    labels = Counter(_mask(label) for row in split.rows for label in row.labels)
+    labels = Counter(mask_personal_data(label) for row in split.rows for label in row.labels)
     lengths = [
         {"field": name, **dict(zip(("shortest", "median", "p95", "longest"), map(int, np.percentile(
             [len(text) for text in texts], [0, 50, 95, 100])), strict=True))}

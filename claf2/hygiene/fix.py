@@ -10,21 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from claf2.errors import DataError, RunError
-from claf2.hygiene.check import find_repeated
+from claf2.hygiene.check import find_repeated, mask_personal_data
 from claf2.hygiene.damage import repair_text
 from claf2.hygiene.labels import find_conflicts
 from claf2.hygiene.rows import JSON_ENDINGS, TABLE_ENDINGS, RowSplit, format_of_rows, is_json_list
 from claf2.readers import open_text, read_json_rows
+from claf2.readers.text import has_lone_surrogate
 from claf2.runtime.files import replace_file_atomic
 
 __all__ = ["CHANGES", "clean_copies", "list_targets"]
 
 CHANGES = "changes.jsonl"
 """The file that lists the changes, one line per row."""
-POSITION = re.compile(r"(?:^|_)(?:start|end|idx|index|offset|span)s?\d*(?:_|$)")
+POSITION_WORDS = "start|end|begin|from|to|pos|position|offset|span|length|len"
+POSITION = re.compile(rf"(?:^|_)(?:{POSITION_WORDS}|idx|index)s?\d*(?:_|$)")
 """The names of fields with character positions."""
-WRITTEN_POSITION = re.compile(r"""["'](?:\w*_)?(?:start|end|idx|offset|span)s?\d*(?:_\w*)?["']\s*:\s*[\[(]?\s*\d""")
-"""A character position in a cell that holds an object as text."""
+WRITTEN_POSITIONS = (
+    re.compile(rf"""["'](?:\w*_)?(?:{POSITION_WORDS}|idx)s?\d*(?:_\w*)?["']+\s*:\s*[\[(]?\s*\d"""),
+    re.compile(r"""(?:^|[\t,"]|[\[(]\s*|["']\s*:\s*)[\[(]\s*\d+\s*,\s*\d"""),
+)
+"""Character positions in a cell that holds a list or an object as text: with such a name, and two at the beginning of
+a list."""
 ROW_NUMBERS = ("idx", "index")
 """The names of columns that number the rows."""
 CAMEL = re.compile("(?<=[a-z])(?=[A-Z])")
@@ -75,7 +81,7 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     with replace_file_atomic(folder / CHANGES) as new, new.open("w", encoding="utf-8") as log:
         for number, (split, target) in enumerate(zip(splits, targets, strict=True)):
-            ids = {row.line: row.id for row in split.rows}
+            ids = {row.line: mask_personal_data(row.id) for row in split.rows}
 
             def record(line: int, kind: str, detail: str, split: RowSplit = split, ids: Any = ids) -> None:
                 entry = {"file": split.path.name, "line": line, "id": ids.get(line), "change": f"{kind}{detail}"}
@@ -117,7 +123,7 @@ def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], tuple[str
     for place in train:
         if place in repeated:
             owner, first = repeated[place]
-            detail = f": row {splits[owner].rows[first].id}"
+            detail = f": row {mask_personal_data(splits[owner].rows[first].id)}"
             reasons.setdefault(place, ("removed: the same as an earlier row", detail))
     return reasons
 
@@ -146,7 +152,9 @@ def _copy(
     if is_json_list(path):
         cleaned = [(line, clean(line, row)) for line, row in read_json_rows(path)]
         kept = [row for line, row in cleaned if line not in removed]
-        text: Iterator[str] = iter([json.dumps(kept, ensure_ascii=False, indent=1)])
+        document = json.dumps(kept, ensure_ascii=False, indent=1)
+        # Half of a character in a field that is not checked stays the escape that it was.
+        text: Iterator[str] = iter([json.dumps(kept, indent=1) if has_lone_surrogate(document) else document])
     else:
         text = _copy_lines(path, removed, clean)
     with replace_file_atomic(target) as new, new.open("w", encoding="utf-8", newline="") as file:
@@ -200,11 +208,12 @@ def _list_texts(value: Any) -> Iterator[str]:
 
 
 def _has_positions(value: Any) -> bool:
-    """Say whether a value has fields with character positions, at any depth."""
+    """Say whether a value has character positions, at any depth: fields with such names, or lists that begin with two
+    whole numbers, as the spans of doccano and spaCy do."""
     if isinstance(value, str):
-        return WRITTEN_POSITION.search(value) is not None
+        return any(written.search(value) for written in WRITTEN_POSITIONS)
     if isinstance(value, list):
-        return any(map(_has_positions, value))
+        return (len(value) > 1 and all(map(_is_whole, value[:2]))) or any(map(_has_positions, value))
     if not isinstance(value, dict):
         return False
     return any(_is_position(key, item) or _has_positions(item) for key, item in value.items())
@@ -213,9 +222,13 @@ def _has_positions(value: Any) -> bool:
 def _is_position(key: str, value: Any) -> bool:
     if isinstance(value, list):
         return any(_is_position(key, item) for item in value)
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    is_number = is_number or (isinstance(value, str) and value.isdecimal())
-    return is_number and POSITION.search(CAMEL.sub("_", key).lower()) is not None
+    return _is_whole(value) and POSITION.search(CAMEL.sub("_", key).lower()) is not None
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isdecimal()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _has_position_columns(path: Path) -> bool:

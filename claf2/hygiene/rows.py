@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from claf2.corpus.scripts import SCRIPTS
+from claf2.corpus.sources import COMPRESSED, UNREADABLE
 from claf2.errors import DataError
 from claf2.readers import DialogueExample, Example, SpanExample, open_text, read_json_rows, read_lines
+from claf2.readers.squad import squad_reader
+from claf2.readers.text import LONE_SURROGATE, has_lone_surrogate, read_quoted
 from claf2.task import Task, report_damage, tasks
 
 __all__ = [
@@ -37,6 +40,8 @@ JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 """The endings of files with JSON objects as rows."""
 TABLE_ENDINGS = {".tsv": "\t", ".csv": ","}
 """The ending of a file with a header and columns → what separates them."""
+OTHER_ENDINGS = tuple({*UNREADABLE, *COMPRESSED, ".parquet", ".npy", ".npz", ".xls", ".xlsx"} - {".gz"})
+"""The endings of files that are certainly not lines of text, besides those that have a reader."""
 SPLIT_NAMES = {
     "train": "train", "training": "train", "valid": "valid", "validation": "valid", "dev": "valid",
     "development": "valid", "test": "test", "testing": "test",
@@ -123,15 +128,25 @@ def read_untyped_split(path: Path, texts: Sequence[str] = (), label: str | None 
         label: that of the label; ``None``: the usual ones.
 
     Raises:
-        DataError: if there is no such column, or a row is malformed.
+        DataError: if the format cannot be read, there is no such column, or a row is malformed.
     """
     kind, split = format_of_rows(path), guess_split(path)
     if not path.is_file():
         raise DataError(path, "no such file", hint="give files, or --base_config with --data_dir")
+    has_columns = kind in (*JSON_ENDINGS, *TABLE_ENDINGS)
+    if not has_columns and kind in OTHER_ENDINGS:
+        readable = ", ".join((*JSON_ENDINGS, *TABLE_ENDINGS))
+        raise DataError(path, f"the format {kind} cannot be read", hint=f"convert it to {readable}, each also .gz")
     with report_damage(path):
-        if kind == ".json" and _is_squad(path):
-            return read_task_split("valid" if split == "test" else split, path, tasks.get("squad_v2"))
-        if kind not in (*JSON_ENDINGS, *TABLE_ENDINGS):
+        is_squad = kind == ".json" and _is_squad(path)
+        if (is_squad or not has_columns) and (texts or label is not None):
+            problem = "is in SQuAD's format, which has" if is_squad else "has one text per line, and"
+            raise DataError(path, f"{problem} no columns", hint="leave out --text and --label")
+        if is_squad:
+            task = tasks.get("squad_v2").model_copy(update={"reader": squad_reader(path)})
+            # As `test`, the task would hide the answers.
+            return replace(read_task_split("valid" if split == "test" else split, path, task), name=split)
+        if not has_columns:
             rows = [
                 DataRow(str(line), line, (text,), None, (), (text,)) for line, text in read_lines(path) if text.strip()
             ]
@@ -174,20 +189,15 @@ def _is_squad(path: Path) -> bool:
 
 
 def _read_table(path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    import csv
-
-    csv.field_size_limit(1 << 30)
-    with open_text(path) as file:
-        quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
-        header = next(reader, [])
-        line = reader.line_num + 1
-        for cells in reader:
-            if len(cells) == len(header):
-                yield line, dict(zip(header, cells, strict=True))
-            elif any(cells):
-                raise DataError(path, f"expected {len(header)} columns, got {len(cells)}", line=line)
-            line = reader.line_num + 1
+    # In a .tsv, quotes are text, as in nearly all published files.
+    plain = ((line, text.split(delimiter) if text else []) for line, text in read_lines(path))
+    rows = read_quoted(path, delimiter) if delimiter == "," else plain
+    _, header = next(rows, (0, []))
+    for line, cells in rows:
+        if len(cells) == len(header):
+            yield line, dict(zip(header, cells, strict=True))
+        elif any(cells):
+            raise DataError(path, f"expected {len(header)} columns, got {len(cells)}", line=line)
 
 
 def _find_fields(
@@ -215,7 +225,7 @@ def _from_record(path: Path, line: int, record: Any, fields: Iterable[str], labe
         raise DataError(path, f"the row has no text in {', '.join(fields)}", line=line)
     value = None if label is None else record.get(label)
     name = None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return DataRow(
-        str(record.get("id", record.get("guid", line))), line, tuple(values), name, () if name is None else (name,),
-        tuple(values),
-    )  # fmt: skip
+    identity = str(record.get("id", record.get("guid", line)))
+    if any(map(has_lone_surrogate, (*values, name or "", identity))):  # reports show them all
+        raise DataError(path, f"the row {LONE_SURROGATE}", line=line, hint="write the whole character, or remove it")
+    return DataRow(identity, line, tuple(values), name, () if name is None else (name,), tuple(values))

@@ -20,6 +20,7 @@ __all__ = ["SentenceModules", "read_sentence_modules"]
 MODULES = "modules.json"
 POOLING = "1_Pooling"
 SETTINGS = "sentence_bert_config.json"
+PROMPTS = "config_sentence_transformers.json"
 FLAGS: dict[Pooling, str] = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -36,9 +37,11 @@ class SentenceModules:
 
     pooling: Pooling
     max_length: int | None = None
-    """The longest text in tokens, special tokens included; what is longer is cut. ``None``: as the encoder says."""
+    """The longest text in tokens, special tokens included; what is longer is cut. ``None``: as the tokenizer says."""
     lower_case: bool = False
     """Whether texts become lower case before the tokenizer sees them."""
+    prompt: str = ""
+    """What the encoder expects before a text where nothing else is said: the default prompt."""
 
     def write(self, folder: Path, width: int) -> None:
         """Make the folder of an encoder one that ``SentenceTransformer`` opens.
@@ -56,8 +59,9 @@ class SentenceModules:
         flags = {flag: kind == self.pooling for kind, flag in FLAGS.items()}
         write_json(folder / POOLING / "config.json", {"word_embedding_dimension": width, **flags})
         write_json(folder / SETTINGS, {"max_seq_length": self.max_length, "do_lower_case": self.lower_case})
-        prompts: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-        write_json(folder / "config_sentence_transformers.json", {"__version__": {}, **prompts})
+        named, default = ({"default": self.prompt}, "default") if self.prompt else ({}, None)
+        prompts: dict[str, Any] = {"prompts": named, "default_prompt_name": default, "similarity_fn_name": "cosine"}
+        write_json(folder / PROMPTS, {"__version__": {}, **prompts})
 
 
 def read_sentence_modules(folder: Path) -> SentenceModules | None:
@@ -78,7 +82,13 @@ def read_sentence_modules(folder: Path) -> SentenceModules | None:
         raise ModelError(f"model {folder}: it has a module {unknown}, which claf2 cannot compute; give another encoder")
     if types.get("Transformer") != "":
         raise ModelError(f"model {folder}: {MODULES} names no encoder in the folder itself; store the model again")
-    kinds = _read_kinds(_load(folder / types["Pooling"] / "config.json")) if "Pooling" in types else ["mean"]
+    config = _load(folder / types["Pooling"] / "config.json") if "Pooling" in types else {"pooling_mode": "mean"}
+    kinds, prompt = _read_kinds(config), _read_prompt(folder)
+    if prompt and not config.get("include_prompt", True):
+        problem = "its pooling leaves out its default prompt, which claf2 cannot compute"
+        raise ModelError(
+            f"model {folder}: {problem}; set default_prompt_name to null in {PROMPTS}, or give another one"
+        )
     pooling = next((kind for kind in FLAGS if [kind] == kinds), None)
     if pooling is None:
         problem = f"its pooling is {' and '.join(kinds) or 'unknown'}, which claf2 cannot compute"
@@ -87,7 +97,21 @@ def read_sentence_modules(folder: Path) -> SentenceModules | None:
     longest = settings.get("max_seq_length")
     if longest is not None and (type(longest) is not int or longest < 1):
         raise ModelError(f"model {folder}: max_seq_length in {SETTINGS} is {longest!r}; write a whole number from 1 on")
-    return SentenceModules(pooling, longest, bool(settings.get("do_lower_case")))
+    return SentenceModules(pooling, longest, bool(settings.get("do_lower_case")), prompt)
+
+
+def _read_prompt(folder: Path) -> str:
+    """Return the default prompt; empty if there is none."""
+    config = _load(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    name = config.get("default_prompt_name")
+    if name is None:
+        return ""
+    prompts = config.get("prompts")
+    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if not isinstance(prompt, str):
+        problem = f"{PROMPTS} has no prompt {name!r}, which default_prompt_name names"
+        raise ModelError(f"model {folder}: {problem}; add it to prompts")
+    return prompt
 
 
 def _load(path: Path) -> Any:

@@ -11,14 +11,17 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
 from claf2.errors import ModelError, RunError, nearest
 from claf2.runtime.files import apply_umask, create_dir_atomic, read_json, sha256, write_json
+from claf2.tokenizers.build import FILES
 
-__all__ = ["resolve_model", "weights_digest"]
+__all__ = ["resolve_model", "tokenizer_digest", "weights_digest"]
 
 logger = logging.getLogger("claf2")
 
@@ -82,9 +85,18 @@ def weights_digest(source: Path | str) -> str:
     """Return the digest of the configuration and weights in a folder; of a hub id or ``scratch``, the name itself."""
     if not isinstance(source, Path):
         return source
+    return _digest_files(source, ("config.json", "*.safetensors", "*.bin"))
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the digest of the files in a folder from which its tokenizer is made."""
+    return _digest_files(folder, FILES)
+
+
+def _digest_files(folder: Path, patterns: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(source.iterdir()):
-        if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
+    for path in sorted(folder.iterdir()):
+        if any(fnmatchcase(path.name, pattern) for pattern in patterns) and path.is_file():
             digest.update(f"{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -264,6 +264,15 @@ class ConversationExample(Example):
 
     def texts(self) -> Iterable[str]:
         return tuple(text for turn in self.turns for text in (turn.text, turn.context) if text)
+
+
+def order_problem(turns: Sequence[Turn]) -> str:
+    """Return what is wrong with the order of the turns of a conversation; an empty text if nothing is."""
+    roles = [turn.role for turn in turns]
+    rest = roles[1:] if roles[:1] == ["system"] else roles
+    if rest and all(role == ("user", "assistant")[index % 2] for index, role in enumerate(rest)):
+        return ""
+    return f"the turns are those of {', '.join(roles) or 'nobody'}, not of user and assistant in alternation"
 
 
 COLUMN_FIELDS = ("id", "text_a", "text_b", "label")

@@ -20,6 +20,7 @@ from claf2.readers import (
     Turn,
     get_text,
     open_text,
+    order_problem,
     read_json_rows,
     register_reader,
 )
@@ -72,8 +73,6 @@ class Instructions(Reader):
         dropped: Counter[str] = Counter()
         seen: set[tuple[str, ...]] = set()
         for line, name, turns in self._conversations(path):
-            if not any(turn.role == "assistant" for turn in turns):
-                raise DataError(path, "the conversation has no answer", line=line)
             reason = self._reason_to_drop(turns, seen)
             if reason:
                 dropped[reason] += 1
@@ -87,7 +86,9 @@ class Instructions(Reader):
         """Return why a conversation is left out; an empty text where it is kept."""
         answers = "".join(turn.text for turn in turns if turn.role == "assistant")
         texts = tuple(f"{turn.role}:{turn.text}:{turn.context}" for turn in turns)
-        if len(answers.strip()) < self.min_characters:
+        if order_problem(turns):
+            return "not in alternation"
+        if len(answers.strip()) < self.min_characters or all(turn.role != "assistant" for turn in turns):
             return "without an answer"
         if sum(len(turn.text) + len(turn.context) for turn in turns) > self.max_characters:
             return "too long"
@@ -142,9 +143,7 @@ class Instructions(Reader):
 def _turns(row: Mapping[str, Any]) -> Iterator[tuple[Turn, ...]]:
     """Yield the conversations of a row: one, or one for each instance of an instruction."""
     if "messages" in row or "conversations" in row:
-        turns = [parse_turn(message) for message in row.get("messages", row.get("conversations"))]
-        _check_order(turns)
-        yield tuple(turns)
+        yield parse_turns(row.get("messages", row.get("conversations")))
         return
     for instance in row.get("instances", [row]):
         asked = parse_instruction({"instruction": row["instruction"], "input": instance.get("input")})
@@ -162,27 +161,23 @@ def parse_instruction(row: Mapping[str, Any]) -> Turn:
     return Turn("user", get_text(row, "instruction"), context.strip())
 
 
-def parse_turn(message: Mapping[str, Any]) -> Turn:
-    """Return the turn of a message: ``role`` and ``content``, or ``from`` and ``value``, and ``context`` if it has one.
+def parse_turns(messages: Iterable[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    """Return the turns of some messages: each has ``role`` and ``content``, or ``from`` and ``value``, and may have
+    ``context``.
 
     Raises:
         KeyError: if one of them is missing.
-        TypeError: if a value is not a string, or the role is not known.
+        TypeError: if a value is not a string, or a role is not known.
     """
+    return tuple(map(_parse_turn, messages))
+
+
+def _parse_turn(message: Mapping[str, Any]) -> Turn:
     name = get_text(message, "from" if "from" in message else "role")
     if name not in ROLES:
         raise TypeError(f"{name!r} is not one of {', '.join(ROLES)}")
     text = get_text(message, "value" if "value" in message else "content")
     return Turn(ROLES[name], text, get_text(message, "context") if "context" in message else "")
-
-
-def _check_order(turns: Sequence[Turn]) -> None:
-    roles = [turn.role for turn in turns]
-    rest = roles[1:] if roles[:1] == ["system"] else roles
-    if not rest or any(role != ("user", "assistant")[index % 2] for index, role in enumerate(rest)):
-        raise TypeError(
-            f"the turns are those of {', '.join(roles) or 'nobody'}, not of user and assistant in alternation"
-        )
 
 
 def _language(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,3 +131,19 @@ class Squad(Reader):
 def _occurs(answer: Answer, context: str) -> bool:
     # A negative position would count from the end; the empty answer is a prefix of everything, also beyond the end.
     return 0 <= answer.start <= len(context) and context.startswith(answer.text, answer.start)
+
+
+def squad_reader(path: Path) -> Squad:
+    """Return the reader of a file in SQuAD's format, with or without unanswerable questions, whose ids have the key
+    `id`, or `guid` as in KLUE MRC.
+
+    Raises:
+        DataError: if the file is not valid JSON.
+    """
+    document: Any = read_json_document(path)
+    key = "id"
+    with suppress(KeyError, TypeError):  # the reader says what is wrong
+        questions = (q for article in document["data"] for paragraph in article["paragraphs"] for q in paragraph["qas"])
+        first: Any = next(questions, ())
+        key = "guid" if "guid" in first and "id" not in first else "id"
+    return Squad(version="2.0", id_key=key)

@@ -18,9 +18,11 @@ from claf2.runtime.files import find_substitute
 __all__ = [
     "CARRIAGE_RETURN",
     "END_LINES",
+    "LONE_SURROGATE",
     "check_label_key",
     "decode_text",
     "get_text",
+    "has_lone_surrogate",
     "open_text",
     "read_blocks",
     "read_json_document",
@@ -36,6 +38,8 @@ CARRIAGE_RETURN = "a line ends in a carriage return alone, or a text contains on
 """What is wrong with such a line,"""
 END_LINES = "end each line in a line feed, as tr '\\r' '\\n' < FILE > NEW_FILE does"
 """and what to do about it."""
+LONE_SURROGATE = "contains a lone surrogate, which is half of a character"
+"""What is wrong with a text such as the JSON escape ``"\\ud83d"`` alone: it has no form in UTF-8."""
 
 
 class _CheckedBytes(io.BufferedIOBase):
@@ -215,3 +219,12 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
             yield line, json.loads(text)
         except ValueError as error:
             raise DataError(path, f"not valid JSON: {error}", line=line) from error
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Say whether a text has no form in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -36,6 +36,8 @@ class TextEncoder(ABC):
     """The name of the encoder in error messages."""
     digest: str
     """SHA-256 of configuration and weights. An index can be searched only with the encoder that it was made with."""
+    tokenizer_digest: str
+    """SHA-256 of the files of its tokenizer, for the same reason."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     """The kind of device that computes vectors."""
@@ -114,7 +116,7 @@ def batches_of_tokens(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 class EncoderFolder(TextEncoder):
     """A folder that ``transformers`` can open: an encoder and its tokenizer. If ``sentence-transformers`` can open it,
-    too, its pooling and its longest text are used.
+    too, its pooling, its longest text and its default prompt are used.
 
     Args:
         folder: the folder.
@@ -127,7 +129,7 @@ class EncoderFolder(TextEncoder):
         from claf2.models.configuration import OFFSET_POSITIONS
         from claf2.models.packing import Packing, is_packable
         from claf2.models.sentence_modules import read_sentence_modules
-        from claf2.models.source import weights_digest
+        from claf2.models.source import tokenizer_digest, weights_digest
         from claf2.registry import digest
         from claf2.runtime.device import select_device
 
@@ -137,7 +139,7 @@ class EncoderFolder(TextEncoder):
         self.device = "cuda" if self._device.type == "cuda" else "cpu"
         self._packing = Packing(self._model) if is_packable(self._model) else None
         self.name = str(folder)
-        self.digest = weights_digest(folder)
+        self.digest, self.tokenizer_digest = weights_digest(folder), tokenizer_digest(folder)
         positions = int(getattr(self._model.config, "max_position_embeddings", MOST_TOKENS) or MOST_TOKENS)
         # In these architectures, positions begin after the padding, so that two of them are never used.
         unused = 2 if self._model.config.model_type in OFFSET_POSITIONS else 0
@@ -145,7 +147,9 @@ class EncoderFolder(TextEncoder):
         modules = read_sentence_modules(folder)
         self._pooling: Pooling = "mean" if modules is None else modules.pooling
         if modules is not None:
-            self._longest = min(self._longest, modules.max_length or self._longest)
+            # Version 6 of the library keeps the longest text in the tokenizer alone.
+            self._longest = min(self._longest, modules.max_length or int(self._tokenizer.model_max_length))
+            self.query_prefix = self.passage_prefix = modules.prompt
             self.digest = digest([self.digest, self._pooling, self._longest, modules.lower_case])
         self._lower_case = modules is not None and modules.lower_case
 
@@ -216,7 +220,7 @@ class RunEncoder(TextEncoder):
     """
 
     def __init__(self, folder: Path) -> None:
-        from claf2.models.source import weights_digest
+        from claf2.models.source import tokenizer_digest, weights_digest
         from claf2.runs.answerer import Answerer
         from claf2.runs.embedding import Embedder
 
@@ -225,7 +229,8 @@ class RunEncoder(TextEncoder):
         self.device = self._embedder.device
         self.name = str(folder)
         best = folder / "best"
-        self.digest = weights_digest(best if (best / "config.json").is_file() else best / self._embedder.task)
+        own = best if (best / "config.json").is_file() else best / self._embedder.task
+        self.digest, self.tokenizer_digest = weights_digest(own), tokenizer_digest(own)
         self.query_prefix, self.passage_prefix = self._embedder.prefixes
 
     def tokenize(self, texts: Sequence[str]) -> list[EncodedText]:

@@ -12,9 +12,11 @@ from claf2.benchmarking.statistics import ScoreEstimate, estimate_score
 from claf2.errors import DataError
 from claf2.metrics import Prediction, Resampler
 from claf2.metrics.retrieval import LONGEST_LIST, RetrievalScore
-from claf2.readers import SpanExample, Squad
+from claf2.readers import SpanExample
+from claf2.readers.squad import squad_reader
+from claf2.readers.text import LONE_SURROGATE, has_lone_surrogate
 from claf2.retrieval.index import PassageIndex, SearchMethod
-from claf2.retrieval.passages import passage_id
+from claf2.retrieval.passages import find_fault, passage_id
 from claf2.task import report_damage
 
 __all__ = ["SearchReport", "estimate_with_band", "evaluate_search", "read_questions"]
@@ -37,14 +39,18 @@ def read_questions(path: Path) -> list[SpanExample]:
     """Read the questions of a file in SQuAD's format, with or without unanswerable ones.
 
     Raises:
-        DataError: if the file is damaged, or has no questions.
+        DataError: if the file is damaged, has no questions, or one that is empty or no text.
     """
     if not path.is_file():
         raise DataError(path, "no such file", hint="give a file in SQuAD's format")
     with report_damage(path):
-        examples = [example for example in Squad(version="2.0").read(path) if isinstance(example, SpanExample)]
+        examples = [example for example in squad_reader(path).read(path) if isinstance(example, SpanExample)]
     if not examples:
         raise DataError(path, "contains no questions")
+    for example in examples:
+        fault = find_fault(example.question) or (LONE_SURROGATE if has_lone_surrogate(example.context) else None)
+        if fault is not None:
+            raise DataError(path, f"question {example.id!r} {fault}", hint="correct or remove it")
     return examples
 
 

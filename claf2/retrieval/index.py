@@ -13,17 +13,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as sha256_of
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from claf2.errors import Claf2Error, ModelError, RunError, first_line
+from claf2.errors import Claf2Error, ConfigError, ModelError, RunError, first_line, nearest
 from claf2.retrieval.bm25 import Bm25, best_places, build_bm25
 from claf2.retrieval.encoders import TextEncoder, open_encoder
 from claf2.retrieval.neighbors import Neighbors, build_neighbors, import_faiss
-from claf2.retrieval.passages import Passage, write_passages
-from claf2.retrieval.terms import choose_terms, find_splitter
+from claf2.retrieval.passages import Passage, find_fault, write_passages
+from claf2.retrieval.ranking import rank_by_terms, rank_by_vector
+from claf2.retrieval.terms import check_terms, choose_terms, find_splitter
 from claf2.runs.progress import show_progress
 from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, wait_for_lock, write_json
 
@@ -36,13 +37,12 @@ VERSION = 1
 INDEX_FILE = "index.json"
 PASSAGES = "passages.jsonl"
 
-VECTOR_WEIGHT = 0.8
-"""The weight of the vectors in a hybrid score; the terms have the rest. Cosines differ much less between passages
-than the scores of terms do."""
 WAITED = 0.05
 """Seconds between attempts to open an index that another process replaces."""
 CANDIDATES = 1000
 """The fewest candidates of an approximate search, by vectors and, in a hybrid one, by terms."""
+ENCODER_DIGESTS = {"encoder_digest": "digest", "tokenizer_digest": "tokenizer_digest"}
+"""What the manifest holds of an encoder → its attribute. Older manifests have no digest of the tokenizer."""
 SAMPLED = 200
 """How many passages are read to decide which kind of terms a collection needs."""
 
@@ -58,11 +58,14 @@ class IndexSettings:
     """The folder of an encoder, or of a run; ``None``: no vectors."""
     query_prefix: str | None = None
     """What the encoder expects before a question, such as ``query: `` for E5; ``None``: what its run was trained with,
-    which an index keeps, and nothing where there is no run."""
+    or the default prompt of its folder, which an index keeps, and nothing where there is neither."""
     passage_prefix: str | None = None
     """What it expects before a passage, such as ``passage: `` for E5; ``None``: as above."""
     approximate: bool = False
     """Whether a question's vector is compared only with candidates, which FAISS chooses."""
+    titles: bool = False
+    """Whether the passages are searched with the titles of their files in SQuAD's format; ``read_passages`` adds them.
+    An index keeps it for passages that are added."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,12 @@ class Hit:
 
 
 def build_index(
-    folder: Path, passages: Iterable[Passage], settings: IndexSettings, *, add: bool = False
+    folder: Path,
+    passages: Iterable[Passage],
+    settings: IndexSettings,
+    *,
+    add: bool = False,
+    overwrite: bool = False,
 ) -> PassageIndex:
     """Make an index, or add passages to one.
 
@@ -89,13 +97,17 @@ def build_index(
         passages: the passages. Those that occur several times are stored once.
         settings: how they are indexed; with ``add``, those of the index are used.
         add: add to the index in the folder.
+        overwrite: replace the index in the folder, even a damaged one. What is no index is never replaced.
 
     Raises:
-        RunError: if the folder exists and is not an index, or is to be added to and does not, or nothing is left to
-            index.
+        RunError: if the folder exists and is neither added to nor overwritten, or is to be added to and is no index,
+            or nothing is left to index.
         Claf2Error: if the encoder cannot be opened.
     """
-    folder = folder.absolute()
+    # The index behind a link: a lock beside the link would not be that of the index, and it would be replaced itself.
+    folder = folder.resolve()
+    if add and overwrite:
+        raise RunError("--add: cannot be used with --overwrite, which replaces the index; leave out one of them")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; give a folder with -o")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +121,10 @@ def build_index(
             old = PassageIndex(folder) if add else None
             if old is not None:
                 old.check()  # what is damaged must not be carried over under new digests
+            elif folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / INDEX_FILE).is_file()):
+                ways = "add to it with --add, replace it with --overwrite, or give another folder"
+                hint = ways if (folder / INDEX_FILE).is_file() else "it is not an index, so give another folder"
+                raise RunError(f"{folder}: exists already; {hint}")
             return _build(folder, passages, settings, old)
         except BaseException:
             lock.unlink(missing_ok=True)  # a process that waits for it sees that it is gone, and makes a new one
@@ -119,9 +135,6 @@ def _build(
     folder: Path, passages: Iterable[Passage], settings: IndexSettings, old: PassageIndex | None
 ) -> PassageIndex:
     """Make an index with the passages of ``old``, if there is one, and with new passages."""
-    if old is None and folder.exists() and any(folder.iterdir()):
-        hint = "add to it with --add, or give another folder" if (folder / INDEX_FILE).is_file() else "give another one"
-        raise RunError(f"{folder}: exists already; {hint}")
     stored: dict[str, Passage] = {passage.id: passage for passage in (old or ())}
     known = len(stored)
     for passage in passages:
@@ -133,6 +146,7 @@ def _build(
     texts = [passage.searched for passage in stored.values()]
     if old is not None:
         settings = old.settings
+        check_terms(settings.terms, texts[known:][:SAMPLED], str(folder))
     elif settings.terms == "auto":
         settings = replace(settings, terms=choose_terms(texts[:SAMPLED]))
     if settings.approximate:
@@ -144,7 +158,7 @@ def _build(
     vectors = None if encoder is None else _make_vectors(settings, encoder, texts[known:], old)
 
     def fill(new: Path) -> None:
-        _write(new, list(stored.values()), texts, settings, vectors, None if encoder is None else encoder.digest)
+        _write(new, list(stored.values()), texts, settings, vectors, encoder)
 
     replace_dir_atomic(folder, fill)
     return PassageIndex(folder)
@@ -173,7 +187,7 @@ def _write(
     texts: Sequence[str],
     settings: IndexSettings,
     vectors: NDArray[np.float32] | None,
-    encoder_digest: str | None,
+    encoder: TextEncoder | None,
 ) -> None:
     np.save(folder / "offsets.npy", np.array(write_passages(folder / PASSAGES, passages), np.int64))
     with show_progress("terms", len(texts), " passages") as progress:
@@ -185,7 +199,7 @@ def _write(
     names = "\n".join(passage.id for passage in passages)
     write_json(folder / INDEX_FILE, {
         "version": VERSION, "passages": len(passages), "content": sha256_of(names.encode()).hexdigest(),
-        "settings": asdict(settings), "encoder_digest": encoder_digest,
+        "settings": asdict(settings), **{name: getattr(encoder, key, None) for name, key in ENCODER_DIGESTS.items()},
     })  # fmt: skip
 
 
@@ -238,30 +252,32 @@ class PassageIndex(Sequence[Passage]):
         except (RunError, KeyError, TypeError) as error:
             raise self._damage(error) from error
         if version != VERSION:
-            raise RunError(f"{self.folder}: an index of another version of claf2; make it again")
-        split = find_splitter(self.settings.terms)
+            raise RunError(f"{self.folder}: an index of another version of claf2; make it again: {self._command}")
         try:
+            split = find_splitter(self.settings.terms)
             self._offsets = np.load(self.folder / "offsets.npy", mmap_mode="r")
             self._passages = np.memmap(self.folder / PASSAGES, np.uint8, mode="r")
             if len(self) != self.manifest["passages"] or self._offsets[-1] != len(self._passages):
                 raise ValueError(f"{PASSAGES} does not fit its manifest")
             self._bm25 = Bm25(self.folder, len(self), split)
             has_vectors = self.settings.encoder is not None
+            if has_vectors and not isinstance(self.manifest["encoder_digest"], str):
+                raise ValueError("no digest of its encoder")
             self._vectors = np.load(self.folder / "vectors.npy", mmap_mode="r") if has_vectors else None
             if self._vectors is not None and len(self._vectors) != len(self):
                 raise ValueError("vectors.npy does not fit its manifest")
             self._neighbors = Neighbors(self.folder) if self.settings.approximate else None
             if self._neighbors is not None and len(self._neighbors) != len(self):
                 raise ValueError("its neighbors do not fit its manifest")
-        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, ConfigError) as error:
             raise self._damage(error) from error
 
     def _damage(self, error: Exception) -> RunError:
-        return RunError(f"{self.folder}: the index is damaged ({first_line(error)}); {self._remake}")
+        return RunError(f"{self.folder}: the index is damaged ({first_line(error)}); make it again: {self._command}")
 
     @property
-    def _remake(self) -> str:
-        return f"make it again: claf2 index TEXTS -o {self.folder}"
+    def _command(self) -> str:
+        return f"claf2 index TEXTS -o {self.folder} --overwrite"
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -284,15 +300,15 @@ class PassageIndex(Sequence[Passage]):
         """
         if self._encoder is None:
             assert self.vectors is not None
-            way_out = "or search with --method bm25"
+            way_out = f"make the index again: {self._command}, or search with --method bm25"
             try:
                 encoder = open_encoder(Path(str(self.settings.encoder)))
             except Claf2Error as error:
                 problem = f"the encoder of {self.folder} cannot be opened: {error}"
-                raise ModelError(f"{problem}; put it back, make the index again, {way_out}") from error
-            if encoder.digest != self.manifest["encoder_digest"]:
-                problem = f"{self.settings.encoder}: has changed since {self.folder} was made"
-                raise RunError(f"{problem}; make the index again, {way_out}")
+                raise ModelError(f"{problem}; put it back, {way_out}") from error
+            found = {name: getattr(encoder, key) for name, key in ENCODER_DIGESTS.items()}
+            if any(self.manifest.get(name, digest) != digest for name, digest in found.items()):
+                raise RunError(f"{self.settings.encoder}: has changed since {self.folder} was made; {way_out}")
             self._encoder = encoder
         return self._encoder
 
@@ -326,7 +342,7 @@ class PassageIndex(Sequence[Passage]):
         try:
             check_digests(self.folder)
         except RunError as error:
-            raise RunError(f"{error}; {self._remake}") from error
+            raise RunError(f"{error}; make it again: {self._command}") from error
 
     def search(self, question: str, k: int = 5, method: SearchMethod | None = None) -> list[Hit]:
         """Return the best passages for a question, the best first; fewer than ``k`` if no others contain its terms.
@@ -337,7 +353,8 @@ class PassageIndex(Sequence[Passage]):
             method: ``bm25``, ``dense``, ``hybrid``, or ``None``: ``best_method``.
 
         Raises:
-            Claf2Error: if the question is empty, or the method needs vectors, and the index has none.
+            Claf2Error: if the question is empty or no text, there is no such method, or it needs vectors, and the
+                index has none.
         """
         return self.search_all([question], k, method)[0]
 
@@ -352,48 +369,26 @@ class PassageIndex(Sequence[Passage]):
         self, questions: Sequence[str], k: int, method: SearchMethod | None = None
     ) -> list[list[tuple[int, float]]]:
         """Return the indices of the best passages for each question, and their scores; see ``search``."""
-        if not all(map(str.strip, questions)):
-            raise RunError("a question is empty; write one")
+        fault = next(filter(None, map(find_fault, questions)), None)
+        if fault is not None:
+            raise RunError(f"a question {fault}; write one in UTF-8")
         chosen = method or self.best_method
+        if chosen not in get_args(SearchMethod):
+            raise RunError(f"there is no method {chosen!r}; {nearest(str(chosen), get_args(SearchMethod))}")
         if chosen == "bm25" or not questions:
-            return [self._find_by_terms(question, k) for question in questions]
+            return [rank_by_terms(self._bm25.score(question), k) for question in questions]
         vectors = self.encoder.encode([f"{self.settings.query_prefix}{question}" for question in questions])
         return [
             self._find_by_vector(vector, self._bm25.score(question) if chosen == "hybrid" else None, k)
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
-    def _find_by_terms(self, question: str, k: int) -> list[tuple[int, float]]:
-        return [(place, score) for place, score in _list_best(self._bm25.score(question), k) if score > 0]
-
     def _find_by_vector(
         self, vector: NDArray[np.float32], terms: NDArray[np.float64] | None, k: int
     ) -> list[tuple[int, float]]:
-        """Return the best passages by the cosine with a vector, or by that and the scores of all passages' terms."""
         candidates: NDArray[np.intp] | None = None
         if self._neighbors is not None:
             candidates = self._neighbors.find(vector, max(k, CANDIDATES))
             if terms is not None:
                 candidates = np.union1d(candidates, best_places(terms, max(k, CANDIDATES)))
-        scores = (self.vectors if candidates is None else self.vectors[candidates]) @ vector
-        if terms is not None:
-            scores = _combine(terms if candidates is None else terms[candidates], scores)
-        ranked = _list_best(scores, k)
-        return ranked if candidates is None else [(int(candidates[place]), score) for place, score in ranked]
-
-
-def _list_best(scores: NDArray[np.floating], k: int) -> list[tuple[int, float]]:
-    places = best_places(scores, k)
-    return list(zip(places.tolist(), scores[places].tolist(), strict=True))
-
-
-def _combine(terms: NDArray[np.float64], cosines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the convex combination of two scores (Bruch et al., 2023), each from 0, its lowest possible value, to 1,
-    its highest one for this question.
-
-    Reciprocal rank fusion, which sees only ranks, loses what the distances between scores say.
-    """
-    by_terms = terms / max(terms.max(), 1e-9)
-    by_vectors = (cosines.astype(np.float64) + 1.0) / max(float(cosines.max()) + 1.0, 1e-9)
-    combined: NDArray[np.float64] = (1 - VECTOR_WEIGHT) * by_terms + VECTOR_WEIGHT * by_vectors
-    return combined
+        return rank_by_vector(vector, self.vectors, k, terms, candidates)

@@ -16,9 +16,10 @@ from typing import Any
 from claf2.corpus.sources import TextSource, format_of, list_files, read_documents
 from claf2.errors import DataError
 from claf2.readers import get_text, read_json_document
+from claf2.readers.text import LONE_SURROGATE, has_lone_surrogate
 from claf2.task import report_damage
 
-__all__ = ["Passage", "find_files", "passage_id", "read_passages", "write_passages"]
+__all__ = ["Passage", "find_fault", "find_files", "passage_id", "read_passages", "write_passages"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Passage:
 def passage_id(text: str, title: str = "") -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a passage."""
     return sha256_of(f"{title}\0{text}".encode()).hexdigest()[:16]
+
+
+def find_fault(question: str) -> str | None:
+    """Return why a question cannot be searched for; ``None`` if it can."""
+    if not question.strip():
+        return "is empty"
+    return LONE_SURROGATE if has_lone_surrogate(question) else None
 
 
 def find_files(patterns: Iterable[str]) -> list[Path]:
@@ -88,7 +96,10 @@ def _read_squad(path: Path, with_titles: bool) -> Iterator[Passage]:
         try:
             for paragraph in article["paragraphs"]:
                 title = str(article.get("title") or "") if with_titles else ""
-                yield Passage(get_text(paragraph, "context").strip(), title)
+                passage = Passage(get_text(paragraph, "context").strip(), title)
+                if has_lone_surrogate(passage.searched):
+                    raise DataError(path, f"article {number} {LONE_SURROGATE}", hint="write the whole character")
+                yield passage
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(path, f"article {number} is not in SQuAD format: {error!r}") from error
 

@@ -6,6 +6,7 @@ do. A whole text is split at once, without a loop over its characters.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -19,7 +20,9 @@ from claf2.corpus.scripts import SCRIPTS
 from claf2.errors import ConfigError, nearest
 from claf2.tokenizers import word_tokenizers
 
-__all__ = ["TERM_BITS", "Terms", "choose_terms", "find_splitter", "term_kinds"]
+__all__ = ["TERM_BITS", "Terms", "check_terms", "choose_terms", "find_splitter", "term_kinds"]
+
+logger = logging.getLogger("claf2")
 
 Terms: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int64]]
 """The terms of several texts, one after another, and how many each text has."""
@@ -37,6 +40,20 @@ def choose_terms(texts: Sequence[str]) -> str:
     east_asian = sum(len(EAST_ASIAN.findall(text)) for text in texts)
     letters = sum(map(str.isalpha, "".join(texts)))
     return "bigrams" if east_asian > EAST_ASIAN_SHARE * letters else "words"
+
+
+def check_terms(kind: str, texts: Sequence[str], name: str) -> None:
+    """Warn if texts that are added to an index call for other terms than it has.
+
+    Args:
+        kind: the terms of the index.
+        texts: some of the texts that are added.
+        name: what the warning calls the index.
+    """
+    fitting = choose_terms(texts)
+    if kind in ("bigrams", "words") and kind != fitting:
+        way_out = f"if a search misses them, make the index again from all texts, with --terms {fitting} --overwrite"
+        logger.warning("%s: its terms are %s, and the added texts call for %s; %s", name, kind, fitting, way_out)
 
 
 def term_kinds() -> list[str]:

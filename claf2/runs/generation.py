@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from claf2.errors import Claf2Error, RunError
 from claf2.heads import heads
-from claf2.heads.chat import Segment, prompt_text
+from claf2.heads.chat import Segment, prompt_text, turn_text
 from claf2.heads.continuation import (
     ContinuationHead,
     ConversationFeaturizer,
     Decoding,
     InstructionHead,
     encode_segments,
+    end_ids,
 )
 from claf2.models.configuration import position_limit
-from claf2.readers import Turn
-from claf2.readers.instructions import parse_instruction, parse_turn
+from claf2.readers import Turn, order_problem
+from claf2.readers.instructions import parse_instruction, parse_turns
 from claf2.registry import make_component
 from claf2.runs.progress import show_progress
 from claf2.runs.resolve import open_run
@@ -51,7 +53,7 @@ def parse_prompts(lines: Iterable[str]) -> Iterator[tuple[Turn, ...]]:
     ``conversations``, or the text of an instruction. Empty lines are left out.
 
     Raises:
-        Claf2Error: if an object is not a conversation, or ends with an answer.
+        Claf2Error: if an object is not a conversation of user and assistant in alternation, or ends with an answer.
     """
     for number, line in enumerate(lines, start=1):
         text = line.rstrip("\r\n")
@@ -63,13 +65,15 @@ def parse_prompts(lines: Iterable[str]) -> Iterator[tuple[Turn, ...]]:
         try:
             row = json.loads(text)
             if "messages" in row or "conversations" in row:
-                turns = tuple(parse_turn(message) for message in row.get("messages", row.get("conversations")))
+                turns = parse_turns(row.get("messages", row.get("conversations")))
             else:
                 turns = (parse_instruction(row),)
         except (ValueError, KeyError, TypeError) as error:
             raise Claf2Error(f"line {number}: not a conversation: {error}; give instruction or messages") from error
         if not turns or turns[-1].role != "user":
             raise Claf2Error(f"line {number}: the last message must be the user's")
+        if problem := order_problem(turns):
+            raise Claf2Error(f"line {number}: {problem}")
         yield turns
 
 
@@ -99,13 +103,17 @@ class TextGenerator:
             logger.warning("%s: no effect without sampling; add --do-sample to use them", ", ".join(inert))
         self._layout = config.featurizer.layout if isinstance(config.featurizer, ConversationFeaturizer) else None
         model = self._run.model().eval()
-        self._module: Any = model.head(model.names[0])
+        module: Any = model.head(model.names[0])
+        self._ends = {self._run.tokenizer.end_id, *end_ids(module)}
+        # The settings that a base model was published with would take the place of those that are not given.
+        module.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self._module = module
         self._device = select_device(self._run.experiment.runtime.device)
         self._limit = position_limit(self._run.experiment.model, self._run.source)
 
     def _prompt(self, turns: Sequence[Turn]) -> tuple[str, list[int]]:
         if self._layout is None:
-            pieces = [Segment("\n\n".join(turn.text for turn in turns))]
+            pieces = [Segment("\n\n".join(map(turn_text, turns)))]
         else:
             pieces = prompt_text(self._layout, turns, self._run.tokenizer)
         ids, _ = encode_segments(pieces, self._run.tokenizer)
@@ -150,11 +158,10 @@ class TextGenerator:
                 input_ids=ids,
                 attention_mask=mask,
                 pad_token_id=tokenizer.pad_id,
-                eos_token_id=tokenizer.end_id,
+                eos_token_id=sorted(self._ends),
                 **self.decoding.settings(),
             )
         for text, row in zip(texts, generated[:, longest:].tolist(), strict=True):
             # The end is looked for in the ids, since the padding after it may be the same token.
-            is_complete = tokenizer.end_id in row
-            answer = row[: row.index(tokenizer.end_id)] if is_complete else row
-            yield GeneratedText(text, tokenizer.decode(answer), is_complete)
+            end = next((place for place, token in enumerate(row) if token in self._ends), None)
+            yield GeneratedText(text, tokenizer.decode(row[:end]), is_complete=end is not None)

@@ -220,6 +220,7 @@ class Run:
         self._pack(model)
         for name in model.names:
             module: Any = model.head(name)
+            experiment.tasks[name].head.prepare_generation(module, experiment.tasks[name].featurizer, self.tokenizer)
             if runtime.activation_checkpointing:
                 if not module.supports_gradient_checkpointing:
                     problem = f"{module.config.model_type} cannot compute activations again"

@@ -61,7 +61,13 @@ class AlignedTokenizer(WrappedTokenizer):
         # Paths of vocabulary files are left out: their content is in the vocabulary, and a moved model is the same one.
         settings = {name: repr(value) for name, value in self._wrapped.init_kwargs.items() if "file" not in name}
         state = [type(self._wrapped).__name__, sorted(self._wrapped.get_vocab().items()), sorted(settings.items())]
+        if self._wrapped.chat_template:
+            state.append(self._wrapped.chat_template)
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+    @property
+    def _is_wordpiece(self) -> bool:
+        return not self._marks_beginnings
 
     def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
         pieces = [self._wrapped.tokenize(text) for text in texts]

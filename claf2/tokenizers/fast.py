@@ -68,7 +68,14 @@ class FastTokenizer(WrappedTokenizer):
     @property
     def digest(self) -> str:
         state = _serialize(self._backend, self._pretokenization)
+        template, end = self._wrapped.chat_template, self._wrapped.eos_token
+        if template or end not in (None, self._wrapped.sep_token):
+            state += json.dumps([template, end])  # ids depend on them, and the backend does not know them
         return hashlib.sha256(state.encode()).hexdigest()
+
+    @property
+    def _is_wordpiece(self) -> bool:
+        return type(self._backend.decoder).__name__ == "WordPiece"
 
     def _encode_bare(self, texts: Sequence[str], offsets: bool) -> list[BareEncoding]:
         # Each access to a field of an encoding copies a list out of the backend.

@@ -91,5 +91,4 @@ def decode_ids(wrapped: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     special = set(wrapped.all_special_ids)
     end = next((index for index, token in enumerate(ids) if token in special), len(ids))
     text: Any = wrapped.decode(list(ids[:end]))
-    # A WordPiece decoder leaves the "##" of a first piece that continues a word.
-    return str(text).replace("##", "").strip()
+    return str(text).strip()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from claf2.errors import Claf2Error
+from claf2.errors import Claf2Error, ModelError
 from claf2.tokenizers import BareEncoding, Encoding, Tokenizer
 from claf2.tokenizers.markers import Markers, add_marker_tokens, decode_ids
 from claf2.tokenizers.template import InputTemplate, build_inputs
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["WrappedTokenizer"]
+
+TODAY = {"%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024"}
+"""What a chat template takes for today, so that its texts are the same tomorrow: the date that the template of Llama
+3.1 falls back to."""
+
+FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{field}', '{value}')" for field, value in TODAY.items())
+    + " }}{%- endmacro -%}"
+)
+"""Takes the place of the function ``strftime_now`` of chat templates."""
 
 
 class WrappedTokenizer(Tokenizer):
@@ -90,7 +101,10 @@ class WrappedTokenizer(Tokenizer):
     @property
     def end_id(self) -> int:
         end: Any = self._wrapped.eos_token_id
-        return self.separator_id if end is None else int(end)
+        end = self._wrapped.sep_token_id if end is None else end
+        if end is None:
+            raise ModelError("the tokenizer has no token that ends a text; set eos_token in its tokenizer_config.json")
+        return int(end)
 
     @property
     def has_chat_template(self) -> bool:
@@ -100,15 +114,26 @@ class WrappedTokenizer(Tokenizer):
         from jinja2 import TemplateError
 
         try:
+            template = self._wrapped.get_chat_template()
             text = self._wrapped.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=opens_answer
+                [dict(message) for message in messages],
+                chat_template=FIXED_DATE + template if "strftime_now" in template else template,
+                tokenize=False,
+                add_generation_prompt=opens_answer,
             )
         except TemplateError as error:
-            raise Claf2Error(f"the chat template refuses the conversation: {error}") from error
+            raise Claf2Error(f"the chat template refuses the conversation: {error}; set layout") from error
         return str(text)
 
+    @property
+    @abstractmethod
+    def _is_wordpiece(self) -> bool:
+        """Whether ``##`` marks the pieces that continue a word."""
+
     def decode(self, ids: Sequence[int]) -> str:
-        return decode_ids(self._wrapped, ids)
+        text = decode_ids(self._wrapped, ids)
+        # The decoder leaves the mark of a first piece that continues a word.
+        return text.removeprefix("##") if self._is_wordpiece else text
 
     def add_markers(self, pairs: Sequence[tuple[str, str]]) -> int:
         added, self._markers = add_marker_tokens(self._wrapped, pairs)

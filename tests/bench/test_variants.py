@@ -244,6 +244,22 @@ def test_the_optimism_of_the_best_of_a_grid_is_stated() -> None:
     assert abs(choice.optimism) < 0.01
 
 
+def test_a_grid_may_be_of_a_task_whose_gold_answers_are_lists() -> None:
+    tags, wrong = ["B-PS", "I-PS", "O"], ["O", "O", "O"]
+    cells = []
+    for name, right in {"": 50, "lr/a": 50, "lr/b": 90}.items():
+        answers = [
+            Prediction(str(row), tags, tags if row < right else wrong, details={"tokens": ["김", "철", "수"]})
+            for row in range(100)
+        ]
+        words = ("--lr", name) if name else ()
+        cell = Cell("klue", "m", "m", "klue_ner", 1, "bert", "klue/ner_bert", words, None, (), name, None)
+        cells.append(FakeCell(cell, answers, {}))
+        object.__setattr__(cells[-1], "scores", {"valid/entity_macro_f1": float(right)})
+    (choice,) = summarize_cells(suites.get("klue"), cells).grids
+    assert (choice.grid, choice.best, choice.variants) == ("lr", "lr/b", 2)
+
+
 def test_variants_are_trained_compared_and_resumed(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "variants.json").write_text(json.dumps({"rate": {"learning_rate": [1e-4, 1e-3]}}))
     words = [

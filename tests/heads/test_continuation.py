@@ -20,12 +20,15 @@ from claf2 import config
 from claf2.cli.main import claf2 as command
 from claf2.data.features import featurize_in_memory
 from claf2.errors import Claf2Error, ConfigError, ModelError
-from claf2.heads.continuation import ConversationFeaturizer, Decoding
+from claf2.heads import Request
+from claf2.heads.chat import answer_end
+from claf2.heads.continuation import ConversationFeaturizer, Decoding, InstructionHead
 from claf2.heads.networks.continuation import fill_rows, predict_next
 from claf2.heads.predicted_tokens import NO_TARGET
 from claf2.readers import ConversationExample, Turn
 from claf2.runs.generation import TextGenerator, parse_prompts
 from claf2.runs.resolve import resolve
+from claf2.task import tasks
 from claf2.tokenizers import Tokenizer
 from claf2.tokenizers.build import load_tokenizer
 
@@ -132,6 +135,71 @@ def test_answers_are_found_in_chat_templates(tmp_path: Path) -> None:
     tokenizer = with_template(CHANGING, tmp_path / "changing")
     with pytest.raises(Claf2Error, match="the chat template changes what it has written of earlier turns"):
         learned(ConversationFeaturizer(), tokenizer, LONG)
+
+
+def test_a_template_without_an_end_leaves_it_to_the_tokenizer(tmp_path: Path) -> None:
+    tokenizer = with_template("{% for message in messages %}{{ message.content }}|{% endfor %}", tmp_path)
+    assert learned(ConversationFeaturizer(), tokenizer, SINGLE)[1] == ["yellow|[SEP]"]
+    assert answer_end("chat", tokenizer) is None
+
+
+def test_a_template_that_asks_for_the_date_has_the_same_text_tomorrow(tmp_path: Path) -> None:
+    tokenizer = with_template("{{ strftime_now('%d %b %Y') }}", tmp_path)
+    assert tokenizer.render_chat([{"role": "user", "content": "x"}]) == "26 Jul 2024"
+
+
+def test_a_conversation_that_the_template_refuses_is_named(tmp_path: Path) -> None:
+    tokenizer = with_template("{{ raise_exception('no system turns') }}", tmp_path)
+    with pytest.raises(Claf2Error, match=r"example '0': the chat template refuses .*: no system turns; set layout"):
+        learned(ConversationFeaturizer(), tokenizer, LONG)
+
+
+def test_generation_stops_at_the_end_that_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chat template ends answers with another token than the tokenizer ends texts with."""
+    tokenizer = with_template(CHATML, tmp_path / "model")
+    model = make_language_model("gpt2", vocab_size=tokenizer.vocab_size)
+    model.generation_config.repetition_penalty = 3.0
+    model.save_pretrained(tmp_path / "model")
+    argv = [
+        "--pretrained_model_name",
+        str(tmp_path / "model"),
+        "--token",
+        "null",
+        "--num_steps",
+        "2",
+        "--layout",
+        "chat",
+    ]
+    claf2.train(claf2.load("scratch/instruct", sample=True, argv=[*argv, "--log_dir", str(tmp_path / "run")]))
+    learned_end, own_end = tokenizer.encode_flat(["<|end|>[SEP]"]).ids.tolist()
+    stored = json.loads((tmp_path / "run/best/generation_config.json").read_text())
+    assert stored["eos_token_id"] == [learned_end, own_end]
+    generator = TextGenerator(tmp_path / "run")
+    ids = [*tokenizer.encode_flat(["서울"]).ids.tolist(), learned_end, 9]
+
+    def generate(**given: Any) -> torch.Tensor:
+        assert given["eos_token_id"] == sorted([learned_end, own_end])
+        return torch.cat([given["input_ids"], torch.tensor([ids])], dim=1)
+
+    monkeypatch.setattr(generator._module, "generate", generate)
+    (answer,) = generator.stream([(Turn("user", "수도는?"),)])
+    assert (answer.text, answer.is_complete) == ("서울", True)
+    assert generator._module.generation_config.repetition_penalty is None  # what is not asked for has no effect
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([], "the turns are those of nobody, not of user and assistant in alternation"),
+        ([{"role": "human", "text": "x"}, {"role": "gpt", "text": "y"}], "the turns are those of human, gpt, not of"),
+        ([{"role": "user"}], "the fields of a turn are wrong; give turns: a list of objects with role, text"),
+        ([{"role": "user", "text": 3}], "a text of a turn is not a string; give turns"),
+        (3, "the fields of a turn are wrong"),
+    ],
+)
+def test_conversations_of_requests_are_those_of_files(turns: Any, message: str) -> None:
+    with pytest.raises(Claf2Error, match=message):
+        InstructionHead().request(Request(tasks.get("korean_chat"), {"turns": turns}))
 
 
 def test_cut_and_empty_answers_are_counted() -> None:
@@ -281,6 +349,8 @@ def test_the_command_reads_lines_and_names_settings_without_effect(
     plain = CliRunner().invoke(
         command, ["generate", str(runs[0]), "그것은", "--max_new_tokens", "3"], catch_exceptions=False
     )
+    (with_input,) = TextGenerator(runs[0], {"max_new_tokens": 2}).stream([(Turn("user", "언제?", "1989년"),)])
+    assert with_input.prompt == "언제?\n\n1989년"
     assert len(plain.stdout.strip()) > 0
     assert not plain.stdout.startswith("{")
     assert Decoding(do_sample=True, top_p=0.5).inert() == []

@@ -86,6 +86,16 @@ def test_a_range_of_one_number_is_refused(settings: dict[str, float]) -> None:
         SimilarityFeaturizer(**settings)
 
 
+def test_a_reversed_range_is_refused_where_the_score_is_a_correlation() -> None:
+    """A perfect model would have a score of −100. Pairs that belong together have no order."""
+    reversed_range = SimilarityFeaturizer(lowest=5, highest=0)
+    with pytest.raises(ConfigError, match=r"korsts_embed\.highest: 0 is less than lowest, 5, and the score is a corr"):
+        reversed_range.for_task(get_task("korsts_embed"))
+    pairs = get_task("question_pair_embed")
+    assert reversed_range.for_task(pairs) is reversed_range
+    assert SimilarityFeaturizer().for_task(get_task("korsts_embed")) == SimilarityFeaturizer()
+
+
 def test_rows_of_one_two_and_three_texts(tokenizer: Tokenizer) -> None:
     """A single text comes twice, a missing negative has no tokens, and equal texts have equal keys."""
     rows = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,20 @@ from language_models import byte_tokenizer
 
 import claf2
 from claf2 import config
-from claf2.errors import ConfigError
-from claf2.heads.prompts import CausalPromptFeaturizer, MaskPromptFeaturizer
+from claf2.errors import Claf2Error, ConfigError
+from claf2.heads.prompts import (
+    CausalPromptFeaturizer,
+    MaskPromptFeaturizer,
+    PromptFeaturizer,
+    Seq2SeqPromptFeaturizer,
+)
 from claf2.heads.templates import PROMPT_TEMPLATES, TASK_PROMPTS
 from claf2.readers import ChoiceExample, TextExample
 from claf2.runs.resolve import resolve
 from claf2.task import tasks
+from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.tokenizers.subword import WordPiece
+from claf2.tokenizers.word import BertBasic
 
 
 def test_demonstrations_are_drawn_by_the_seed_and_never_the_row_itself() -> None:
@@ -144,3 +153,42 @@ def test_every_template_tells_the_labels_of_its_tasks_apart() -> None:
             if prompt.kind != "choice":
                 assert len(set(bound.label_words.values())) == len(task.labels), (name, template)
         assert "default" in known
+
+
+def test_the_question_of_a_long_text_stays() -> None:
+    long = TextExample(id="0", text_a="x" * 400, text_b="the end")
+    featurizer = Seq2SeqPromptFeaturizer(max_seq_length=100).for_task(tasks.get("mrpc"))
+    tokenizer, counts = byte_tokenizer(), Counter[str]()
+    (feature,) = featurizer.features([long], tokenizer, ["0", "1"], counts)
+    text = tokenizer.decode(feature["input_ids"][1:])
+    assert text.startswith("xxx")
+    assert "the end" in text
+    assert counts["truncated"] == 1
+
+
+@pytest.mark.parametrize("kind", [CausalPromptFeaturizer, Seq2SeqPromptFeaturizer])
+def test_words_of_the_same_tokens_are_refused(kind: type[PromptFeaturizer]) -> None:
+    tokenizer = compose_tokenizer(
+        BertBasic(), WordPiece(vocab_size=60), lambda: ["Sentence 1: 2: Same meaning: good bad x y"] * 3, 64
+    )
+    featurizer = kind(label_words={"0": "나쁨", "1": "좋음"}).for_task(tasks.get("mrpc"))
+    with pytest.raises(Claf2Error, match="two of the answers '나쁨', '좋음' are the same tokens for this model"):
+        list(featurizer.features([TextExample(id="0", text_a="x", text_b="y")], tokenizer, ["0", "1"], Counter()))
+
+
+def test_answers_that_leave_no_room_name_the_example() -> None:
+    choices = ChoiceExample(id="q7", question="Which?", choices=["a" * 40, "b" * 40])
+    featurizer = CausalPromptFeaturizer(max_seq_length=64, template="{question} {answer}").for_task(
+        tasks.get("mrpc").model_copy(update={"head": "choice"})
+    )
+    with pytest.raises(Claf2Error, match=r"example 'q7': the answers leave no room .* raise max_seq_length"):
+        list(featurizer.features([choices], byte_tokenizer(), ["0", "1"], Counter()))
+
+
+def test_a_word_behind_another_letter_needs_no_mark_of_a_word(multilingual_encoder: Path) -> None:
+    """The Japanese template has no space in front of the mask, and SentencePiece marks the beginnings of words."""
+    tokenizer = load_tokenizer(multilingual_encoder)
+    featurizer = MaskPromptFeaturizer().for_task(tasks.get("marc_ja"))
+    labels = list(featurizer.label_words)
+    (feature,) = featurizer.features([TextExample(id="0", text_a="便利")], tokenizer, labels, Counter())
+    assert tokenizer.tokens_of(feature["word_ids"]) == list(featurizer.label_words.values())

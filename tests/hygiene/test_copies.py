@@ -134,3 +134,50 @@ def test_targets_are_looked_at_before_the_check(tmp_path: Path, monkeypatch: pyt
     for place in (train, train / "below"):
         assert run("data", "check", str(train), "--fix", str(place)) == 2
     assert train.read_bytes() == before
+
+
+@pytest.mark.parametrize("spans", [
+    {"label": [[1, 5, "PER"], [15, 20, "LOC"]]},
+    {"entities": [{"begin": 1, "length": 4}]},
+    {"entities": [{"position": 1, "len": 3}]},
+    {"tags": {"PER": [["1", "5"]]}},
+    {"links": [{"from": 1, "to": 5}]},
+    {"charPos": 1},
+    {"cell": '{"label": [[1, 5, "PER"]]}'},
+    {"cell": "[(1, 5, 'PER')]"},
+])  # fmt: skip
+def test_spans_of_all_forms_stay_right(tmp_path: Path, spans: dict[str, Any]) -> None:
+    row = {"text": "\u200bAnna lives in Cafe\u0301 town", **spans}
+    train = write_rows(tmp_path / "train.jsonl", [row])
+    counts = clean_copies([read_untyped_split(train)], tmp_path / "clean")
+    assert counts == {"not repaired: it has positions of characters": 1}
+    assert read_rows(tmp_path / "clean/train.jsonl") == [row]
+
+
+@pytest.mark.parametrize("cell", ['[[1,5,"PER"]]', "[1, 5]", '{"begin": 1}'])
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv"])
+def test_spans_in_cells_stay_right(tmp_path: Path, cell: str, name: str) -> None:
+    if name == "train.csv":
+        cell = '"' + cell.replace('"', '""') + '"'
+    row = f"{cell}{',' if name == 'train.csv' else chr(9)}\u200bAnna"
+    train = tmp_path / name
+    train.write_text(f"gold{row[len(cell)]}text\n{row}\n", encoding="utf-8")
+    clean_copies([read_untyped_split(train)], tmp_path / "clean")
+    assert (tmp_path / "clean" / name).read_bytes() == train.read_bytes()
+
+
+def test_other_numbers_are_no_positions(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "a\u200b [1, 2] (3, 4)", "score": [1.5, 2.5], "label": 3, "is_long": True, "tokens": 4, "posture": 1},
+        {"text": "a\u200b", "scores": [1], "names": ["a", "1"], "flags": [True, False]},
+    ]
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    assert clean_copies([read_untyped_split(train)], tmp_path / "clean") == {"repaired: text": 2}
+
+
+def test_ids_with_personal_data_are_masked(tmp_path: Path) -> None:
+    rows = [{"id": f"{name}@example.org", **GOOD} for name in ("a.person", "b.person")]
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    clean_copies([read_untyped_split(train)], tmp_path / "clean")
+    (change,) = read_rows(tmp_path / "clean" / CHANGES)
+    assert (change["id"], change["change"]) == ("<email>", "removed: the same as an earlier row: row <email>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from claf2.cli import data as data_commands
 from claf2.cli.main import main
+from claf2.corpus.sources import TextSource
 from claf2.errors import Claf2Error
 from claf2.hygiene import labels as label_check
 from claf2.hygiene.check import check_data, join_reports
@@ -63,6 +65,7 @@ def test_no_finding_shows_personal_data() -> None:
     text = f"{'x' * 150} {address} is where the film may be had, for those who want it"
     train = make_split("train", [(text,), (text,)], label=f"for {'y' * 30} {address}")
     valid = make_split("valid", [(text,), (f"{text}!",)], label="1")
+    valid = replace(valid, rows=[replace(row, id=f"{row.id} {address}") for row in valid.rows])
     report = json.dumps(check_data([train, valid], labels=False))
     assert "<email>" in report
     assert "person" not in report.replace("personal_data", "")
@@ -102,6 +105,23 @@ def test_what_is_not_compared_is_said() -> None:
     turns = check_data([make_split("train", [("a",), ("b",)], compared=0)], labels=False)
     assert turns["not_checked"] == {"near_duplicates": "each row repeats texts of those before it"}
     assert join_reports({"wos": turns})["not_checked"].keys() == {"wos: near_duplicates"}
+
+
+def test_what_is_not_looked_up_is_said(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("a text\n")
+    source = TextSource(path=str(corpus))
+    train, valid = make_split("train", [("a film",)]), make_split("valid", [("two words",), ("a b c d e f",)])
+    report = check_data([train], [source], labels=False)
+    assert report["not_checked"] == {
+        "leaked_corpus": "all files are train, and only rows of other splits are looked up"
+    }
+    report = check_data([train, valid, replace(valid, path=Path("dev_2.jsonl"))], [source], labels=False)
+    short = "too short to be looked up: 2 rows"
+    assert report["not_checked"] == {"leaked of valid": short, "leaked_corpus of valid": short}
+    missing = TextSource(path=str(tmp_path / "none.jsonl"))
+    with pytest.raises(Claf2Error, match=r"none\.jsonl: no such file"):
+        check_data([train], [missing], labels=False)
 
 
 def test_labels_that_a_draw_makes_rare_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

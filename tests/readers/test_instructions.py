@@ -79,13 +79,22 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "left out 1 duplicates, 2 in another language, 1 too long, 1 without an answer" in caplog.text
 
 
+def test_conversations_that_cannot_be_learned_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The dumps of ShareGPT have many of them."""
+    sides = [("gpt", "human", "gpt"), ("human",), ("human", "human", "gpt"), (), ("human", "gpt")]
+    rows = [{"conversations": [{"from": side, "value": "x"} for side in row]} for row in sides]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with caplog.at_level(logging.INFO, logger="claf2"):
+        (kept,) = Instructions(min_characters=0).read(tmp_path / "rows.json")
+    assert kept.line == 5
+    assert "left out 3 not in alternation, 1 without an answer" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"instruction": "Go."}', "line 1|:1: not a conversation: 'output'"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "'robot' is not one of"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "not of user and assistant in alternation"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "the conversation has no answer"),
         ('{"instruction": "Go.", "output": 3}', "output is 3, not a string"),
         ("A,B\n1,2\n", "no columns Q and A, only A, B"),
         ("Q,A\n1\n", "a row has too few columns"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from claf2.cli.main import main
-from claf2.errors import Claf2Error, ModelError
+from claf2.errors import Claf2Error, DataError, ModelError
 from claf2.metrics import Prediction
 from claf2.metrics.retrieval import RetrievalScore
 from claf2.retrieval import encoders
@@ -59,13 +59,46 @@ def change_manifest(**changes: Any) -> Callable[[Path], None]:
         ("index.json", lambda path: path.write_text('{"version": 1}')),
         ("index.json", lambda path: path.write_text("{")),
         ("index.json", change_manifest(settings={"stemmer": "x"})),
+        ("index.json", change_manifest(settings={"terms": 5})),
+        ("index.json", change_manifest(settings={"terms": "stems"})),
         ("index.json", change_manifest(passages=7)),
     ],
 )
 def test_damaged_indexes_name_the_way_out(index: PassageIndex, name: str, damage: Callable[[Path], Any]) -> None:
     damage(index.folder / name)
-    with pytest.raises(Claf2Error, match=r"the index is damaged \(.*\); make it again: claf2 index TEXTS -o"):
+    way_out = rf"make it again: claf2 index TEXTS -o {index.folder} --overwrite"
+    with pytest.raises(Claf2Error, match=rf"the index is damaged \(.*\); {way_out}"):
         PassageIndex(index.folder)
+
+
+def test_the_way_out_of_damage_leads_out(
+    index: PassageIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_in_half(index.folder / "scores.npy")
+    texts, out = tmp_path / "texts.txt", str(index.folder)
+    texts.write_text("\n\n".join(TEXTS))
+    assert run("index", str(texts), "-o", out) == 2
+    assert "replace it with --overwrite" in capsys.readouterr().err
+    assert run("index", str(texts), "-o", out, "--overwrite", "--add") == 2
+    assert "--add: cannot be used with --overwrite" in capsys.readouterr().err
+    assert run("index", str(texts), "-o", out, "--overwrite") == 0
+    assert list(PassageIndex(index.folder)) == list(map(Passage, TEXTS))
+    # What is no index is not replaced.
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("notes")
+    assert run("index", str(texts), "-o", str(tmp_path / "folder"), "--overwrite") == 2
+    assert "it is not an index, so give another folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["notes.txt"]
+
+
+def test_an_index_behind_a_link_is_added_to(index: PassageIndex, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links/index"
+    link.symlink_to(index.folder)
+    for number in range(2):
+        build_index(link, [Passage(f"new {number}")], IndexSettings(), add=True)
+    assert link.is_symlink()
+    assert len(PassageIndex(index.folder)) == len(PassageIndex(link)) == len(TEXTS) + 2
 
 
 def test_a_passage_that_is_damaged_is_named(index: PassageIndex) -> None:
@@ -171,9 +204,55 @@ def test_an_encoder_that_was_moved_is_named_with_its_index(tmp_path: Path) -> No
     assert len(PassageIndex(made.folder).search("king", method="bm25")) == 1
 
 
-def test_empty_questions_are_refused(index: PassageIndex) -> None:
+def test_an_encoder_whose_tokenizer_has_changed_is_refused(tmp_path: Path) -> None:
+    encoder = save_model(tmp_path / "bert", make_bert(), "[PAD]")
+    texts = ["king queen", "queen"]
+    made = build_index(tmp_path / "index", map(Passage, texts), IndexSettings("words", encoder=str(encoder)))
+    path = encoder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"] |= {"king": 2, "queen": 1}
+    path.write_text(json.dumps(tokenizer))
+    way_out = rf"make the index again: claf2 index TEXTS -o {made.folder} --overwrite, or search with --method bm25"
+    with pytest.raises(Claf2Error, match=f"has changed since .* was made; {way_out}"):
+        PassageIndex(made.folder).search("king", method="dense")
+    # Older indexes do not know what the tokenizer was.
+    manifest = json.loads((made.folder / "index.json").read_text())
+    del manifest["tokenizer_digest"]
+    (made.folder / "index.json").write_text(json.dumps(manifest))
+    assert len(PassageIndex(made.folder).search("king", method="dense")) == 2
+    del manifest["encoder_digest"]
+    (made.folder / "index.json").write_text(json.dumps(manifest))
+    with pytest.raises(Claf2Error, match="the index is damaged"):
+        PassageIndex(made.folder)
+
+
+def test_questions_and_methods_that_cannot_be_are_refused(
+    index: PassageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Claf2Error, match="a question is empty"):
         index.search(" ")
+    with pytest.raises(Claf2Error, match="there is no method 'bm52'; did you mean 'bm25'"):
+        index.search("king", method="bm52")  # type: ignore[arg-type]
+    assert run("search", str(index.folder), "\udcff") == 2
+    assert "a question contains a lone surrogate" in capsys.readouterr().err
+
+
+def test_what_is_no_text_is_named_in_files_in_squad_format(tmp_path: Path) -> None:
+    path = write_squad(tmp_path / "a.json", [("t", TEXTS[:2]), ("u", ["half \ud83d"])])
+    with pytest.raises(DataError, match=r"a\.json: article 1 contains a lone surrogate"):
+        list(read_passages(path))
+    with pytest.raises(DataError, match=r"a\.json: question 'uhalf .*' contains a lone surrogate"):
+        read_questions(path)
+    write_squad(path, [("t", [*TEXTS[:2], "the         king"])])
+    with pytest.raises(DataError, match=r"a\.json: question 'tthe king' is empty; correct or remove it"):
+        read_questions(path)
+
+
+def test_questions_may_have_the_ids_of_klue(index: PassageIndex, tmp_path: Path) -> None:
+    path = write_squad(tmp_path / "klue.json", [("t", TEXTS)])
+    path.write_text(path.read_text().replace('"id"', '"guid"'))
+    report = evaluate_search(index, read_questions(path))
+    assert [prediction.id for prediction in report.predictions] == [f"t{text}" for text in TEXTS]
 
 
 def write_squad(path: Path, articles: list[tuple[Any, list[str]]]) -> Path:
@@ -218,6 +297,7 @@ def test_options_that_do_nothing_are_refused(
         (("index", texts, "-o", texts), "is a file; give a folder with -o"),
         (("search", str(index.folder), "--evaluate", texts, "-k", "3"), "-k: cannot be used with --evaluate"),
         (("search", str(index.folder), "--evaluate", str(tmp_path / "none.json")), "none.json: no such file"),
+        (("machine", "qa", "--index", "x", "--reader", "y", "who?", "--limit", "2"), "--limit: is for --evaluate"),
     ):
         assert run(*words) == 2
         assert message in capsys.readouterr().err

@@ -120,6 +120,32 @@ def test_adding_equals_making_at_once(tmp_path: Path) -> None:
         parts.check()
 
 
+def test_titles_are_a_setting_of_the_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, (first, second) = str(tmp_path / "index"), (tmp_path / "first.json", tmp_path / "second.json")
+    for path, text in ((first, TEXTS[0]), (second, TEXTS[1])):
+        paragraphs = [{"context": text, "qas": []}]
+        path.write_text(json.dumps({"data": [{"title": path.stem, "paragraphs": paragraphs}]}), encoding="utf-8")
+    assert run("index", str(first), "--titles", "-o", out) == 0
+    assert run("index", str(second), "--titles", "--add", "-o", out) == 2
+    assert "--titles: cannot be used with --add" in capsys.readouterr().err
+    assert run("index", str(second), "--add", "-o", out) == 0
+    assert run("index", str(first), str(second), "--titles", "-o", str(tmp_path / "whole")) == 0
+    assert files_of(tmp_path / "index") == files_of(tmp_path / "whole")
+    # Older indexes do not know the setting.
+    manifest = json.loads((tmp_path / "index/index.json").read_text())
+    del manifest["settings"]["titles"]
+    (tmp_path / "index/index.json").write_text(json.dumps(manifest))
+    assert not PassageIndex(out).settings.titles
+
+
+def test_texts_of_another_language_are_added_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = build_index(tmp_path / "index", [Passage(TEXTS[2])], IndexSettings())
+    index = build_index(index.folder, [Passage("The king lives in the north.")], IndexSettings(), add=True)
+    assert not caplog.messages
+    build_index(index.folder, [Passage(TEXTS[0])], IndexSettings(), add=True)
+    assert "its terms are words, and the added texts call for bigrams" in caplog.text
+
+
 def test_an_index_survives_a_kill_while_it_is_replaced(tmp_path: Path) -> None:
     passages = [Passage(text) for text in TEXTS]
     index = build_index(tmp_path / "index", passages[:2], IndexSettings())
@@ -227,6 +253,8 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (hit["rank"], hit["text"]) == (1, TEXTS[4])
     assert run("search", out, "zzz") == 0
     assert capsys.readouterr().out == "nothing found\n"
+    assert run("search", out, "zzz", "--json") == 0
+    assert capsys.readouterr().out == ""
     assert run("search", out, "--evaluate", str(squad), "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["questions"], report["scores"]["recall_at_1"]["value"]) == (4, 100.0)

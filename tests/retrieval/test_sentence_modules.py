@@ -15,6 +15,8 @@ import claf2
 from claf2.errors import ModelError
 from claf2.models.sentence_modules import SentenceModules, read_sentence_modules
 from claf2.retrieval.encoders import EncoderFolder
+from claf2.retrieval.index import IndexSettings, build_index
+from claf2.retrieval.passages import Passage
 
 TEXTS = ["영화 훌륭하다", "배우 연기 참 좋다.", "the king " * 40, "서울"]
 
@@ -77,8 +79,56 @@ def test_a_folder_that_the_library_has_written_is_read(encoder_folder: Path, tmp
     modules = read_sentence_modules(tmp_path / "theirs")
     assert modules is not None
     assert modules.pooling == "max"
-    expected = model.encode(TEXTS[:2], normalize_embeddings=True)
-    np.testing.assert_allclose(EncoderFolder(tmp_path / "theirs").encode(TEXTS[:2]), expected, atol=1e-6)
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(EncoderFolder(tmp_path / "theirs").encode(TEXTS), expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_longest_text_may_be_that_of_the_tokenizer(encoder_folder: Path, tmp_path: Path) -> None:
+    """Version 6 of the library saves no other."""
+    path = encoder_folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 14}))
+    theirs = tmp_path / "theirs"
+    model = open_sentence_transformer(encoder_folder)
+    assert model.max_seq_length == 14
+    model.save(str(theirs))
+    settings = theirs / "sentence_bert_config.json"
+    settings.write_text(json.dumps({"transformer_task": "feature-extraction"}))  # as version 6 does, whichever is here
+    modules = read_sentence_modules(theirs)
+    assert modules is not None
+    assert modules.max_length is None
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(EncoderFolder(theirs).encode(TEXTS), expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_default_prompt_is_the_prefix_of_an_index(encoder_folder: Path, tmp_path: Path) -> None:
+    modules = SentenceModules("mean", 24, prompt="film: ")
+    modules.write(encoder_folder, width_of(encoder_folder))
+    assert read_sentence_modules(encoder_folder) == modules
+    settings = IndexSettings("words", encoder=str(encoder_folder))
+    made = build_index(tmp_path / "index", map(Passage, TEXTS), settings)
+    assert (made.settings.query_prefix, made.settings.passage_prefix) == ("film: ", "film: ")
+    expected = open_sentence_transformer(encoder_folder).encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(made.vectors, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("prompts", "include", "reason"), [
+    ({"query": "q: "}, False, "its pooling leaves out its default prompt.*set default_prompt_name to null"),
+    ({"passage": "p: "}, True, "has no prompt 'query', which default_prompt_name names; add it to prompts"),
+    (None, True, "has no prompt 'query'"),
+])  # fmt: skip
+def test_default_prompts_that_cannot_be_used_are_refused(
+    tmp_path: Path, prompts: Any, include: bool, reason: str
+) -> None:
+    SentenceModules("mean").write(tmp_path, 4)
+    (tmp_path / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode": "mean", "include_prompt": include}))
+    config = tmp_path / "config_sentence_transformers.json"
+    config.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    with pytest.raises(ModelError, match=reason):
+        read_sentence_modules(tmp_path)
+    config.write_text(json.dumps({"prompts": prompts, "default_prompt_name": None}))
+    assert read_sentence_modules(tmp_path) == SentenceModules("mean")
 
 
 def test_other_folders_have_the_mean_and_the_digest_that_they_had(encoder_folder: Path) -> None:

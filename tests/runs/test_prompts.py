@@ -37,6 +37,10 @@ def test_prompts_are_read_as_files_of_conversations_are() -> None:
         ('{"messages": [{"role": "user", "content": 3}]}', "line 1: not a conversation: content is 3, not a string"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "line 1: not a conversation: 'robot' is not one of"),
         ('{"messages": ["x"]}', "line 1: not a conversation: "),
+        (
+            '{"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]}',
+            "line 1: the turns are those of user, user, not of user and assistant in alternation",
+        ),
     ],
 )
 def test_what_is_no_prompt_is_named(line: str, message: str) -> None:

@@ -332,3 +332,36 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
             None,
             64,
         )
+
+
+def test_decoded_text_keeps_its_number_signs(tmp_path: Path) -> None:
+    heading = "## Title\n### Part\nC## x"
+    byte_level().save_pretrained(tmp_path / "bytes")
+    tokenizer = load_tokenizer(tmp_path / "bytes")
+    assert tokenizer.decode(tokenizer.encode_flat([heading]).ids.tolist()) == heading
+    wordpiece = compose_tokenizer(
+        word_tokenizers.get("bert_basic")(), subword_tokenizers.get("wordpiece")(), corpus, 64
+    )
+    pieces = wordpiece.encode_flat(["overlazy"]).ids.tolist()
+    assert len(pieces) > 1
+    assert wordpiece.decode(pieces[1:]) == "overlazy".removeprefix(wordpiece.decode(pieces[:1]))
+
+
+def test_a_digest_covers_the_chat_template_and_the_end_token(tmp_path: Path) -> None:
+    def digest(**changes: str) -> str:
+        wrapped = byte_level()
+        for name, value in changes.items():
+            setattr(wrapped, name, value)
+        wrapped.save_pretrained(tmp_path / "-".join(["x", *changes.values()]).replace("/", ""))
+        return load_tokenizer(tmp_path / "-".join(["x", *changes.values()]).replace("/", "")).digest
+
+    plain = digest()
+    assert digest(eos_token="</s>") == plain  # the separator
+    assert len({plain, digest(eos_token="<pad>"), digest(chat_template="a"), digest(chat_template="b")}) == 4
+
+
+def test_a_text_needs_a_token_that_ends_it(tmp_path: Path) -> None:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=byte_level().backend_tokenizer)
+    wrapped.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"no token that ends a text; set eos_token in its tokenizer_config\.json"):
+        _ = load_tokenizer(tmp_path).end_id

@@ -40,6 +40,7 @@ def adapt(
     added_rows = [train_added_rows(encoder, added_tokens)] if added_tokens else []
     with seeded(seed, "init", "adapter"):
         adapted = adapter.apply(encoder)
+    adapted.can_merge, adapted.extra_tokens = adapter.can_merge, adapter.extra_tokens
     adapted.add(added_rows)
     for module in encoder.modules():
         if isinstance(module, AddedRows):  # peft freezes what is not its own

@@ -33,9 +33,9 @@ class Adapted:
     replaced: Sequence[Replacement] = ()
     """The modules that merging replaces by plain ones."""
     can_merge: bool = True
-    """Whether merging makes the whole encoder a plain one."""
+    """Whether merging makes the whole encoder a plain one; that of the adapter."""
     extra_tokens: int = 0
-    """How many tokens the encoder reads in addition to those of its inputs."""
+    """How many tokens the encoder reads in addition to those of its inputs; that of the adapter."""
     peft_config: Any = None
     """The configuration of `peft` that describes the adapter; ``None`` if `peft` has no such method."""
     description: dict[str, Any] = field(default_factory=dict)

@@ -61,7 +61,8 @@ def load_adapted(model: nn.Module, folder: Path) -> None:
     try:
         model.load_state_dict(load_file(folder / ADAPTED))
     except RuntimeError as error:
-        raise ModelError(f"{folder / ADAPTED}: the weights are those of another model or adapter") from error
+        problem = "the weights are those of another model or adapter; train again with --overwrite"
+        raise ModelError(f"{folder / ADAPTED}: {problem}") from error
 
 
 def write_adapter(
