@@ -8,9 +8,10 @@ from typing import Any
 
 from claf2.errors import Claf2Error
 from claf2.readers import TextExample, get_text
+from claf2.readers.text import LONE_SURROGATE, has_lone_surrogate
 from claf2.task import Task
 
-__all__ = ["TEXT_FIELDS", "Request", "text_request"]
+__all__ = ["TEXT_FIELDS", "Request", "read_request_text", "text_request"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,19 @@ def text_request(request: Request) -> TextExample:
     if missing:
         raise Claf2Error(f"{first} has no {missing[0]}; task {task.name!r} needs the markers around its spans")
     return TextExample(id=request.id, text_a=text, text_b=request.text("text_b") if pair else None)
+
+
+def read_request_text(values: Mapping[str, Any], field: str) -> str:
+    """Return the text of a request that is about one text alone, and belongs to no task.
+
+    Raises:
+        Claf2Error: if it is not a string, or it or the id of the request contains half of a character.
+    """
+    try:
+        text = get_text(values, field)
+    except TypeError as error:
+        raise Claf2Error(f"malformed: {error}") from error
+    for name, value in (("id", str(values.get("id", ""))), (field, text)):
+        if has_lone_surrogate(value):
+            raise Claf2Error(f"malformed: {name} {LONE_SURROGATE}")
+    return text

@@ -112,7 +112,7 @@ class EncoderWithHeads(nn.Module):
     def pack(self) -> bool:
         """Compute nothing for padding from now on, where the architecture allows it; return whether it does."""
         first: Any = self.heads[0]
-        if is_packable(first):
+        if self.packing is None and is_packable(first):
             self.packing = Packing(first)
         return self.packing is not None
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from claf2.errors import RunError
 from claf2.heads.pooling import Pooling, pool
+from claf2.heads.request import read_request_text
 from claf2.models.encoder import EncoderWithHeads
-from claf2.readers import get_text
 from claf2.runs.answerer import Answerer
 from claf2.runs.resolve import Run
 
@@ -95,19 +95,13 @@ class Embedder:
         """Turn texts into what the encoder reads, in order.
 
         Raises:
-            RunError: when a request is not ``text`` and, if wanted, ``id``.
+            Claf2Error: when a request is not ``text`` and, if wanted, ``id``.
         """
         texts = []
         for request in requests:
             if not {"text"} <= request.keys() <= {"id", "text"}:
                 raise RunError(f"a request needs text; got: {', '.join(request) or 'nothing'}")
-            try:
-                text = get_text(request, "text")
-                for given in (str(request.get("id", "0")), text):
-                    given.encode()  # a lone surrogate is not text
-            except (TypeError, ValueError) as error:
-                raise RunError(f"malformed: {error}") from error
-            texts.append(text)
+            texts.append(read_request_text(request, "text"))
         longest = self._run.experiment.only_task.featurizer.max_seq_length
         encodings = self._run.tokenizer.encode(texts, None, max_length=longest, offsets=False)
         return [

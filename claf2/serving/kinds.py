@@ -9,10 +9,10 @@ from typing import Any
 
 from claf2.errors import Claf2Error, RunError
 from claf2.heads.pooling import Pooling
+from claf2.heads.request import read_request_text
 from claf2.machine.nlu import NluMachine
 from claf2.machine.qa import EncodedQuestion, QaMachine
 from claf2.metrics import Prediction
-from claf2.readers import get_text
 from claf2.runs.answerer import Answerer
 from claf2.runs.embedding import Embedder
 
@@ -132,17 +132,11 @@ def _read_question(request: Mapping[str, Any], k: int, max_passages: int) -> tup
     """Return the question of a request, and how many passages are read for it.
 
     Raises:
-        RunError: if the request is anything but ``question`` and, if wanted, ``k`` and ``id``.
+        Claf2Error: if the request is anything but ``question`` and, if wanted, ``k`` and ``id``.
     """
     if not {"question"} <= request.keys() <= {"id", "k", "question"}:
         raise RunError(f"a request needs question, and may have k; got: {', '.join(request) or 'nothing'}")
     k = request.get("k", min(k, max_passages))
     if type(k) is not int or not 1 <= k <= max_passages:
         raise RunError(f"k is {str(k)[:80]}; write a whole number from 1 to {max_passages}")
-    try:
-        question = get_text(request, "question")
-        for text in (str(request.get("id", "0")), question):
-            text.encode()  # a lone surrogate is not text
-    except (TypeError, ValueError) as error:
-        raise RunError(f"malformed: {error}") from error
-    return question, k
+    return read_request_text(request, "question"), k
