@@ -313,6 +313,25 @@ def test_a_replacement_that_was_interrupted(finished: Path) -> None:
     assert open_run(finished).source == finished / "best"
 
 
+def test_changed_validation_data_do_not_replace_the_predictions(
+    tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    valid = tmp_path / "valid.tsv"
+    valid.write_text("id\tdocument\tlabel\n" + "".join(f"{row}\tgood {row}\t{row % 2}\n" for row in range(8)))
+    words = ["--pretrained_model_name", str(model_folder()), "--train_file_path", str(valid), "--valid_file_path"]
+    words += [str(valid), "--num_steps", "1", "--log_dir", str(tmp_path / "r")]
+    experiment = claf2.load("klue/nsmc_bert", argv=words)
+    claf2.train(experiment)
+    predictions = (tmp_path / "r/predictions/nsmc-valid.jsonl").read_bytes()
+    valid.write_text(valid.read_text().replace("good", "bad"))
+    with pytest.raises(RunError, match=r"the valid data of nsmc have changed since the training; restore them, or"):
+        claf2.evaluate(tmp_path / "r")
+    assert (tmp_path / "r/predictions/nsmc-valid.jsonl").read_bytes() == predictions
+    assert claf2.evaluate(tmp_path / "r", valid).tasks
+    valid.write_text(valid.read_text().replace("bad", "good"))
+    assert claf2.evaluate(tmp_path / "r").tasks
+
+
 def test_evaluating_what_is_no_run_writes_nothing(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
     model = Path(shutil.copytree(model_folder(), tmp_path / "model"))
     before = sorted(model.iterdir())

@@ -12,8 +12,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from claf2.benchmarking.cells import PATH_OPTIONS, Cell, MeasuredCell, list_cells, list_options, row_key
-from claf2.benchmarking.runs import ScoredRuns, collapse_reason
+from claf2.benchmarking.cells import Cell, MeasuredCell, list_cells, list_options, row_key
+from claf2.benchmarking.runs import PATH_OPTIONS, ScoredRuns, collapse_reason
 from claf2.benchmarking.statistics import (
     Difference,
     ScoreEstimate,
@@ -23,7 +23,7 @@ from claf2.benchmarking.statistics import (
     holm_correction,
 )
 from claf2.benchmarking.summary import Column, Delta, Failure, GridChoice, PublishedRow, Row, ScoreCell, Summary
-from claf2.benchmarking.variant_scores import add_differences, choose_from_grids, measure_costs
+from claf2.benchmarking.variant_scores import THESE_RUNS, add_differences, choose_from_grids, measure_costs
 from claf2.errors import Claf2Error, RunError
 from claf2.evaluation.report import lower_is_better
 from claf2.metrics import Metric, Prediction, metrics
@@ -127,7 +127,7 @@ def summarize_cells(
         notes=suite.notes,
         when=datetime.now(UTC).isoformat(timespec="minutes"),
         interval="95 % confidence interval over seeds and examples",
-        reference="the best row of the column (Holm's correction over the column's rows)",
+        reference="the best row of the column (Holm's correction over all pairs of the column's rows)",
         margin=margin,
         grids=grids,
     )
@@ -330,15 +330,17 @@ def _test_column(
 
 def _mark_differences(differences: Mapping[int, Difference]) -> dict[int, tuple[str, Delta]]:
     """Return the mark of significance of each row of a column, and its difference to the best row."""
-    # Every row is a test against the best one, so without a correction a long table would always have marks.
-    corrected = holm_correction({str(index): difference.p for index, difference in differences.items()})
+    # Every row is a test against the best one, so without a correction a long table would always have marks. The best
+    # of k rows is also the best by luck: it could have been any, so that k (k - 1) / 2 pairs are tested in all.
+    factor = (len(differences) + 1) / 2
+    corrected = holm_correction({str(index): min(1.0, factor * each.p) for index, each in differences.items()})
     deltas = {}
     for index, difference in differences.items():
         p = corrected[str(index)]
         verdict: str = classify_difference(difference, p=p)
         mark = "*" * ((p < 0.05) + (p < 0.01))
         if difference.about == "runs":  # one seed each: nothing is known about the models, so nothing is marked
-            mark, verdict = "", f"{verdict}, of these runs only"
+            mark, verdict = "", f"{verdict}, {THESE_RUNS}"
         deltas[index] = mark, Delta(difference.value, p, verdict)
     return deltas
 

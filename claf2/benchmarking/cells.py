@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from claf2 import config
-from claf2.benchmarking.runs import CELL_FILE, METRICS
+from claf2.benchmarking.runs import CELL_FILE, METRICS, PATH_OPTIONS
 from claf2.config import Experiment
 from claf2.config.source import parse_overrides
 from claf2.errors import ConfigError, RunError
@@ -36,9 +36,6 @@ SCORE_INPUTS = ("experiment", "data", "tokenizer", "weights")
 """The entries of ``run.json`` that determine the scores."""
 
 logger = logging.getLogger("claf2")
-
-PATH_OPTIONS = ("data_dir", "cache_dir")
-"""Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,18 @@ def _variant_names(first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns]
     ((first_name, first_weights),), ((second_name, second_weights),) = described
     if first_weights != second_weights or first_name == second_name:
         return None
+    if not (first_name and second_name) and not _adds_to_recipe(first, second):
+        return None
     return first_name or FULL, second_name or FULL
+
+
+def _adds_to_recipe(first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns]) -> bool:
+    """Say whether one side is the recipe itself and the other one sets further fields of it."""
+    for task in first.keys() & second.keys():
+        full, variant = sorted((first[task], second[task]), key=lambda runs: bool(runs.variant))
+        if variant.overrides[: len(full.overrides)] != full.overrides:
+            return False
+    return True
 
 
 def _compare_task(
@@ -190,13 +201,14 @@ def _compare_task(
         for run in runs.seed_runs
         if (reason := collapse_reason(runs.metric, run.predictions, runs.task.labels))
     }
+    scored = first.scored(), second.scored()
     return TaskComparison(
         task=task,
         score=first.metric.selects,
-        means=(float(first.scored().scores.mean()), float(second.scored().scores.mean())),
+        means=(float(scored[0].scores.mean()), float(scored[1].scores.mean())),
         difference=difference,
         p=p,
-        verdict=classify_difference(difference, p=p, margin=margin),
+        verdict=classify_difference(difference, p=p, margin=margin * scored[0].scale / 100.0),
         gained=sorted(gained, key=lambda flip: flip.first - flip.second),
         lost=sorted(lost, key=lambda flip: flip.second - flip.first),
         collapsed=collapsed,

@@ -72,9 +72,10 @@ def export_cell(run_dir: Path, folder: Path, words: Sequence[str], *, keep: bool
     export = export_run(run_dir, folder / EXPORT_FOLDER, overwrite=True, **_parse_words(words))
     shutil.copytree(folder / EXPORT_FOLDER / "predictions", folder / "predictions", dirs_exist_ok=True)
     shutil.copyfile(run_dir / "config.json", folder / "config.json")
-    # What was trained is what the run trained; memory and size are those of the export, where they are known.
+    # What was trained is what the run trained; memory and size are those of the export, where they are known. An
+    # export holds the whole model, also where the run stores an adapter.
     provenance = {**read_json(run_dir / "run.json"), "weight_bytes": export.parity["bytes"], "export": list(words)}
-    for name in ("peak_memory_mib", "peak_gpu_memory_mib", "latency"):
+    for name in ("peak_memory_mib", "peak_gpu_memory_mib", "latency", "adapter_bytes"):
         provenance.pop(name, None)
     write_json(folder / "run.json", provenance)
     write_json(folder / METRICS, {"best": export.report.logs()})  # last: it marks the cell as finished

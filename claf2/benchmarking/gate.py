@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from claf2 import config
 from claf2.benchmarking.cells import list_unfinished, run_name
+from claf2.benchmarking.interim import Decision, interim_test
 from claf2.benchmarking.runs import CELL_FILE, ScoredRuns, SeedRun, TaskRuns, examples_digest, load_runs
-from claf2.benchmarking.statistics import Decision, Difference, compare_runs, interim_test
+from claf2.benchmarking.statistics import Difference, compare_runs
 from claf2.errors import Claf2Error, RunError, field_problem, nearest
 from claf2.runs import train as training
 from claf2.runtime.files import read_json, write_json
@@ -47,7 +48,9 @@ class _StoredTask(BaseModel):
     recipe: str = Field(min_length=1)
     metric: str = Field(min_length=1)
     examples: str = Field(min_length=1)
-    """The digest of the examples."""
+    """The digest of the ids and gold answers of the examples."""
+    data: str = ""
+    """The digest of the validation data; empty in baselines of earlier versions."""
     runs: tuple[_StoredRun, ...] = Field(min_length=1)
 
 
@@ -192,6 +195,7 @@ def _to_stored(runs: TaskRuns) -> _StoredTask:
         recipe=runs.recipe,
         metric=_metric_variant(runs),
         examples=examples_digest(runs.seed_runs[0].predictions),
+        data=runs.data.get("valid", ""),
         runs=tuple(stored_runs),
     )
 
@@ -250,7 +254,9 @@ def run_gate(
                 # Bonferroni over tasks; within a task, the sequential test divides its share among the analyses. If
                 # every task must be shown to pass, a wrong pass needs one in each task that has dropped.
                 share = alpha if needs_evidence else alpha / len(shared)
-                results[task] = _run_task_gate(task, stored[task], candidate[task], tolerance, share, budget)
+                results[task] = _run_task_gate(
+                    task, stored[task], candidate[task], tolerance, share, budget, needs_evidence=needs_evidence
+                )
         undecided = [task for task in shared if results[task].decision == "undecided"]
         if not undecided or train_seed is None:
             break
@@ -266,22 +272,26 @@ def run_gate(
 
 
 def _run_task_gate(
-    task: str, stored: _StoredTask, runs: TaskRuns, tolerance: float, alpha: float, budget: int | None
-) -> TaskGateResult:
-    baseline, candidate, seeds = _load_baseline_runs(task, stored, runs), runs.scored(), len(runs.seed_runs)
-    for scored, name in ((baseline, "the baseline"), (candidate, "the candidate")):
-        try:
-            _ = scored.scores
-        except Claf2Error as error:
-            raise RunError(f"{task}, {name}: {error}") from error
+    task: str, stored: _StoredTask, runs: TaskRuns, tolerance: float, alpha: float, budget: int | None, *,
+    needs_evidence: bool,
+) -> TaskGateResult:  # fmt: skip
+    candidate, seeds = runs.scored(), len(runs.seed_runs)
+    _check_defined(task, "the candidate", candidate)
+    baseline = _load_baseline_runs(task, stored, runs)
+    _check_defined(task, "the baseline", baseline)
     if len(baseline) == 1 and seeds == 1:
         raise RunError(f"{task}: one seed on each side shows no variance over seeds: train more with --seeds")
+    tolerated = tolerance * baseline.scale / 100.0
     decision: Decision
     if budget is not None and 2 <= seeds <= budget:
-        analysis = interim_test(baseline, candidate, budget=budget, tolerance=tolerance, alpha=alpha)
+        analysis = interim_test(
+            baseline, candidate, budget=budget, tolerance=tolerated, alpha=alpha, for_noninferiority=needs_evidence
+        )
         difference, decision = analysis.difference, analysis.decision
     else:
-        difference = compare_runs(baseline, candidate, tolerance=tolerance, level=1 - 2 * alpha)
+        difference = compare_runs(
+            baseline, candidate, tolerance=tolerated, level=1 - 2 * alpha, for_noninferiority=needs_evidence
+        )
         if budget is not None and seeds < 2:
             decision = "undecided"  # the first interim analysis needs two seeds
         elif difference.p_worse < alpha:
@@ -290,6 +300,13 @@ def _run_task_gate(
             decision = "pass" if difference.p_worse > 1 - alpha else "no evidence"
     baseline_mean, mean = float(baseline.scores.mean()), float(candidate.scores.mean())
     return TaskGateResult(task, runs.metric.selects, baseline_mean, mean, difference, decision, seeds, len(stored.runs))
+
+
+def _check_defined(task: str, name: str, runs: ScoredRuns) -> None:
+    try:
+        _ = runs.scores
+    except Claf2Error as error:
+        raise RunError(f"{task}, {name}: {error}") from error
 
 
 def _load_baseline_runs(task: str, stored: _StoredTask, runs: TaskRuns) -> ScoredRuns:
@@ -307,6 +324,8 @@ def _load_baseline_runs(task: str, stored: _StoredTask, runs: TaskRuns) -> Score
         problem = "a different recipe"
     elif stored.examples != examples_digest(examples):
         problem = "different examples"
+    elif stored.data and stored.data != runs.data.get("valid", ""):
+        problem = "different validation data"
     if problem:
         raise RunError(f"{task}: the baseline was recorded with {problem}: record a new one with --update")
     try:

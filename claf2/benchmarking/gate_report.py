@@ -8,7 +8,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from claf2.benchmarking.gate import GateResult, TaskGateResult
-from claf2.benchmarking.statistics import Decision
+from claf2.benchmarking.interim import Decision
 
 __all__ = ["format_gate", "format_junit", "gate_to_dict"]
 

@@ -22,7 +22,7 @@ from claf2.benchmarking.backends import Backend
 from claf2.benchmarking.cells import Cell, CellResult, cell_dir, read_cell, write_cell
 from claf2.benchmarking.exported_cells import check_export_words, export_cell, is_exported
 from claf2.benchmarking.runs import CELL_FILE, METRICS
-from claf2.benchmarking.variants import Variant
+from claf2.benchmarking.variants import BEFORE_EXPORT, Variant
 from claf2.config.source import parse_overrides
 from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError, RunInUseError
 from claf2.runtime.files import write_text
@@ -165,7 +165,7 @@ def _with_trained(variants: Sequence[Variant]) -> list[Variant]:
     complete: list[Variant] = []
     for variant in variants:
         if variant.overrides not in trained:
-            complete.append(Variant(f"{variant.name} (before export)", variant.overrides))
+            complete.append(Variant(f"{variant.name}{BEFORE_EXPORT}", variant.overrides))
             trained.add(variant.overrides)
         complete.append(variant)
     return complete

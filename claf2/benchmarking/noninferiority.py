@@ -6,12 +6,9 @@ is not shown.
 
 Origin and candidate answer the same examples, and each candidate comes from one run. The differences are therefore
 paired by run and by example, and one run is enough: the result holds for these runs. Only the examples are resampled
-(Efron, 1979). A bootstrap of a few changed answers gives too short an interval, since other examples may change other
-answers. As Agresti and Coull (1998) do for proportions, z² changed answers are therefore added to the variance.
+(Efron, 1979), and ``changed_answers_variance`` is added.
 
 References:
-    Agresti and Coull (1998), Approximate is better than "exact" for interval estimation of binomial proportions. The
-        American Statistician 52.
     Efron (1979), Bootstrap methods: another look at the jackknife. Annals of Statistics 7.
 """
 
@@ -23,11 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.special import ndtri
 
 from claf2.benchmarking.comparison import Flip, list_flips
 from claf2.benchmarking.runs import Floats, ScoredRuns, check_same_examples
-from claf2.benchmarking.statistics import RESAMPLES, ScoreEstimate, estimate_score, half_width
+from claf2.benchmarking.statistics import (
+    RESAMPLES,
+    ScoreEstimate,
+    changed_answers_variance,
+    estimate_score,
+    half_width,
+)
 from claf2.errors import Claf2Error
 from claf2.metrics import Prediction, Resampler
 from claf2.task import Task
@@ -167,10 +169,11 @@ def estimate_paired_difference(
     low, high = second.bounds
     # The mean over the runs is one score of the examples, so that its bootstrap is paired in both ways.
     paired = ScoredRuns(
-        second.examples, (Resampler(mean_difference, len(second.examples)),), bounds=(low - high, high - low)
-    )
+        second.examples, (Resampler(mean_difference, len(second.examples)),), bounds=(low - high, high - low),
+        scale=first.scale,
+    )  # fmt: skip
     estimate = estimate_score(paired, level=1 - 2 * alpha, resamples=resamples, seed=seed)
-    added = (float(ndtri(alpha)) * 100.0 / estimate.examples) ** 2
+    added = changed_answers_variance(alpha, estimate.examples, first.scale)
     half = half_width([(estimate.se**2 + added, estimate.df)], alpha)
     return replace(
         estimate, se=math.sqrt(estimate.se**2 + added), low=max(estimate.value - half, paired.bounds[0]),

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from claf2 import config
+from claf2.config.source import parse_overrides
 from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.metrics import Metric, Prediction, Resampler
@@ -24,13 +26,16 @@ from claf2.task import Task
 
 __all__ = [
     "CELL_FILE", "ScoredRuns", "SeedRun", "TaskRuns", "check_same_examples", "collapse_reason", "examples_digest",
-    "load_runs", "merge_runs",
+    "load_runs", "merge_runs", "recipe_words",
 ]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.float64]
 
 CELL_FILE = "cell.json"
 """The file of a cell's folder that says which cell it is."""
+
+PATH_OPTIONS = ("data_dir", "cache_dir")
+"""Overrides that only say where files are. They do not make a row of their own in a comparison of options."""
 
 METRICS = "metrics.json"
 """The last file that a run writes. ``claf2.runs.folder``, which knows it too, imports torch; tables do without."""
@@ -47,6 +52,8 @@ class ScoredRuns:
     lower_is_better: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """The lowest and the highest value of the score."""
+    scale: float = 100.0
+    """What 100 points are: 100 or, for a score without an upper end, the mean score of these runs."""
 
     def __post_init__(self) -> None:
         if not self.resamplers:
@@ -71,7 +78,13 @@ class ScoredRuns:
         for number, run_examples in enumerate(examples[1:], start=2):
             check_same_examples(examples[0], run_examples, f"run {number}")
         resamplers = tuple(_resampler(metric, run, labels) for run in predictions if run)
-        return cls(examples[0] if examples else (), resamplers, metric.selects in metric.lower_is_better, metric.bounds)
+        scale = 100.0
+        if not all(map(math.isfinite, metric.bounds)):
+            values = [value for resampler in resamplers if (value := resampler.value()) is not None]
+            scale = abs(fmean(values)) if values else scale
+        return cls(
+            examples[0] if examples else (), resamplers, metric.selects in metric.lower_is_better, metric.bounds, scale
+        )
 
     @cached_property
     def scores(self) -> Floats:
@@ -132,6 +145,8 @@ class TaskRuns:
     """Split → SHA-256."""
     variant: str = ""
     """The name of the variant of a bench; empty: the recipe itself."""
+    overrides: tuple[str, ...] = ()
+    """The overrides of a cell of a bench (``recipe_words``)."""
 
     @property
     def metric(self) -> Metric:
@@ -160,6 +175,19 @@ def _why_no_run(folder: Path) -> str:
     return "contains no finished run; finish a run with --resume"
 
 
+def recipe_words(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a cell as words, without those that only say where files are.
+
+    Raises:
+        ConfigError: if one is not an override.
+    """
+    return tuple(
+        f"{override.key}={override.text}"
+        for override in parse_overrides(overrides)
+        if override.key.rpartition(".")[2] not in PATH_OPTIONS
+    )
+
+
 def load_runs(folder: Path) -> dict[str, TaskRuns]:
     """Load the finished runs in a folder, which is a run itself or holds runs at any depth, by task.
 
@@ -171,7 +199,7 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
         raise RunError(f"{folder}: {_why_no_run(folder)}")
     by_task: dict[str, TaskRuns] = {}
     for path in paths:
-        variant = str(read_json(path / CELL_FILE).get("variant", "")) if (path / CELL_FILE).is_file() else ""
+        cell = read_json(path / CELL_FILE) if (path / CELL_FILE).is_file() else {}
         recipe, digests = _read_identity(path / "run.json")
         try:
             experiment = config.load(str(path / "config.json"))
@@ -183,7 +211,14 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
             run = SeedRun(
                 path, experiment.seed, experiment.values, read_predictions(predictions_path(path, name, "valid"))
             )
-            runs = TaskRuns(task_config.task, [run], recipe, data, variant)
+            runs = TaskRuns(
+                task_config.task,
+                [run],
+                recipe,
+                data,
+                str(cell.get("variant", "")),
+                recipe_words(cell.get("overrides", ())),
+            )
             by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task
 

@@ -16,9 +16,11 @@ Satterthwaite's degrees of freedom make it too short with two or three seeds. Se
 them shows only (S - 1) / S of their variance.
 
 With one seed on each side, only the two runs can be compared: by McNemar's exact test where examples are right or
-wrong, else by the paired bootstrap. The result says so. Scores are on 0–100. Random numbers depend on ``seed`` only.
+wrong, else by the paired bootstrap. The result says so. Random numbers depend on ``seed`` only.
 
 References:
+    Agresti and Coull (1998), Approximate is better than "exact" for interval estimation of binomial proportions. The
+        American Statistician 52.
     Banerjee (1960), Approximate confidence interval for linear functions of means of k populations when the population
         variances are not equal. Sankhya 22.
     Efron (1979), Bootstrap methods: another look at the jackknife. Annals of Statistics 7.
@@ -40,7 +42,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import chdtri, nctdtrinc, stdtrit
+from scipy.special import chdtri, nctdtrinc, ndtri, stdtrit
 from scipy.stats import binomtest
 
 from claf2.benchmarking.runs import Floats, ScoredRuns, check_same_examples
@@ -48,14 +50,13 @@ from claf2.errors import Claf2Error
 from claf2.metrics import Resampler
 
 __all__ = [
-    "Difference", "InterimAnalysis", "ScoreEstimate", "classify_difference", "compare_runs", "estimate_score",
-    "half_width", "holm_correction", "interim_test", "mcnemar_test", "tail_probability",
+    "Difference", "ScoreEstimate", "changed_answers_variance", "classify_difference", "compare_runs", "estimate_score",
+    "half_width", "holm_correction", "mcnemar_test", "tail_probability",
 ]  # fmt: skip
 
 Scope: TypeAlias = Literal["runs", "models"]
 Verdict: TypeAlias = Literal["better", "worse", "no evidence", "too noisy to tell"]
 TestName: TypeAlias = Literal["t", "paired bootstrap", "mcnemar"]
-Decision: TypeAlias = Literal["pass", "fail", "undecided", "no evidence"]
 
 RESAMPLES = 2000
 """The number of bootstrap resamples. The relative error of a standard error is then 1 / sqrt(2 · 2000), below 2 %."""
@@ -187,8 +188,25 @@ def tail_probability(terms: Sequence[tuple[float, float]], distance: float) -> f
     return math.exp(log_p)
 
 
-def _combine(signed_models: Sequence[tuple[float, ScoredRuns]], resamples: int, seed: int) -> _Moments:
-    """Return the sum of the models' mean scores, each multiplied by its sign, and the variance of the sum."""
+def changed_answers_variance(alpha: float, examples: int, scale: float = 100.0) -> float:
+    """Return the variance of z² changed answers, which Agresti and Coull (1998) add for proportions.
+
+    A bootstrap of a few changed answers gives too short an interval, since other examples may change other answers. A
+    test that must show that a score has not dropped would therefore pass too often.
+
+    Args:
+        alpha: the error rate of the test; z is its quantile.
+        examples: the number of examples.
+        scale: see ``ScoredRuns.scale``.
+    """
+    return (float(ndtri(alpha)) * scale / examples) ** 2
+
+
+def _combine(
+    signed_models: Sequence[tuple[float, ScoredRuns]], resamples: int, seed: int, added: float = 0.0
+) -> _Moments:
+    """Return the sum of the models' mean scores, each multiplied by its sign, and the variance of the sum, to which
+    ``added`` is added."""
     models = [runs for _, runs in signed_models]
     n_seeds, n = tuple(len(runs) for runs in models), len(models[0].examples)
     value = float(sum(sign * runs.scores.mean() for sign, runs in signed_models))
@@ -200,9 +218,9 @@ def _combine(signed_models: Sequence[tuple[float, ScoredRuns]], resamples: int, 
     total = float(weights @ covariance @ weights)
     # If the models agree on every example, or one is right on all, the bootstrap shows no variance, which no finite
     # sample can prove. The score of one example, the resolution of a score, is then the least standard error.
-    floor = (100.0 / n) ** 2
+    floor = (models[0].scale / n) ** 2
     if max(n_seeds) == 1:
-        return _Moments(value, 0.0, math.inf, max(total, floor), n, n_seeds, bounds)
+        return _Moments(value, 0.0, math.inf, max(total, floor) + added, n, n_seeds, bounds)
     ends = np.cumsum(n_seeds)
     blocks = [covariance[end - size : end, end - size : end] for end, size in zip(ends, n_seeds, strict=True)]
     # For each model: the variance over seeds of one run's score, and the share of it that is the chance of examples.
@@ -220,7 +238,7 @@ def _combine(signed_models: Sequence[tuple[float, ScoredRuns]], resamples: int, 
         denominator = float(sum(term[0] ** 2 / (size - 1) for term, size in zip(terms, n_seeds, strict=True)))
         seed_df = seed_variance**2 / denominator if denominator else float(sum(n_seeds) - len(n_seeds))
     # The chance of examples is in the variance over seeds already, and must not be counted again.
-    example_variance = max(total - chance, floor - seed_variance, 0.0)
+    example_variance = max(total - chance, floor - seed_variance, 0.0) + added
     return _Moments(value, seed_variance, seed_df, example_variance, n, n_seeds, bounds)
 
 
@@ -263,7 +281,7 @@ def estimate_score(
 
 def compare_runs(
     first: ScoredRuns, second: ScoredRuns, *, tolerance: float = 0.0, level: float = 0.95,
-    resamples: int = RESAMPLES, seed: int = 0,
+    resamples: int = RESAMPLES, seed: int = 0, for_noninferiority: bool = False,
 ) -> Difference:  # fmt: skip
     """Return by how much the second model scores higher than the first, and whether that may be chance.
 
@@ -273,10 +291,12 @@ def compare_runs(
     Args:
         first: the model compared with, such as a baseline.
         second: the model under test.
-        tolerance: by how many points the second model may be worse.
+        tolerance: by how much the second model may be worse, in the unit of the score.
         level: the coverage of the interval.
         resamples: how many bootstrap resamples of the examples are drawn.
         seed: of the bootstrap.
+        for_noninferiority: whether the result is to show that the second model is not worse. The variance is then
+            larger (``changed_answers_variance``).
 
     Raises:
         Claf2Error: if the examples differ, a score is undefined, or the tolerance is negative.
@@ -284,7 +304,9 @@ def compare_runs(
     check_same_examples(first.examples, second.examples, "the second model")
     if tolerance < 0 or not math.isfinite(tolerance):
         raise Claf2Error(f"the tolerance must be 0 points or more, got {tolerance}")
-    moments = _combine([(-1.0, first), (1.0, second)], resamples, seed)
+    tail = (1 - level) / 2
+    added = changed_answers_variance(tail, len(first.examples), first.scale) if for_noninferiority else 0.0
+    moments = _combine([(-1.0, first), (1.0, second)], resamples, seed, added)
     drop = moments.value if second.lower_is_better else -moments.value
     p = min(1.0, 2 * moments.tail_probability(abs(moments.value)))
     p_worse = moments.tail_probability(drop - tolerance)
@@ -296,7 +318,7 @@ def compare_runs(
         p_worse = p_worse if tolerance else mcnemar_test(first_right, second_right, alternative="less")
     return Difference(
         **vars(moments.estimate(level)), p=p, p_worse=p_worse, tolerance=tolerance, test=test,
-        detectable=moments.detectable((1 - level) / 2), borrowed=min(moments.n_seeds) == 1 < max(moments.n_seeds),
+        detectable=moments.detectable(tail), borrowed=min(moments.n_seeds) == 1 < max(moments.n_seeds),
         lower_is_better=second.lower_is_better,
     )  # fmt: skip
 
@@ -348,51 +370,3 @@ def classify_difference(difference: Difference, *, p: float | None = None, margi
     if (difference.p if p is None else p) < 1 - difference.level and difference.value:
         return "better" if (difference.value > 0) != difference.lower_is_better else "worse"
     return "too noisy to tell" if difference.detectable > margin else "no evidence"
-
-
-@dataclass(frozen=True)
-class InterimAnalysis:
-    """The result of a sequential test after some of its seeds."""
-
-    decision: Decision
-    """``undecided``: another seed may decide. ``no evidence``: the budget is used up."""
-    difference: Difference
-    alpha: float
-    """The share of the error rate that this analysis spends. The interval's coverage is ``1 - 2 · alpha``."""
-
-
-def interim_test(
-    baseline: ScoredRuns, runs: ScoredRuns, *, budget: int, tolerance: float, alpha: float = 0.05,
-    resamples: int = RESAMPLES, seed: int = 0,
-) -> InterimAnalysis:  # fmt: skip
-    """Test whether a score has dropped by more than the tolerance, after each seed from the second to the last.
-
-    The model fails if the whole interval of its drop lies beyond the tolerance, and passes if it lies within. Over all
-    analyses together, a model whose drop is within the tolerance fails with a probability of at most ``alpha``, and one
-    whose drop is beyond it passes with at most that.
-
-    Args:
-        baseline: the model compared with.
-        runs: the runs so far of the model under test.
-        budget: the largest number of seeds.
-        tolerance: by how many points the score may drop.
-        alpha: the error rate of all analyses together.
-        resamples: how many bootstrap resamples of the examples are drawn.
-        seed: of the bootstrap.
-
-    Raises:
-        Claf2Error: if there is one seed, or more than the budget; and as ``compare_runs`` does.
-    """
-    if not 2 <= len(runs) <= budget:
-        raise Claf2Error(f"a sequential gate tests after 2 to {budget} seeds, not after {len(runs)}")
-    # Testing at the full level after every seed would raise false alarms with each test. The level is therefore spent
-    # in shares proportional to 1, 2, …, budget - 1, which add up to alpha (Bonferroni). This holds for any dependence
-    # between the analyses; the boundaries of Pocock or O'Brien and Fleming assume normal scores with known variance.
-    # Shares grow because early analyses, with few degrees of freedom, have little power.
-    share = alpha * (len(runs) - 1) / (budget * (budget - 1) / 2)
-    difference = compare_runs(baseline, runs, tolerance=tolerance, level=1 - 2 * share, resamples=resamples, seed=seed)
-    if difference.p_worse < share:
-        return InterimAnalysis("fail", difference, share)
-    if difference.p_worse > 1 - share:
-        return InterimAnalysis("pass", difference, share)
-    return InterimAnalysis("no evidence" if len(runs) == budget else "undecided", difference, share)

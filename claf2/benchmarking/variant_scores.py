@@ -17,10 +17,13 @@ from claf2.benchmarking.summary import Column, Costs, GridChoice, Row, VariantDe
 from claf2.benchmarking.variants import grid_name
 from claf2.errors import Claf2Error
 
-__all__ = ["ScoreRows", "add_differences", "choose_from_grids", "measure_costs"]
+__all__ = ["THESE_RUNS", "ScoreRows", "add_differences", "choose_from_grids", "measure_costs"]
 
 COLLAPSED = "collapsed"
 """The verdict where a run learned nothing: the scores of such runs say nothing about a variant."""
+
+THESE_RUNS = "of these runs only"
+"""What a verdict adds where both sides have one seed, so that it says nothing about other seeds."""
 
 ALPHA = 0.05
 TABLE_RESAMPLES = 1000
@@ -118,11 +121,15 @@ def _compare_pair(pair: _Pair, position: int, column: Column, score: ScoreRows, 
         difference = (
             estimate_paired_difference(first, second, alpha=ALPHA, resamples=TABLE_RESAMPLES)
             if pair.is_paired
-            else compare_runs(first, second, level=1 - 2 * ALPHA, resamples=TABLE_RESAMPLES)
+            else compare_runs(first, second, level=1 - 2 * ALPHA, resamples=TABLE_RESAMPLES, for_noninferiority=True)
         )
     except Claf2Error:  # evaluated on other data, or undefined in many resamples
         return None
-    verdict = classify_noninferiority(difference, margin, lower_is_better=column.lower_is_better)
+    verdict: str = classify_noninferiority(
+        difference, margin * first.scale / 100.0, lower_is_better=column.lower_is_better
+    )
+    if not pair.is_paired and difference.about == "runs":  # one seed each: nothing is known about other seeds
+        verdict = f"{verdict}, {THESE_RUNS}"
     return VariantDelta(difference.value, difference.low, difference.high, verdict, pair.is_paired)
 
 
@@ -130,13 +137,14 @@ def choose_from_grids(
     columns: Sequence[Column], rows: Sequence[Row], groups: Sequence[Sequence[MeasuredCell]], score: ScoreRows
 ) -> tuple[GridChoice, ...]:
     """Return the best variant of each grid in each column, with its score on examples that it was not chosen on."""
-    grids: dict[tuple[str, int | None, str, str], list[int]] = {}
+    grids: dict[tuple[str, int | None, str, int | None, str], list[int]] = {}
     for index, group in enumerate(groups):
         cell = group[0].cell
         if name := grid_name(cell.variant):
-            grids.setdefault((cell.model, cell.step, cell.weights, name), []).append(index)
+            # One file of variants can be used with several recipes: each has a grid of its own.
+            grids.setdefault((cell.model, cell.step, cell.weights, _find_full(cell, groups), name), []).append(index)
     choices = []
-    for (model, step, _, name), indices in grids.items():
+    for (model, step, *_, name), indices in grids.items():
         label = model if step is None else f"{model} step {step}"
         for position, column in enumerate(columns):
             scored = {

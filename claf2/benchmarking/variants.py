@@ -20,9 +20,11 @@ from claf2.config.source import Override
 from claf2.errors import ConfigError, RunError
 from claf2.runtime.files import read_json
 
-__all__ = ["Variant", "expand_variants", "grid_name", "read_variants", "takes_list"]
+__all__ = ["BEFORE_EXPORT", "Variant", "expand_variants", "grid_name", "read_variants", "takes_list"]
 
 EXPORT = "export"
+BEFORE_EXPORT = " (before export)"
+"""The end of the name of a run that is in a bench only because a variant exports it."""
 NAME = re.compile(r"[\w.+-][\w.+ -]{0,39}")
 """The name of an entry, which is a part of the name of a folder."""
 LARGEST_GRID = 100
@@ -106,9 +108,10 @@ def _to_words(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def grid_name(variant: str) -> str:
-    """Return the name of the grid that a variant belongs to; empty if it belongs to none."""
+    """Return the name of the grid that a variant belongs to; empty if it belongs to none, as the run that a member
+    exports."""
     name, slash, _ = variant.partition("/")
-    return name if slash else ""
+    return name if slash and not variant.endswith(BEFORE_EXPORT) else ""
 
 
 def takes_list(configs: Sequence[str], recipe: str, words: Sequence[str], plugins: Sequence[str]) -> IsValue:

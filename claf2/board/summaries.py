@@ -10,7 +10,7 @@ from pathlib import Path
 from claf2.benchmarking.aggregation import Memo, group_by_row, summarize_cells
 from claf2.benchmarking.cells import row_key
 from claf2.benchmarking.comparison import Comparison, compare_task_runs
-from claf2.benchmarking.runs import SeedRun, TaskRuns, merge_runs
+from claf2.benchmarking.runs import SeedRun, TaskRuns, merge_runs, recipe_words
 from claf2.benchmarking.summary import Summary
 from claf2.board.curves import StepCurve, make_step_curves
 from claf2.board.records import NotFoundError, Records, StoredCell
@@ -158,6 +158,7 @@ def _to_task_runs(cells: Sequence[StoredCell]) -> dict[str, TaskRuns]:
             raise RunError(f"{stored.source}: has no recipe or no data in its provenance; submit the run again")
         run = SeedRun(Path(stored.source), stored.cell.seed, config or {}, stored.predictions("valid"))
         digests = {str(split): str(sha256) for split, sha256 in data.items()}
-        runs = TaskRuns(tasks.get(name), [run], recipe, digests, stored.cell.variant)
+        words = recipe_words(stored.cell.overrides)
+        runs = TaskRuns(tasks.get(name), [run], recipe, digests, stored.cell.variant, words)
         by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task

@@ -14,7 +14,7 @@ from claf2.runtime.files import format_json, write_text
 
 __all__ = ["predictions_path", "read_predictions", "to_json_line", "write_predictions"]
 
-REMEDY = "write it again with `claf2 evaluate RUN`, or train again with --overwrite"
+REMEDY = "write it again with `claf2 evaluate RUN`, or delete the folder of the run and repeat its command"
 
 
 def predictions_path(run_dir: Path, task: str, split: str) -> Path:

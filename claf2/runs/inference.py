@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from claf2.errors import RunError
 from claf2.evaluation.predictions import write_predictions
 from claf2.evaluation.report import Report
 from claf2.metrics import Prediction
+from claf2.runs.corpus_splits import AnySplit
 from claf2.runs.folder import check_openable, lock_run_dir
 from claf2.runs.locate import locate_splits
 from claf2.runs.model_folder import ModelFolder, TrainedFolder
-from claf2.runs.resolve import merge_evaluations, open_run
+from claf2.runs.resolve import merge_evaluations, open_run, split_name
 from claf2.runtime import distributed
-from claf2.runtime.files import write_json
+from claf2.runtime.files import read_json, write_json
 from claf2.task import Task, tasks
 
 __all__ = ["evaluate_folder", "evaluate_run", "predict_file"]
@@ -36,7 +37,8 @@ def evaluate_run(folder: Path, data_file: Path | None = None, task: str | None =
             file.
 
     Raises:
-        Claf2Error: when there is no such run, it is in use, or the task does not fit it.
+        Claf2Error: when there is no such run, it is in use, its validation data have changed, or the task does not
+            fit it.
     """
     check_openable(folder, is_restored=True)
     return evaluate_folder(folder, TrainedFolder, data_file, task)
@@ -73,6 +75,8 @@ def _evaluate(folder: ModelFolder, data_file: Path | None, task: str | None) -> 
             run = dataclasses.replace(run, experiment=_for_task(run.experiment, name, task))
         if data_file is None:
             data = locate_splits(run.experiment)[name]
+            if task is None or task in experiment.tasks:
+                _check_unchanged(folder, name, data)
         else:
             data = {"eval": SplitData(run.experiment.only_task.task, data_file)}
         reports.append(run.evaluate_sets(model.engine, run.evaluation_sets({name: data})))
@@ -83,6 +87,23 @@ def _evaluate(folder: ModelFolder, data_file: Path | None, task: str | None) -> 
         write_predictions(folder.path, report)
         write_json(folder.path / ("evaluation.json" if data_file is None else "evaluation-file.json"), report.logs())
     return report
+
+
+def _check_unchanged(folder: ModelFolder, task: str, data: Mapping[str, AnySplit]) -> None:
+    """Refuse validation data that differ from those of the training, whose predictions would be replaced.
+
+    Raises:
+        RunError: naming the split.
+    """
+    record = read_json(folder.path / "run.json") if (folder.path / "run.json").is_file() else {}
+    digests = record.get("data", {})
+    for split, split_data in data.items():
+        recorded = digests.get(split_name(folder.experiment.tasks, task, split))
+        if split != "train" and recorded and recorded != split_data.data_digest():
+            raise RunError(
+                f"{folder.path}: the {split} data of {task} have changed since the training; restore them, or evaluate "
+                f"the new ones as another file: claf2 evaluate {folder.path} DATA_FILE"
+            )
 
 
 def _matching_task(experiment: Experiment, task: str | None) -> str:

@@ -168,6 +168,10 @@ def test_what_cannot_be_held_against_each_other_is_named(template: Path, tmp_pat
     refused("recorded with a different metric variant .*F1", metric="F1 f1 {}")
     refused("recorded with a different recipe", recipe="x")
     refused("recorded with different examples", examples="x")
+    refused("recorded with different validation data", data="x")
+    earlier = {"rte": {name: value for name, value in stored["tasks"]["rte"].items() if name != "data"}}
+    (tmp_path / "c.json").write_text(json.dumps({**stored, "tasks": earlier}))
+    assert not gate.run_gate(tmp_path / "c.json", old).failed, "a baseline of an earlier version"
     refused("tasks.rte.recipe: .*at least 1 character; record a new one", recipe="")
     refused("tasks.rte.runs: .*at least 1 item", runs=[])
     refused("damaged", runs=[{"seed": 1}])
@@ -222,6 +226,16 @@ def test_other_recipes_and_other_data_are_refused(template: Path, tmp_path: Path
         path.write_text(json.dumps(values))
     with pytest.raises(RunError, match=r"different recipes, .*optimizer.learning_rate: .* and 1.0"):
         comparison.compare_models(one, other)
+    for folder, variant, words in ((one, "", ("--num_steps", "2")), (other, "fast", ("--learning_rate", "1.0"))):
+        for path in folder.glob("*/run.json"):
+            write_json(path.with_name("cell.json"), {"variant": variant, "overrides": ["--data_dir", variant, *words]})
+    with pytest.raises(RunError, match="different recipes"):  # not the recipe of one and a field more
+        comparison.compare_models(one, other)
+    for path in one.glob("*/cell.json"):
+        write_json(path, {"variant": "", "overrides": ["--data_dir", "elsewhere"]})
+    assert comparison.compare_models(one, other).variants == ("full", "fast")
+    for path in tmp_path.glob("*/*/cell.json"):
+        path.unlink()
     forced = comparison.compare_models(one, other, force=True)
     assert forced.forced
     assert "FORCED: the recipes differ" in comparison.format_comparison(forced)

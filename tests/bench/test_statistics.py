@@ -16,15 +16,14 @@ from scipy import stats
 
 from claf2.benchmarking import statistics
 from claf2.benchmarking.comparison import compare_models
+from claf2.benchmarking.interim import InterimAnalysis, interim_test
 from claf2.benchmarking.runs import ScoredRuns, collapse_reason, load_runs
 from claf2.benchmarking.statistics import (
     Difference,
-    InterimAnalysis,
     classify_difference,
     compare_runs,
     estimate_score,
     holm_correction,
-    interim_test,
     mcnemar_test,
 )
 from claf2.errors import Claf2Error, RunError
@@ -166,6 +165,40 @@ def test_nothing_is_known_better_than_to_one_example() -> None:
     difference = compare_runs(shares(nothing, nothing), shares(everything, everything))
     assert difference.se == pytest.approx(100 / 3)
     assert difference.p > 0.05
+
+
+def test_few_changed_answers_do_not_show_that_a_model_is_not_worse() -> None:
+    """That none of 200 answers changed does not exclude a loss of one in a hundred; of 2,000 it does."""
+    for n, shown in ((200, False), (2000, True)):
+        same = shares(*[[1.0] * n] * 3)
+        assert compare_runs(same, same, tolerance=1.0, level=0.9).p_worse > 0.95
+        difference = compare_runs(same, same, tolerance=1.0, level=0.9, for_noninferiority=True)
+        assert (difference.p_worse > 0.95) == shown
+        alone = shares([1.0] * n)
+        assert (compare_runs(alone, alone, tolerance=1.0, level=0.9, for_noninferiority=True).p_worse > 0.95) == shown
+
+
+def language_model(*nats: float, n: int = 40) -> ScoredRuns:
+    """Runs of a language model that loses about so many nats a byte."""
+    metric = metrics.get("causal_lm")()
+    rows = [
+        [
+            Prediction(str(row), {"tokens": 10, "bytes": 30}, {"nats": 30 * (loss + 0.02 * math.sin(row)), "right": 5})
+            for row in range(n)
+        ]
+        for loss in nats
+    ]
+    return ScoredRuns.from_predictions(metric, rows, ())
+
+
+def test_a_score_without_an_upper_end_has_points_of_its_own_size() -> None:
+    first, second = language_model(0.80, 0.82), language_model(1.10, 1.12)
+    assert first.scale == pytest.approx(0.81, abs=0.01)
+    difference = compare_runs(first, second)
+    assert difference.p < 0.01
+    assert classify_difference(difference) == "worse"
+    assert difference.detectable < 0.2
+    assert fixed(80.0, 81.0).scale == 100.0
 
 
 def test_holm_by_hand() -> None:

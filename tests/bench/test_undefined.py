@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from claf2.benchmarking import comparison
+from claf2.benchmarking import comparison, gate
 from claf2.benchmarking.aggregation import summarize_bench
 from claf2.benchmarking.cells import Cell
 from claf2.benchmarking.runs import CELL_FILE, SeedRun, TaskRuns, collapse_reason
@@ -81,6 +81,16 @@ def test_a_comparison_names_the_task_without_a_score(tmp_path: Path, monkeypatch
     del folders[one]["rte"]
     with pytest.raises(RunError, match=r"there is nothing to compare: .*wnli \(the score of run 2 of 2 is undefined"):
         comparison.compare_models(one, other)
+
+
+def test_a_gate_names_a_candidate_without_a_score() -> None:
+    """Before the baseline is scored with what is stored beside the candidate's predictions."""
+    tags = ["B-PS", "O"]
+    rows = [Prediction(str(n), tags, tags, details={"tokens": ["김", "철"]}) for n in range(20)]
+    stored = gate._to_stored(runs(rows, rows, task="klue_ner"))
+    candidate = runs([undefined(rows[0]), *rows[1:]], rows, task="klue_ner")
+    with pytest.raises(RunError, match="klue_ner, the candidate: the score of run 1 of 2 is undefined"):
+        gate._run_task_gate("klue_ner", stored, candidate, 1.0, 0.05, None, needs_evidence=False)
 
 
 @pytest.mark.parametrize("task", ["klue_mrc", "klue_ner", "klue_dp", "wos", "stsb", "squad", "klue_re", "rte"])

@@ -212,6 +212,35 @@ def test_an_export_is_compared_with_the_runs_that_it_was_made_of() -> None:
     assert make_variant_table(replace(summary, rows=summary.rows[:1])) is None
 
 
+def test_p_values_of_a_table_are_corrected_for_all_pairs_of_its_rows() -> None:
+    """The best row is chosen by the same scores: with four rows, the smallest of three p values is one of six."""
+
+    def p_of_worst(*others: str) -> float:
+        cells = [*fake_cells("", 0.90), *fake_cells("", 0.86, words=("--x", "1"), stream="worst")]
+        for stream in others:
+            cells += fake_cells("", 0.89, words=("--x", stream), stream=stream)
+        rows = summarize_cells(suites.get("glue"), cells).rows
+        worst = min((row.cells[0] for row in rows if row.cells[0]), key=lambda cell: cell.mean or 0.0)
+        assert worst.delta is not None
+        return worst.delta.p
+
+    assert 0 < p_of_worst() < 0.1
+    assert p_of_worst("2", "3") == pytest.approx(6 * p_of_worst())
+
+
+def test_a_verdict_from_one_seed_says_so() -> None:
+    cells = [*fake_cells("", 0.9, seeds=[1]), *fake_cells("x", 0.9, seeds=[1], words=("--x", "1"))]
+    verdicts = {}
+    for export in (None, ()):
+        cells[1] = FakeCell(replace(cells[1].cell, export=export, overrides=("--x", "1") if export is None else ()),
+                            cells[0].answers)  # fmt: skip
+        (row,) = (row for row in summarize_cells(suites.get("glue"), cells).rows if row.variant_name)
+        assert row.cells[0] is not None
+        assert row.cells[0].to_full is not None
+        verdicts[export] = row.cells[0].to_full.verdict
+    assert verdicts == {None: "non-inferior, of these runs only", (): "non-inferior"}
+
+
 def test_a_variant_that_learned_nothing_has_no_verdict() -> None:
     cells = [*fake_cells("", 0.9), *fake_cells("x", 0.9, words=("--x", "1"))]
     constant = [replace(answer, prediction=tasks.get("sst").labels[0]) for answer in cells[-1].answers]
@@ -242,6 +271,20 @@ def test_the_optimism_of_the_best_of_a_grid_is_stated() -> None:
     (choice,) = summarize_cells(suites.get("glue"), one_is_better).grids
     assert choice.best == "lr/b"
     assert abs(choice.optimism) < 0.01
+
+
+def test_each_recipe_has_a_grid_of_its_own_without_the_runs_that_are_exported() -> None:
+    cells = []
+    for steps in ("2", "4"):
+        words = ("--num_steps", steps)
+        cells += fake_cells("", 0.8, words=words)
+        for rate in "12":
+            name, more = f"lr/a={rate}", (*words, "--lr", rate)
+            cells += fake_cells(name, 0.8, seeds=[1], words=more, export=(), stream=f"{steps} {rate}")
+            cells += fake_cells(f"{name} (before export)", 0.8, seeds=[1], words=more, stream=f"{steps} {rate}")
+    choices = summarize_cells(suites.get("glue"), cells).grids
+    assert [(choice.grid, choice.variants) for choice in choices] == [("lr", 2), ("lr", 2)]
+    assert choices[0].score != choices[1].score
 
 
 def test_a_grid_may_be_of_a_task_whose_gold_answers_are_lists() -> None:
