@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -58,7 +59,7 @@ Examples:
 @click.option("--max-wait", type=NumberRange(0, 1000), default=5.0, show_default=True, metavar="MS",
               help="How long a request waits for others at most.")  # fmt: skip
 @click.option("--max-queue", type=click.IntRange(1), default=512, show_default=True, metavar="N",
-              help="Requests in progress; further ones are refused with 429.")  # fmt: skip
+              help="Requests in progress; further ones are refused with 429, longer lists with 413.")  # fmt: skip
 @click.option("--timeout", type=NumberRange(0, 3600, min_open=True), default=30.0, show_default=True,
               metavar="SECONDS", help="How long a request may take.")  # fmt: skip
 @click.option("--max-body", type=click.IntRange(1), default=1, show_default=True, metavar="MiB",
@@ -89,6 +90,7 @@ def serve_command(
     """
     if url is not None and not check:
         raise RunError("--url: can only be used with --check; add it, or leave out --url")
+    _check_token(given["token"])
     models = _name_models(folders, named)
     with needs_extra("serve"):
         from claf2.runtime.web import is_loopback
@@ -102,6 +104,17 @@ def serve_command(
         serve_models(settings, host, port, lambda address: click.echo(f"serving: {address}"))
     click.echo("stopped", err=True)
     return 0
+
+
+def _check_token(token: str | None) -> None:
+    """Check that a client can send the token in a header.
+
+    Raises:
+        RunError: if it cannot.
+    """
+    if token is not None and not re.fullmatch(r"[!-~]([ -~]*[!-~])?", token):
+        problem = "must be one line of ASCII characters, without spaces around it; choose another one"
+        raise RunError(f"the token (--token, CLAF2_SERVE_TOKEN) {problem}")
 
 
 def _name_models(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:

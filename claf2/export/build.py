@@ -201,6 +201,8 @@ def _check_target(out: Path, overwrite: bool) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{out} cannot be created: {error.strerror}; give another folder with -o") from error
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give another folder with -o")
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not is_export(out):

@@ -156,14 +156,15 @@ class Answerer:
         return example
 
     def answer(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
-        """Return one prediction per request, in order. All rows are one batch, the longest first.
+        """Return one prediction per request, in order. All rows are one batch, the longest first, unless a single
+        request has more rows than a batch of an evaluation: then they are divided as in an evaluation.
 
         Args:
             task: the task.
             encoded: what ``encode`` returned for this task.
         """
         with self._lock:
-            return self._answer(task, encoded, _count_rows(encoded))
+            return self._answer(task, encoded, as_one_batch=True)
 
     def encode_all(self, tasks: Sequence[str], requests: Sequence[RequestLike]) -> list[SharedRequest]:
         """Turn requests that several tasks answer into what the engine reads, in order.
@@ -188,15 +189,15 @@ class Answerer:
             stack.enter_context(self._lock)
             for engine in {id(self.model(task).engine): self.model(task).engine for task in by_task}.values():
                 stack.enter_context(engine.shared_pass())
-            predictions = {task: self._answer(task, items, _count_rows(items)) for task, items in by_task.items()}
+            predictions = {task: self._answer(task, items, as_one_batch=True) for task, items in by_task.items()}
         return [{task: predictions[task][place] for task in by_task} for place in range(len(requests))]
 
     def answer_by_length(self, task: str, encoded: Sequence[EncodedRequest]) -> list[Prediction]:
         """Return one prediction per request, in order, in the batches of an evaluation."""
         with self._lock:
-            return self._answer(task, encoded, None)
+            return self._answer(task, encoded, as_one_batch=False)
 
-    def _answer(self, task: str, encoded: Sequence[EncodedRequest], batch_size: int | None) -> list[Prediction]:
+    def _answer(self, task: str, encoded: Sequence[EncodedRequest], *, as_one_batch: bool) -> list[Prediction]:
         if not encoded:
             return []
         model = self.model(task)
@@ -204,12 +205,10 @@ class Answerer:
             {**feature, "example": position} for position, request in enumerate(encoded) for feature in request.features
         ]
         data = model.run.evaluation_data(task, FeatureList(features), [request.example for request in encoded])
-        report = evaluate_model(
-            model.engine,
-            {task: replace(data, batch_size=batch_size or data.batch_size)},
-            split="predict",
-            precision=model.run.precision(),
-        )
+        # A text of many windows would need any amount of memory in one batch.
+        if as_one_batch and max(len(request.features) for request in encoded) <= data.batch_size:
+            data = replace(data, batch_size=len(features))
+        report = evaluate_model(model.engine, {task: data}, split="predict", precision=model.run.precision())
         return list(report.tasks[task].predictions)
 
     def _encode(self, task: str, examples: Sequence[Example]) -> list[EncodedRequest]:
@@ -222,10 +221,6 @@ class Answerer:
             return [encoded for example in examples for encoded in self._encode(task, [example])]
         is_truncated = bool(counts["truncated"])
         return [EncodedRequest(example, own, is_truncated) for example, own in zip(examples, rows, strict=True)]
-
-
-def _count_rows(encoded: Sequence[EncodedRequest]) -> int:
-    return sum(len(request.features) for request in encoded)
 
 
 def _batching(model: LoadedModel) -> Batching:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import errno
 import ipaddress
 import socket
@@ -87,7 +86,7 @@ def read_token(request: Request) -> str | None:
         return credentials.strip()
     try:
         decoded = base64.b64decode(credentials, validate=True) if scheme.lower() == "basic" else b""
-    except binascii.Error:
+    except ValueError:
         return None
     return decoded.decode("utf-8", "replace").partition(":")[2] or None
 

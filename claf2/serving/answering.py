@@ -122,12 +122,13 @@ def parse_body(body: bytes, id: str, limits: RequestLimits) -> PostedRequests:
 
 
 def check_size(request: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Check that the texts of a request are not too long.
+    """Check that the texts of a request are not too long. Its id does not count.
 
     Raises:
         TooLargeError: if they are.
     """
-    texts = [text for value in request.values() for text in (value if isinstance(value, list) else [value])]
+    values = [value for name, value in request.items() if name != "id"]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     size = sum(len(text) for text in texts if isinstance(text, str))
     if size > limits.max_characters:
         raise TooLargeError(f"{size} characters, of at most {limits.max_characters}; shorten the text")
@@ -154,7 +155,7 @@ async def answer_requests(
         choose: says what a model is asked.
 
     Raises:
-        HTTPException: 422 if no model or task is meant, 429 if there is no room.
+        HTTPException: 413 if they are too many, 422 if no model or task is meant, 429 if there is no room.
     """
     requests = posted.requests
     outcomes: list[Outcome] = [AssertionError("not answered")] * len(requests)
@@ -186,7 +187,7 @@ async def answer_requests(
         service.telemetry.rejected.labels("queue").inc(len(requests))
         raise HTTPException(429, str(error), {"Retry-After": str(error.retry_after)}) from error
     except Claf2Error as error:
-        raise HTTPException(422, str(error)) from error
+        raise to_problem(error) from error
     return outcomes
 
 

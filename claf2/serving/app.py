@@ -12,10 +12,12 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from claf2 import __version__
+from claf2.errors import field_problem
 from claf2.heads.pooling import Pooling
 from claf2.runtime.process import freeze_heap
 from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
@@ -145,11 +147,19 @@ def create_service_app(service: Service) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     app.add_middleware(AddSecurityHeaders)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_answer_routes(app, service)
     _add_status_routes(app, service)
     add_service_pages(app, service.descriptions, partial(answer_form, service), check_token)
     return app
+
+
+async def _refuse_parameters(_: Request, error: Exception) -> Response:
+    """Answer a request with wrong parameters as one with any other mistake."""
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{problem['loc'][-1]}: {field_problem(problem)}" for problem in error.errors()]
+    return json_response({"detail": "; ".join(problems)}, 422)
 
 
 async def check_token(request: Request) -> None:
@@ -257,6 +267,9 @@ def _add_status_routes(app: FastAPI, service: Service) -> None:
         return json_response(app.openapi())
 
 
+TEXT_ALTERNATIVES = {"text_a", "tokens", "turns"}
+"""The fields instead of which a request may have ``text``."""
+
 _TEXT = {"type": "string"}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
@@ -267,6 +280,7 @@ def _describe_interface(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         descriptions = app.state.service.descriptions.values()
         fields = {field for model in descriptions for task in model["tasks"].values() for field in task["fields"]}
+        fields |= {"text"} if fields & TEXT_ALTERNATIVES else set()
         properties = {"id": _TEXT, **dict.fromkeys(sorted(fields), _TEXTS)}
         document["components"]["schemas"] |= {
             "Request": {"type": "object", "properties": properties, "additionalProperties": False},

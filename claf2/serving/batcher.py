@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from claf2.serving.limits import BatchLimits, LateError, OverloadError
+from claf2.serving.limits import BatchLimits, LateError
 
 __all__ = ["Batcher"]
 
@@ -52,13 +52,14 @@ class Batcher:
         self._running: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="claf2-model")
 
-    async def send(self, group: Hashable, item: Any, tokens: int) -> Any:
+    async def send(self, group: Hashable, item: Any, tokens: int, deadline: float | None = None) -> Any:
         """Return the answer to a request, or raise what its answer raises.
 
         Args:
             group: what is answered together, such as the task.
             item: the request.
             tokens: its length.
+            deadline: the time of the event loop at which nobody waits any more; ``None``: after the time limit.
 
         Raises:
             OverloadError: if it has waited too long.
@@ -70,15 +71,13 @@ class Batcher:
         # Not at once: the rest of a list that a client has posted is in the queue by then.
         loop.call_soon(self._start_batches)
         try:
-            async with asyncio.timeout(self.limits.timeout):
+            async with asyncio.timeout_at(loop.time() + self.limits.timeout if deadline is None else deadline):
                 return await waiting.future
         except TimeoutError as error:
-            limit = f"within {self.limits.timeout:g} seconds"
-            if waiting.has_started:
-                raise LateError(
-                    f"the model has not answered {limit}; send shorter texts, or raise --timeout"
-                ) from error
-            raise OverloadError(f"the request was not reached {limit}; try again, or raise --timeout") from error
+            if not waiting.has_started:
+                raise self.limits.not_reached() from error
+            problem = f"the model has not answered within {self.limits.timeout:g} seconds"
+            raise LateError(f"{problem}; send shorter texts, or raise --timeout") from error
 
     def close(self) -> None:
         """End the threads. What is in progress is answered first."""

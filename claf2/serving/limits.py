@@ -68,6 +68,11 @@ class BatchLimits:
     is_batching: bool = True
     """Whether requests are put together; ``False``: each is a batch."""
 
+    def not_reached(self) -> OverloadError:
+        """Return why a request that has waited too long has no answer."""
+        problem = f"the request was not reached within {self.timeout:g} seconds"
+        return OverloadError(f"{problem}; try again, or raise --timeout")
+
 
 @dataclass(frozen=True)
 class RequestLimits:
@@ -132,8 +137,11 @@ class Admission:
             count: how many they are.
 
         Raises:
-            OverloadError: if there is no room for all of them.
+            TooLargeError: if there will never be room for all of them.
+            OverloadError: if there is no room for all of them now.
         """
+        if count > self.limit:
+            raise TooLargeError(f"{count} requests at once, of at most {self.limit} in progress; send smaller lists")
         if self.in_progress + count > self.limit:
             error = OverloadError(
                 f"{self.in_progress} requests of at most {self.limit} are in progress; try again later"

@@ -91,15 +91,20 @@ class ServedModel:
         """Answer requests of a kind, in order. One that cannot be answered does not change the others.
 
         Raises:
-            OverloadError: if there is no room for all of them.
+            TooLargeError: if there will never be room for all of them.
+            OverloadError: if there is no room for all of them now.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.timeout
         with self.admission.admit(len(requests)):
             gauge = self._telemetry.in_progress.labels(self.name)
             gauge.inc(len(requests))
             try:
-                loop = asyncio.get_running_loop()
-                encoded = await loop.run_in_executor(self._encoding, _encode_each, kind.encode, requests)
-                return list(await asyncio.gather(*(self._send(kind, item) for item in encoded)))
+                async with asyncio.timeout_at(deadline):
+                    encoded = await loop.run_in_executor(self._encoding, _encode_each, kind.encode, requests)
+                return list(await asyncio.gather(*(self._send(kind, item, deadline) for item in encoded)))
+            except TimeoutError:
+                return [self.limits.not_reached() for _ in requests]
             finally:
                 gauge.dec(len(requests))
 
@@ -108,11 +113,11 @@ class ServedModel:
         self._encoding.shutdown()
         self._batcher.close()
 
-    async def _send(self, kind: RequestKind, encoded: Any) -> Outcome:
+    async def _send(self, kind: RequestKind, encoded: Any, deadline: float) -> Outcome:
         if isinstance(encoded, Exception):
             return encoded
         try:
-            answer = await self._batcher.send(kind, encoded, encoded.tokens)
+            answer = await self._batcher.send(kind, encoded, encoded.tokens, deadline)
         except Exception as error:  # noqa: BLE001 the other requests of the list are answered
             return error
         return {**kind.to_fields(encoded, answer), "model": self.name}

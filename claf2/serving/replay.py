@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from claf2.data.splits import SplitData
@@ -143,10 +143,10 @@ def replay_predictions(
 
     def replay_share(first: int) -> None:
         nonlocal done
-        with _connect(url, seconds) as connection:
+        with _connect(url, token, seconds) as send:
             for position in range(first, len(rows), clients):
                 started = time.perf_counter()
-                answer = _ask(connection, rows[position], model, token)
+                answer = _read_object(url, _ask(send, rows[position], model))
                 with lock:
                     times.append(time.perf_counter() - started)
                     answers[position] = find_difference(rows[position].expected, answer, exact=exact)
@@ -179,13 +179,13 @@ def check_server(
     Raises:
         Claf2Error: if the server cannot be reached or serves other models, or a folder has no such predictions.
     """
-    with _connect(url, seconds=60) as connection:
-        connection.request("GET", "/info", headers=_authorization(token))
-        response = connection.getresponse()
-        content = response.read()
+    with _connect(url, token, seconds=60) as send:
+        response, content = send("GET", "/info", None)
     if response.status != http.client.OK:
         raise RunError(f"{url}: the server answers {response.status}: {content[:300].decode(errors='replace')}")
-    served: Mapping[str, Any] = json.loads(content)["models"]
+    served = _read_object(url, content).get("models")
+    if not isinstance(served, dict) or not all(isinstance(m, dict) and "engine" in m for m in served.values()):
+        raise _not_claf2(url)
     replays = {}
     for name, folder in folders.items():
         asked = next(iter(served)) if len(served) == len(folders) == 1 else name
@@ -203,39 +203,71 @@ def _report_progress(report: Callable[[int, int], None], total: int, done: int) 
     report(done, total)
 
 
-def _authorization(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+Send: TypeAlias = Callable[[str, str, bytes | None], tuple[http.client.HTTPResponse, bytes]]
+"""Method, path and body → the answer of a server, and its content."""
 
 
 @contextmanager
-def _connect(url: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RunError(f"{url[:80]}: not the address of a server; write http://HOST:PORT, as claf2 serve prints it")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=seconds)
+def _connect(url: str, token: str | None, seconds: float) -> Iterator[Send]:
+    """Yield what sends requests over one connection to a server, to paths below that of its URL."""
     try:
-        yield connection
-    except (OSError, http.client.HTTPException) as error:
-        raise RunError(f"{url}: {error or type(error).__name__}; check that the server runs, and its log") from error
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # such as a port that is no number
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise RunError(f"{url[:80]}: not the address of a server; write http://HOST:PORT, as claf2 serve prints it")
+    prefix = quote(parts.path.rstrip("/"), safe="/%")
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(host, port, timeout=seconds)
+
+    def send(method: str, path: str, body: bytes | None) -> tuple[http.client.HTTPResponse, bytes]:
+        try:
+            connection.request(method, prefix + path, body, headers)
+            response = connection.getresponse()
+            return response, response.read()
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: no name of a host
+            problem = error or type(error).__name__
+            raise RunError(f"{url}: {problem}; check that the server runs, and its log") from error
+
+    try:
+        yield send
     finally:
         connection.close()
 
 
-def _ask(connection: http.client.HTTPConnection, row: ReplayRow, model: str | None, token: str | None) -> Any:
-    headers = {"Content-Type": "application/json", **_authorization(token)}
+def _read_object(url: str, content: bytes) -> dict[str, Any]:
+    """Return the JSON object that a server has answered.
+
+    Raises:
+        RunError: if it is anything else.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _not_claf2(url)
+    return value
+
+
+def _not_claf2(url: str) -> RunError:
+    return RunError(f"{url}: this is not a claf2 server; give the address that claf2 serve prints")
+
+
+def _ask(send: Send, row: ReplayRow, model: str | None) -> bytes:
     query = f"?task={quote(row.task, safe='')}" + (f"&model={quote(model, safe='')}" if model else "")
     body = json.dumps(row.request, ensure_ascii=False).encode()
     while True:
-        connection.request("POST", f"/predict{query}", body, headers)
-        response = connection.getresponse()
-        content = response.read()
+        response, content = send("POST", f"/predict{query}", body)
         if response.status != http.client.TOO_MANY_REQUESTS:
             break
         time.sleep(float(response.headers.get("Retry-After", "1")))
     if response.status != http.client.OK:
-        raise RunError(f"row {row.expected.id}: the server answers {response.status}: {content[:300].decode()}")
-    return json.loads(content)
+        said = content[:300].decode(errors="replace")
+        raise RunError(f"row {row.expected.id}: the server answers {response.status}: {said}")
+    return content
 
 
 def find_difference(expected: Prediction, answer: Mapping[str, Any], *, exact: bool) -> tuple[str, bool]:

@@ -130,6 +130,15 @@ def test_only_an_export_is_replaced_and_only_if_that_is_wanted(exported_run: Pat
         export_run(exported_run, folder, overwrite=True)
 
 
+def test_a_file_is_not_replaced_by_an_export(exported_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=r"notes\.txt is a file; give another folder with -o"):
+            export_run(exported_run, file, overwrite=overwrite)
+    assert (file.read_text(), [path.name for path in tmp_path.iterdir()]) == ("mine", ["notes.txt"])
+
+
 def test_a_run_without_predictions_is_refused_before_the_work(exported_run: Path, tmp_path: Path) -> None:
     path = exported_run / "predictions/nsmc-valid.jsonl"
     aside = path.rename(path.with_suffix(".aside"))

@@ -15,6 +15,7 @@ from claf2 import Task
 from claf2.errors import Claf2Error, DataError, RunError
 from claf2.heads import Request, heads
 from claf2.readers import Conll, Example, TokenExample
+from claf2.runs.answerer import Answerer
 from claf2.runs.requests import parse_requests, read_requests
 from claf2.task import tasks
 
@@ -174,6 +175,28 @@ def test_a_request_without_what_the_model_was_trained_with_is_refused() -> None:
 def test_values_of_another_type_are_no_texts(task: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         request(task, **values)
+
+
+def test_only_a_text_of_many_windows_is_divided_into_batches(tmp_path: Path) -> None:
+    claf2.train(
+        "squad/v1_bert", sample=True, log_dir=tmp_path / "run", pretrained_model_name="scratch", num_steps=2,
+        max_seq_length=64, argv=["--eval_batch_size", "4"],
+    )  # fmt: skip
+    answerer = Answerer.open(tmp_path / "run")
+    engine: Any = answerer.model("squad").engine
+    passes: list[tuple[int, int]] = []
+    engine.register_forward_pre_hook(lambda _, given: passes.append(tuple(given[1]["input_ids"].shape)))
+    context = "the king of the city lived in the north . " * 60
+    (long,) = answerer.encode("squad", [{"question": "who?", "context": context}])
+    (answer,) = answerer.answer("squad", [long])
+    assert len(long.features) > 8
+    assert sum(rows for rows, _ in passes) == len(long.features)
+    assert max(rows * length for rows, length in passes) <= 4 * 64
+    assert answer.prediction in context
+    passes.clear()
+    short = answerer.encode("squad", [{"question": "who?", "context": "a king"}] * 6)
+    assert len(answerer.answer("squad", short)) == 6
+    assert [rows for rows, _ in passes] == [6]
 
 
 def test_a_predictor_names_the_request_and_reads_files(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def test_a_token_is_asked_for_wherever_something_is_said(client: Clients) -> Non
                 "Bearer secret2",
                 "Bearer",
                 "Basic !",
+                "Basic \xff".encode("latin-1"),
                 "Bearer s\xe9cret".encode("latin-1"),
             ):
                 response = service.request(method, path, headers={"Authorization": token} if token else {})

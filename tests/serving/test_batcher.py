@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from claf2.serving.batcher import Batcher
-from claf2.serving.limits import Admission, BatchLimits, LateError, OverloadError
+from claf2.serving.limits import Admission, BatchLimits, LateError, OverloadError, TooLargeError
 
 
 class Model:
@@ -176,6 +176,28 @@ def test_waiting_too_long_says_whether_the_queue_or_the_model_is_slow() -> None:
     assert isinstance(second, OverloadError)
     assert "raise --timeout" in str(first)
     assert model.batches == [[0]]  # nobody waits for the second one any more
+
+
+def test_a_request_waits_until_its_deadline_only() -> None:
+    model = Model(is_held=True)
+
+    async def use(batcher: Batcher) -> None:
+        try:
+            await batcher.send("t", 1, 1, asyncio.get_running_loop().time() + 0.05)
+        finally:
+            model.released.set()
+
+    started = time.monotonic()
+    with pytest.raises(LateError):
+        run_batcher(model, use, timeout=20)
+    assert time.monotonic() - started < 20
+
+
+def test_more_requests_than_there_is_ever_room_for_are_too_many() -> None:
+    admission = Admission(3)
+    with pytest.raises(TooLargeError, match="4 requests at once, of at most 3"), admission.admit(4):
+        pass
+    assert admission.in_progress == 0
 
 
 def test_requests_beyond_the_limit_are_refused_and_the_others_are_counted() -> None:

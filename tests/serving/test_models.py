@@ -99,7 +99,7 @@ def test_the_page_asks_for_the_fields_of_each_task(
     sent = {"model": "m", "task": "squad", "question": "Where?", "context": "in the city"}
     assert several_tasks.post("/", data=sent).status_code == 200
     fields = several_tasks.get("/openapi.json").json()["components"]["schemas"]["Request"]["properties"]
-    assert fields.keys() == {"id", "text_a", "text_b", "question", "context"}
+    assert fields.keys() == {"id", "text", "text_a", "text_b", "question", "context"}
 
 
 @pytest.mark.slow
