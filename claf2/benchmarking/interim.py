@@ -12,6 +12,7 @@ from claf2.errors import Claf2Error
 __all__ = ["Decision", "InterimAnalysis", "interim_test"]
 
 Decision: TypeAlias = Literal["pass", "fail", "undecided", "no evidence"]
+"""``undecided``: another seed may decide. ``no evidence``: the budget is used up."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,6 @@ class InterimAnalysis:
     """The result of a sequential test after some of its seeds."""
 
     decision: Decision
-    """``undecided``: another seed may decide. ``no evidence``: the budget is used up."""
     difference: Difference
     alpha: float
     """The share of the error rate that this analysis spends. The interval's coverage is ``1 - 2 · alpha``."""
