@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from claf2.errors import Claf2Error, DataError
 from claf2.heads import Feature, Featurizer, heads
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureList", "FeatureSet", "feature_key", "featurize", "featurize_in_memory"]
 
-T = TypeVar("T")
-
 SLICE = 1000
 """How many examples are tokenized at a time."""
+
+AHEAD = 2
+"""How many slices are turned into features while the one before is used: while Python builds the features of one, the
+tokenizer encodes the other."""
 
 TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """The fields that only the model reads."""
@@ -278,7 +280,7 @@ def _record_batches(
     import pyarrow as pa
 
     schema = None
-    for slice_, features in _compute_ahead(_featurize_slices(examples, featurizer, tokenizer, labels, progress.counts)):
+    for slice_, features in _featurize_slices(examples, featurizer, tokenizer, labels, progress.counts):
         progress.text_hashes.extend(_hash(*example.texts()) for example in slice_)
         progress.id_hashes.extend(hash(example.id) for example in slice_)
         if schema is None:
@@ -334,24 +336,27 @@ def _featurize_slices(
     labels: Sequence[str],
     counts: Counter[str],
 ) -> Iterator[tuple[list[Example], list[Feature]]]:
-    """Yield one slice of examples after another with its features."""
-    for slice_ in _slices(examples):
-        features = list(featurizer.features(slice_, tokenizer, labels, counts))
-        for feature in features:
-            feature["example"] += counts["examples"]  # positions in the slice become positions in the data set
-        counts["examples"] += len(slice_)
-        counts["features"] += len(features)
-        yield slice_, features
+    """Yield one slice of examples after another with its features. Threads turn the next slices into features while one
+    is used: fast tokenizers release the interpreter's lock."""
 
+    def featurize_slice(slice_: list[Example]) -> tuple[list[Feature], Counter[str]]:
+        own: Counter[str] = Counter()
+        return list(featurizer.features(slice_, tokenizer, labels, own)), own
 
-def _compute_ahead(stream: Iterator[T]) -> Iterator[T]:
-    """Yield the values of a stream. A thread computes the next one while one is used: fast tokenizers release the
-    interpreter's lock."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, stream, None)
-        while (value := pending.result()) is not None:
-            pending = pool.submit(next, stream, None)
-            yield value
+    with ThreadPoolExecutor(AHEAD) as pool:
+        pending: deque[tuple[list[Example], Future[tuple[list[Feature], Counter[str]]]]] = deque()
+        slices = _slices(examples)
+        pending.extend((slice_, pool.submit(featurize_slice, slice_)) for slice_ in islice(slices, AHEAD))
+        while pending:
+            slice_, future = pending.popleft()
+            features, own = future.result()
+            pending.extend((slice_, pool.submit(featurize_slice, slice_)) for slice_ in islice(slices, 1))
+            for feature in features:
+                feature["example"] += counts["examples"]  # positions in the slice become positions in the data set
+            counts.update(own)
+            counts["examples"] += len(slice_)
+            counts["features"] += len(features)
+            yield slice_, features
 
 
 def _slices(examples: Iterable[Example]) -> Iterator[list[Example]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from claf2.errors import ModelError
@@ -72,8 +73,8 @@ class CharacterWord(WordTokenizer):
 class MorphemeTokenizer(WordTokenizer, ABC):
     """Splits at the boundaries of morphemes, as an analyzer finds them, and at whitespace.
 
-    Only positions are taken from the analyser, so that offsets into the text stay valid. Its forms may differ from what
-    is written: Korean 했 is analysed as 하 + 었, which share one syllable, and stays one word.
+    Only positions are taken from the analyzer, so that offsets into the text stay valid. Its forms may differ from what
+    is written: Korean 했 is analyzed as 하 + 었, which share one syllable, and stays one word.
     """
 
     is_serializable: ClassVar[bool] = False
@@ -85,10 +86,11 @@ class MorphemeTokenizer(WordTokenizer, ABC):
 
     @abstractmethod
     def build_segmenter(self) -> Callable[[str], list[int]]:
-        """Return a function that maps a text to the positions of the characters at which a morpheme begins.
+        """Return a function that maps a text to the positions of the characters at which a morpheme begins. Several
+        threads may call it.
 
         Raises:
-            ModelError: if the package of the analyser is not installed.
+            ModelError: if the package of the analyzer is not installed.
         """
 
 
@@ -115,18 +117,20 @@ class MecabKo(MorphemeTokenizer):
             from mecab_ko import Tagger
         except ImportError as error:
             raise ModelError("the word tokenizer 'mecab_ko' needs mecab-ko: pip install 'claf2[mecab-ko]'") from error
-        tagger = Tagger()
+        tagger, lock = Tagger(), Lock()
 
         def find_starts(text: str) -> list[int]:
-            # A node knows the bytes of its surface, and those including the white space before it.
-            starts, position, node = [], 0, tagger.parseToNode(text)
-            while node:
-                if node.surface:
-                    position = text.index(node.surface, position)
-                    starts.append(position)
-                    position += len(node.surface)
-                node = node.next
-            return starts
+            # A node knows the bytes of its surface, and those including the white space before it. The nodes belong to
+            # the tagger, which overwrites them with those of the next text.
+            with lock:
+                starts, position, node = [], 0, tagger.parseToNode(text)
+                while node:
+                    if node.surface:
+                        position = text.index(node.surface, position)
+                        starts.append(position)
+                        position += len(node.surface)
+                    node = node.next
+                return starts
 
         return find_starts
 

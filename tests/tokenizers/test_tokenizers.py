@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -116,7 +118,7 @@ def test_windows_start_every_step_tokens_and_reach_the_end(kind: str, kinds: dic
 COMBINATIONS = [
     # Each loads the morphemes' dictionary several times, which takes seconds.
     pytest.param(word, subword, marks=[pytest.mark.slow] if word == "korean" else [])
-    for word in ("bert_basic", "whitespace", "character", "korean", "japanese")
+    for word in ("bert_basic", "whitespace", "character", "korean", "mecab_ko", "japanese")
     for subword in ("wordpiece", "bpe", "unigram", "character")
 ]
 
@@ -124,6 +126,8 @@ COMBINATIONS = [
 def combined(word: str, subword: str) -> Tokenizer:
     if word == "korean":
         pytest.importorskip("kiwipiepy", reason="extra ko is not installed")
+    if word == "mecab_ko":
+        pytest.importorskip("mecab_ko", reason="extra mecab-ko is not installed")
     if word == "japanese":
         pytest.importorskip("fugashi", reason="extra ja is not installed")
     return compose_tokenizer(word_tokenizers.get(word)(), subword_tokenizers.get(subword)(vocab_size=300), corpus, 64)
@@ -155,8 +159,29 @@ def test_saved_and_loaded_tokenizers_give_the_same_ids(word: str, subword: str, 
     assert before == after
     assert again.digest == load_tokenizer(tmp_path).digest
     plain = AutoTokenizer.from_pretrained(tmp_path)
-    if word not in ("korean", "japanese"):
+    if word not in ("korean", "mecab_ko", "japanese"):
         assert plain(TEXTS)["input_ids"] == [w[0].ids for w in tokenizer.encode(TEXTS, max_length=512)]
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads that take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("eager_threads")
+@pytest.mark.parametrize(
+    ("name", "package"), [("mecab_ko", "mecab_ko"), ("japanese", "fugashi"), ("korean", "kiwipiepy")]
+)
+def test_several_threads_may_use_an_analyzer(name: str, package: str) -> None:
+    pytest.importorskip(package, reason=f"the package {package} is not installed")
+    find_starts = word_tokenizers.get(name)().build_segmenter()
+    alone = [find_starts(text) for text in TEXTS]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(find_starts, TEXTS * 40)) == alone * 40
 
 
 @pytest.mark.parametrize("subword", ["wordpiece", "bpe", "unigram", "character"])
