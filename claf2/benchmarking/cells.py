@@ -71,6 +71,9 @@ def make_cell(fields: Mapping[str, Any]) -> Cell:
         TypeError: if there is another field, or one that is no list.
     """
     lists = {name: tuple(fields[name]) for name in ("overrides", "plugins")}
+    for name in lists:
+        if isinstance(fields[name], str):
+            raise TypeError(f"{name} is a text, not a list")
     exported = fields.get("export")
     return Cell(**{**fields, **lists, "export": None if exported is None else tuple(exported)})
 

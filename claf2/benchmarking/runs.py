@@ -217,10 +217,17 @@ def load_runs(folder: Path) -> dict[str, TaskRuns]:
                 recipe,
                 data,
                 str(cell.get("variant", "")),
-                recipe_words(cell.get("overrides", ())),
+                _cell_words(path / CELL_FILE, cell),
             )
             by_task[name] = merge_runs(name, by_task[name], runs) if name in by_task else runs
     return by_task
+
+
+def _cell_words(path: Path, cell: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    try:
+        return recipe_words(cell.get("overrides", ()))
+    except (ConfigError, TypeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from error
 
 
 def _read_identity(path: Path) -> tuple[str, dict[str, str]]:

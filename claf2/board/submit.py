@@ -21,6 +21,7 @@ from claf2.benchmarking.cells import CellResult, read_cell
 from claf2.benchmarking.runs import CELL_FILE
 from claf2.board.cell_record import CellRecord, record_cell
 from claf2.errors import RunError, field_problem
+from claf2.runtime.retry import parse_retry_after
 
 __all__ = ["BoardClient", "BoardError", "Submission", "find_cells", "submit_cells"]
 
@@ -170,8 +171,8 @@ class BoardClient:
         headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
         connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
         response = connection.getresponse()
-        seconds = response.headers.get("Retry-After", "")
-        return response.status, response.read(), min(float(seconds), LONGEST_PAUSE) if seconds.isdecimal() else 0.0
+        seconds = parse_retry_after(response.headers.get("Retry-After")) or 0.0
+        return response.status, response.read(), min(seconds, LONGEST_PAUSE)
 
     def _connect(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import email.utils
 import importlib.util
 import logging
 import os
 import re
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from claf2.errors import ConfigError
 from claf2.notifications.messages import Message
 from claf2.notifications.pacing import DeliveryResult
+from claf2.runtime.retry import parse_retry_after
 
 __all__ = ["URLS_VARIABLE", "Receiver", "check_receivers", "read_urls"]
 
@@ -162,21 +161,7 @@ def _observe(send: Any) -> Any:
             _last_answer.is_lost = lost or type(cause).__name__ == "ProtocolError"
             raise
         _last_answer.status = int(response.status_code)
-        _last_answer.retry_after = _parse_retry_after(response.headers.get("Retry-After"))
+        _last_answer.retry_after = parse_retry_after(response.headers.get("Retry-After"))
         return response
 
     return observed
-
-
-def _parse_retry_after(text: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After``: a number, or a date."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        date = email.utils.parsedate_tz(text)
-        if date is None:
-            return None
-        seconds = email.utils.mktime_tz(date) - time.time()
-    return max(0.0, seconds) if seconds < float("inf") else None

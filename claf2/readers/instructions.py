@@ -80,6 +80,12 @@ class Instructions(Reader):
                 yield ConversationExample(id=name, line=line, turns=turns)
         if dropped:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+            if not seen:
+                raise DataError(
+                    path,
+                    f"no conversation is left: left out {counts}",
+                    hint="check the roles of its turns and the reader's limits",
+                )
             logger.info("%s: left out %s", path, counts)
 
     def _reason_to_drop(self, turns: Sequence[Turn], seen: set[tuple[str, ...]]) -> str:

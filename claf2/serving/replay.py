@@ -26,6 +26,7 @@ from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.locate import locate_splits
 from claf2.runtime.files import format_json
+from claf2.runtime.retry import parse_retry_after
 from claf2.serving.kinds import prediction_fields
 
 __all__ = [
@@ -263,7 +264,8 @@ def _ask(send: Send, row: ReplayRow, model: str | None) -> bytes:
         response, content = send("POST", f"/predict{query}", body)
         if response.status != http.client.TOO_MANY_REQUESTS:
             break
-        time.sleep(float(response.headers.get("Retry-After", "1")))
+        seconds = parse_retry_after(response.headers.get("Retry-After"))
+        time.sleep(1.0 if seconds is None else seconds)
     if response.status != http.client.OK:
         said = content[:300].decode(errors="replace")
         raise RunError(f"row {row.expected.id}: the server answers {response.status}: {said}")

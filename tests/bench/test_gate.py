@@ -235,6 +235,10 @@ def test_other_recipes_and_other_data_are_refused(template: Path, tmp_path: Path
         write_json(path, {"variant": "", "overrides": ["--data_dir", "elsewhere"]})
     assert comparison.compare_models(one, other).variants == ("full", "fast")
     for path in tmp_path.glob("*/*/cell.json"):
+        write_json(path, {"overrides": "--data_dir"})
+    with pytest.raises(RunError, match=r"cell\.json: damaged: -: is not an option"):
+        comparison.compare_models(one, other)
+    for path in tmp_path.glob("*/*/cell.json"):
         path.unlink()
     forced = comparison.compare_models(one, other, force=True)
     assert forced.forced

@@ -234,7 +234,9 @@ def test_seeds_are_a_list(seeds: Any) -> None:
         plan_cells(suites.get("glue"), [BenchModel("m", "m")], seeds=seeds, recipe="bert")
 
 
-@pytest.mark.parametrize("damaged", ["[]", '{"failure": ""}', '{"foo": 1}', "\\x00"])
+@pytest.mark.parametrize(
+    "damaged", ["[]", '{"failure": ""}', '{"foo": 1}', "\\x00", '{"failure": "", "overrides": "--a", "plugins": []}']
+)
 def test_a_damaged_cell_is_named(damaged: str, tmp_path: Path) -> None:
     (tmp_path / "m/c").mkdir(parents=True)
     (tmp_path / "m/c/cell.json").write_text(damaged)

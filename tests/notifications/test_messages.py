@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from claf2.notifications.events import Event
 from claf2.notifications.messages import compose_message, format_seconds
 from claf2.notifications.pacing import DeliveryResult, Pace
 from claf2.notifications.redaction import Redactor
+from claf2.runtime.retry import parse_retry_after
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,27 @@ def test_urgent_events_that_do_not_fit_are_left_for_the_next_message() -> None:
 def test_an_event_of_long_ago_says_when_it_happened() -> None:
     message, _ = compose_message("logs/a", [Event("failed", "no memory", time=0)], {}, limit=2000, now=100_000)
     assert message.body.startswith("[1970-01-01 ") or message.body.startswith("[1969-12-31 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("0.5", 0.5),
+        ("-1", 0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        (None, None),
+        ("inf", None),
+        ("soon", None),
+    ],
+)
+def test_a_server_asks_for_a_number_of_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(text) == seconds
+
+
+def test_a_date_is_so_many_seconds_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
+    assert parse_retry_after("Sun, 09 Sep 2001 01:47:10 GMT") == 30
 
 
 def test_pace_follows_the_interval_and_what_receivers_ask_for() -> None:

@@ -88,6 +88,9 @@ def test_conversations_that_cannot_be_learned_are_counted(tmp_path: Path, caplog
         (kept,) = Instructions(min_characters=0).read(tmp_path / "rows.json")
     assert kept.line == 5
     assert "left out 3 not in alternation, 1 without an answer" in caplog.text
+    (tmp_path / "rows.json").write_text(json.dumps(rows[:-1]))
+    with pytest.raises(DataError, match="no conversation is left: left out 3 not in alternation, 1 without an answer"):
+        list(Instructions(min_characters=0).read(tmp_path / "rows.json"))
 
 
 @pytest.mark.parametrize(
