@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -99,8 +100,11 @@ def with_claf2(experiment: Any) -> tuple[dict[str, float | None], float]:
     """Train with claf2, and return its scores and the seconds of training."""
     from claf2.runs.train import train
 
-    report = train(experiment, overwrite=True)
-    record = json.loads((Path(experiment.trainer_config.log_dir) / "run.json").read_text(encoding="utf-8"))
+    folder = Path(experiment.trainer_config.log_dir)
+    report = train(experiment, overwrite=True, needs_last=False)
+    for name in ("best", "last"):  # the weights of all runs would fill a disk
+        shutil.rmtree(folder / name, ignore_errors=True)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return dict(report.tasks[experiment.only_task.task.name].scores), record["train_seconds"]
 
 

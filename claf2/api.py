@@ -119,15 +119,15 @@ def train(
         raise ConfigError("changed", "can only be used with from_run", hint="add from_run, or leave it out")
     loaded = None if from_run is not None else _to_experiment(experiment, settings)
 
-    from claf2.runs import train as runs
+    from claf2.runs import repeat, train
     from claf2.runtime import distributed
     from claf2.runtime.device import preserve_backends
 
     with distributed.process_group(), preserve_backends():
         if loaded is not None:
-            return runs.train(loaded, resume=resume, overwrite=overwrite)
+            return train.train(loaded, resume=resume, overwrite=overwrite)
         given = _to_overrides(settings.pop("argv", ()), settings)
-        return runs.repeat(Path(str(from_run)), given, changed=changed, resume=resume, overwrite=overwrite)
+        return repeat.repeat(Path(str(from_run)), given, changed=changed, resume=resume, overwrite=overwrite)
 
 
 def evaluate(run: AnyPath, data_file: AnyPath | None = None, task: str | None = None) -> Report:

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +27,9 @@ ENTRY_POINTS = "claf2.plugins"
 LARGEST = 10**9
 """The upper bound of a number that has no natural one. It is beyond all sensible values, and arithmetic with it is
 exact and finite."""
+
+DISCOVERY = RLock()
+"""Held while components are imported, so that other threads wait for the whole family."""
 
 T = TypeVar("T")
 ComponentT = TypeVar("ComponentT", bound="Component")
@@ -174,14 +178,15 @@ class Registry(Generic[T]):
     def discover(self) -> None:
         """Import the family's own modules and the installed plug-ins. What has been imported is not imported again; an
         import that fails is tried again, and fails with the same error, at the next look-up."""
-        if self._home is not None and not self._discovering:  # members may look up others while they are imported
-            self._discovering = True
-            try:
-                self._import_home(self._home)
-            finally:
-                self._discovering = False
-            self._home = None
-        load_entry_points()
+        with DISCOVERY:
+            if self._home is not None and not self._discovering:  # members may look up others while they are imported
+                self._discovering = True
+                try:
+                    self._import_home(self._home)
+                finally:
+                    self._discovering = False
+                self._home = None
+            load_entry_points()
 
     def _import_home(self, home: str) -> None:
         package = importlib.import_module(home)

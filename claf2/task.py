@@ -6,10 +6,8 @@ tasks that are reported together, with published scores to compare with.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import inspect
-import zlib
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +18,14 @@ from pydantic import BeforeValidator, SerializeAsAny
 from claf2.errors import DataError, nearest
 from claf2.metrics import Metric, metrics
 from claf2.readers import Example, Reader, readers
-from claf2.registry import Component, Registry, digest, load_plugin
+from claf2.readers.text import DAMAGE_ERRORS, LONE_SURROGATE, damage_error, has_lone_surrogate
+from claf2.registry import DISCOVERY, Component, Registry, digest, load_plugin
 
 __all__ = [
     "Published",
     "Suite",
     "Task",
+    "check_characters",
     "get_task",
     "register_suite",
     "register_task",
@@ -35,9 +35,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-DAMAGE_ERRORS = (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, RecursionError)
-"""What the standard library raises for files that are truncated, garbled or in another encoding."""
 
 HIDDEN_LABEL = "-1"
 """What some publishers write for the labels of a test set that they keep to themselves."""
@@ -49,9 +46,19 @@ def report_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE_ERRORS as error:
-        problem = f"damaged, or not in UTF-8: {type(error).__name__}: {error}"
-        hint = "text in another encoding can be converted: iconv -f CP949 -t UTF-8 FILE > NEW_FILE"
-        raise DataError(path, problem, hint=hint) from error
+        raise damage_error(path, error) from error
+
+
+def check_characters(path: Path, example: Example, *labels: str) -> None:
+    """Check the texts of an example: JSON may escape half of a surrogate pair, which is no character, and on which
+    tokenizers crash much later.
+
+    Raises:
+        DataError: naming the line.
+    """
+    if any(map(has_lone_surrogate, (example.id, *example.texts(), *labels))):
+        hint = "remove it, or write the whole pair"
+        raise DataError(path, LONE_SURROGATE, line=example.line or None, hint=hint)
 
 
 def _to_metric(value: Any) -> Metric:
@@ -132,9 +139,7 @@ class Task(Component):
         example = None
         with report_damage(path):
             for example in self.reader.read(path):
-                # JSON may escape half of a surrogate pair, which is no character: tokenizers crash on it much later.
-                for text in (example.id, *example.texts()):
-                    text.encode()
+                check_characters(path, example)
                 yield example
         if example is None:
             raise DataError(path, "contains no examples", hint="give a file with rows")
@@ -144,7 +149,10 @@ class Task(Component):
         if label == HIDDEN_LABEL:
             return DataError(path, f"example {example.id!r} has a hidden label ({HIDDEN_LABEL})", line=line)
         problem = f"label {label!r} of example {example.id!r} is not a label of task {self.name!r}"
-        return DataError(path, problem, line=line, hint=nearest(label, self.labels))
+        hint = nearest(label, self.labels)
+        if unicodedata.normalize("NFC", label) in self.labels:
+            hint = "its letters are decomposed (NFD); convert the file to NFC: uconv -x any-nfc FILE > NEW_FILE"
+        return DataError(path, problem, line=line, hint=hint)
 
     def check_file(self, path: Path) -> None:
         """Check that the file exists.
@@ -232,15 +240,16 @@ class _TableRegistry(Registry[T]):
     _loading: ClassVar[bool] = False
 
     def discover(self) -> None:
-        if not (_TableRegistry._loaded or _TableRegistry._loading):  # a table may look up names while it is loaded
-            _TableRegistry._loading = True
-            try:
-                for table in sorted(task_tables().glob("*.py")):
-                    load_plugin(str(table))
-                _TableRegistry._loaded = True
-            finally:
-                _TableRegistry._loading = False
-        super().discover()
+        with DISCOVERY:
+            if not (_TableRegistry._loaded or _TableRegistry._loading):  # a table may look up names while it is loaded
+                _TableRegistry._loading = True
+                try:
+                    for table in sorted(task_tables().glob("*.py")):
+                        load_plugin(str(table))
+                    _TableRegistry._loaded = True
+                finally:
+                    _TableRegistry._loading = False
+            super().discover()
 
 
 def task_tables() -> Path:

@@ -198,9 +198,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["my.yaml"], r"^my.yaml: is not an option .*; a BaseConfig is named by --base_config my.yaml, and several by"),
     (["--task", "rte"], r"^task: no such field \(from command line\); did you mean the option 'tasks'\?$"),
     *[
-        (words, r"^model.peft: cannot be set as a whole \(from .*; use --model.peft.name lora --lora.r 8$")
+        (words, r"^model.peft: cannot be set as a whole \(from .*; set its fields .* with --model.peft.name lora$")
         for words in (["--model.peft", "lora"], ["--peft", "lora"], ["--model.peft", '{"name": "lora"}'])
     ],
+    (
+        ["--token", '{"tokenizer": {"subword": {"name": "bpe"}}}'],
+        r"^token: cannot be set as a whole .*; set its fields .* as with --token.tokenizer.subword.name bpe$",
+    ),
     (
         ["--trainer.name", "in_context"],
         r"^trainer.name: 'in_context' takes no step, and the head of task 'squad' would",

@@ -17,8 +17,9 @@ from stored import last_bytes
 from claf2 import config
 from claf2.data.batch import Batch
 from claf2.data.ragged import RaggedColumn, crop_absent, list_ragged, write_ragged
-from claf2.errors import Interrupted, RunError
+from claf2.errors import ChangedError, Interrupted, RunError
 from claf2.heads import Head
+from claf2.runs import provenance
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
@@ -176,6 +177,11 @@ def test_a_run_with_a_teacher_is_resumed(
         train_until(parts, 2, monkeypatch)
     train(parts, resume=True)
     assert last_bytes(tmp_path / "parts") == last_bytes(tmp_path / "whole")
+    (tmp_path / "parts/metrics.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_teacher_digests", lambda run: {TASKS[kind]: "another"})
+        with pytest.raises(ChangedError, match=f"teachers {TASKS[kind]} has changed since the run began"):
+            train(parts, resume=True)
     plain = load(kind, model_folder(), tmp_path / "plain", *words[:2])
     train(plain)
     assert last_bytes(tmp_path / "plain") != last_bytes(tmp_path / "whole")

@@ -15,7 +15,7 @@ import pytest
 
 from claf2.data import features as features_module
 from claf2.data.batch import TaskDataset, batches_by_length
-from claf2.data.features import FeatureSet, feature_key, featurize
+from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error, DataError
 from claf2.heads import LabelFeaturizer
@@ -179,3 +179,18 @@ def test_short_rows_go_into_larger_batches() -> None:
     assert batches[0].tolist() == [1, 3]
     assert max(len(batch) for batch in batches) == 8  # four times two
     assert all(len(batch) * lengths[batch].max() <= 80 for batch in batches)
+
+
+def test_only_fields_of_tokens_are_rounded_up_with_the_tokens() -> None:
+    def feature(length: int) -> dict[str, list[int]]:
+        tokens = list(range(10, 10 + length))
+        return {"input_ids": tokens, "token_type_ids": [0] * length, "segments": tokens, "word_ids": list(range(30))}
+
+    fields = {"segments": -1, "word_ids": 0}
+    dataset = TaskDataset(FeatureList([feature(20), feature(30)]), pad_id=0, fields=fields, multiple=32)
+    for rows in ([0, 1], [1]):  # the longest row has as many tokens as there are words
+        arrays = dataset.batch(np.array(rows)).arrays
+        assert {name: array.shape[1] for name, array in arrays.items()} == {
+            "input_ids": 32, "token_type_ids": 32, "attention_mask": 32, "segments": 32, "word_ids": 30,
+        }  # fmt: skip
+        assert arrays["segments"][-1, 30:].tolist() == [-1, -1]

@@ -19,9 +19,11 @@ from claf2 import config
 from claf2.data.batch import BatchStream
 from claf2.errors import Claf2Error, ConfigError, DataError, Interrupted, ModelError, RunError
 from claf2.runs import provenance
-from claf2.runs.provenance import CHANGE_KINDS, collect_provenance, diff_provenance
+from claf2.runs.changes import CHANGE_KINDS, diff_provenance
+from claf2.runs.provenance import collect_provenance
+from claf2.runs.repeat import repeat
 from claf2.runs.resolve import resolve
-from claf2.runs.train import repeat, train
+from claf2.runs.train import train
 from claf2.task import shipped_dir
 
 TRAIN = shipped_dir("tasks").parent / "train.py"
@@ -100,11 +102,15 @@ def test_folder_and_runtime_may_be_others(place: Path, lock: Path, tmp_path: Pat
     repeat(lock, ["--log_dir", str(tmp_path / "new"), "--workers", "0"])
     assert results(tmp_path / "new") == results(place / "run")
     assert said(tmp_path / "new")["runtime"] == {"runtime.workers": [1, 0]}
+    shutil.copy(place / "train.txt", tmp_path / "moved.txt")
+    repeat(lock, ["--log_dir", str(tmp_path / "moved"), "--train_file_path", str(tmp_path / "moved.txt")])
+    assert results(tmp_path / "moved") == results(place / "run")
+    with pytest.raises(RunError, match=r"data train \(.*; to accept"):
+        repeat(lock, ["--log_dir", str(tmp_path / "other"), "--train_file_path", str(place / "valid.txt")])
     for words, path in (
         (["--learning_rate", "1"], "optimizer.learning_rate"),
         (["--seed_num", "7"], "seed_num"),
         (["--precision", "bf16"], "runtime.precision"),
-        (["--data_dir", "x"], "data_reader.data_dir"),
     ):
         with pytest.raises(ConfigError, match=f"^{path}: changes scores, but --from_run repeats a run unchanged"):
             repeat(lock, words)
@@ -289,6 +295,11 @@ def test_a_run_that_was_resumed(place: Path, tmp_path: Path, monkeypatch: pytest
     assert json.loads((tmp_path / "cut/run.json").read_text())["resumed"] == [{"step": 3, "changed": {}}]
     repeat(tmp_path / "cut")
     assert results(tmp_path / "cut-again") == results(place / "run")
+
+    shutil.copytree(tmp_path / "upgraded", tmp_path / "padded")
+    train(load(place, "cut", "--padding", "keep", "--log_dir", str(tmp_path / "padded")), resume=True)
+    with pytest.raises(RunError, match=r"runtime padding when it was resumed at step 3 \(auto → keep\); .* runtime$"):
+        repeat(tmp_path / "padded")
 
     versions = provenance._versions()
     with monkeypatch.context() as patch:

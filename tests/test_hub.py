@@ -162,3 +162,12 @@ def test_every_task_with_files_names_its_hub_data_set_or_has_none_to_name() -> N
         "korquad_retrieval", "jsquad_retrieval", "squad_retrieval", "klue_nli_triplets", "kornli_triplets",
         "question_pair_embed",
     }  # fmt: skip
+
+
+def test_line_ends_and_tabs_of_texts_become_spaces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"sentence1": ["a\tb", "c\nd", "e\rf"], "sentence2": ["x"] * 3, "label": [0] * 3, "idx": [0, 1, 2]}
+    parquet(tmp_path / "rte/train-0.parquet", columns, label("entailment", "not_entailment"))
+    task = tasks.get("rte")
+    rows = task.read(convert_split(task, "train", tmp_path, "rte", tmp_path / "cache"))
+    assert [next(iter(row.texts())) for row in rows] == ["a b", "c d", "e f"]
+    assert "wrote spaces for the separators and line ends inside 3 rows" in caplog.text

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 import claf2
 from claf2.cli.init import init_command
 from claf2.data.row_file import read_row_file
-from claf2.errors import Claf2Error
+from claf2.errors import Claf2Error, DataError
 
 COLUMNS = {"text_a": "text", "label": "label"}
 NAMES = (f"start_{number}" for number in range(1000))
@@ -51,6 +51,7 @@ def test_the_layout_is_detected(tmp_path: Path, name: str, header: str, row: str
     [
         (["b", "a", "b"], "classify", ["a", "b"]),
         (["10", "9", "1"], "classify", ["1", "9", "10"]),
+        (["1e-05", "0.5", "1E+2"], "regress", ["1e-05", "0.5", "1E+2"]),
         (["0.5", "1.0", "2"], "regress", ["0.5", "1.0", "2"]),
         (["1.0", "0.0", "2.0"], "classify", ["0.0", "1.0", "2.0"]),
         ([str(number) for number in range(60)], "regress", [str(number) for number in range(60)]),
@@ -96,6 +97,11 @@ def test_the_rows_are_described(tmp_path: Path) -> None:
             ["--text", "text", "--label", "label"],
             "{file}:1: no column 'label' in the header; did",
         ),
+        (
+            ["text,text,label", "a,b,c"],
+            ["--text", "text", "--label", "label"],
+            "{file}:1: column 'text' occurs twice in the header: 'text', 'text', 'label'; rename",
+        ),
         (["text,label", "a,"], ["--text", "text", "--label", "label"], "{file}:2: the row has no label; give"),
         (["text,label"], ["--text", "text", "--label", "label"], "{file}: holds no rows"),
         (
@@ -121,7 +127,8 @@ def test_mistakes_are_named(tmp_path: Path, lines: list[str], words: list[str], 
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
-        ("text,label\na,x\n".encode("utf-16"), [], "mine.csv: damaged, or not in UTF-8: .*iconv"),
+        ("text,label\na,x\n".encode("utf-16"), [], "mine.csv: in UTF-16, not in UTF-8; .*iconv -f UTF-16"),
+        ("text,label\n영화,x\n".encode("cp949"), [], "mine.csv: damaged, or not in UTF-8: .*iconv -f CP949"),
         (b"", [], "mine.csv:1: contains no rows with named columns"),
         (b"text,label\na,x\n", ["--delimiter", "ab"], "--delimiter: 'ab' is not one character"),
         (b"text,label\na,x\n", ["--delimiter", ""], "--delimiter: '' is not one character"),
@@ -186,3 +193,16 @@ def test_what_is_written_trains(
     assert {prediction.id[0] for prediction in report.tasks[name].predictions} == {"r"}
     prediction = claf2.Predictor(f"logs/{name}")(text="word1, word2")
     assert prediction.gold is None
+
+
+def test_labels_that_differ_in_white_space_draw_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ["text,label", "a,yes", "b, yes", "c,no"])
+    findings = read_row_file(path, COLUMNS).findings()
+    assert "warning: the labels ' yes', 'yes' differ in white space alone; they are different classes" in findings
+
+
+def test_half_a_character_is_named(tmp_path: Path) -> None:
+    for row in ({"text": "a\ud83d", "label": "x"}, {"text": "a", "label": "\ud83d"}):
+        path = write(tmp_path / "a.jsonl", ['{"text": "b", "label": "y"}', json.dumps(row)])
+        with pytest.raises(DataError, match=r"a\.jsonl:2: contains a lone surrogate, .*; remove it"):
+            read_row_file(path, COLUMNS)

@@ -238,6 +238,18 @@ def test_patience_direction_and_undefined_scores(features: FeatureSet, model_fol
     assert state.finished
 
 
+def test_undefined_scores_do_not_improve(features: FeatureSet, model_folder: Callable[..., Path]) -> None:
+    def undefined_report() -> Report:
+        return Report("valid", {"t": TaskReport({"accuracy": None}, 0.1, [])})
+
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    recorder, state = train(
+        model_of(model_folder()), stream, plan(100, interval=2, patience=2), evaluate_model=undefined_report
+    )
+    assert recorder.kept == [1]
+    assert (state.best_score, state.best_step, state.step, state.finished) == (None, 2, 6, True)
+
+
 @pytest.mark.parametrize(
     ("interval", "per_epoch", "due"),
     [(4, False, [4, 8, 12]), (3, True, [3, 6, 9, 12]), (4, True, [4, 10, 12]), (6, True, [6, 12])],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,3 +120,30 @@ def test_columns_of_no_field_are_named_when_a_plug_in_is_loaded(tmp_path: Path) 
         RegistryError, match=r"line 2 of columns.py: Delimited.columns: .*'text' is not a field of an ex"
     ):
         load_plugin(str(plugin))
+
+
+def test_a_second_thread_waits_for_the_whole_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "slow_family"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "member.py").write_text(
+        "import time, slow_registry\ntime.sleep(0.3)\n"
+        "assert slow_registry.SLOW.names() == []\n"  # its own look-ups do not wait
+        "slow_registry.SLOW.add('member', 1, origin='here')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[int] = Registry("member", home="slow_family")
+    monkeypatch.setitem(sys.modules, "slow_registry", SimpleNamespace(SLOW=registry))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: registry.get("member"), range(2))) == [1, 1]
+
+
+def test_a_second_thread_waits_for_the_task_tables() -> None:
+    script = (
+        "import sys; sys.setswitchinterval(1e-5)\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from claf2.task import tasks\n"
+        "with ThreadPoolExecutor(4) as pool: print({task.name for task in pool.map(tasks.get, ['nsmc'] * 4)})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "{'nsmc'}\n", done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from claf2 import config
 from claf2.data.batch import BatchStream
 from claf2.errors import Interrupted, RunError
 from claf2.models.encoder import EncoderWithHeads
+from claf2.runs.inference import evaluate_run
 from claf2.runs.train import train
 from claf2.runtime.files import replace_dir_atomic
+from claf2.training import loop
 from claf2.training.checkpoint import CheckpointManager
 from claf2.training.state import State
 
@@ -105,6 +108,8 @@ def test_interrupted_at_any_step_and_resumed(
             train(experiment)
     train(experiment, resume=True)
     assert bytes_of(tmp_path / "cut") == bytes_of(finished)
+    for name in ("last/sha256.json", "best/sha256.json"):  # all files
+        assert (tmp_path / "cut" / name).read_bytes() == (finished / name).read_bytes()
 
 
 @pytest.mark.parametrize("moment", ["best/", "last/", "between"])
@@ -137,6 +142,33 @@ def test_killed_while_saving_and_resumed(
             train(experiment)
     train(experiment, resume=True)
     assert bytes_of(tmp_path / "cut") == bytes_of(finished)
+
+
+def test_a_best_checkpoint_of_a_lost_evaluation_is_forgotten(
+    tmp_path: Path, model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second evaluation is the best one, and the process dies before `last/` says so. With other padding, dropout
+    draws other masks, so that it does not repeat exactly."""
+    with monkeypatch.context() as patch:
+        keep_last = CheckpointManager.save_last
+
+        def dying_last(self: CheckpointManager, state: State) -> None:
+            if state.step > 4:
+                raise Stop
+            keep_last(self, state)
+
+        patch.setattr(CheckpointManager, "save_last", dying_last)
+        patch.setattr(loop, "is_better", lambda *_, **__: True)
+        with pytest.raises(Stop):
+            train(load(tmp_path / "cut", model_folder()))
+    monkeypatch.setattr(loop, "is_better", lambda *_, **__: False)
+    train(load(tmp_path / "cut", model_folder(), "--padding", "keep"), resume=True)
+    metrics = json.loads((tmp_path / "cut/metrics.json").read_text())
+    assert metrics["best_global_step"] == 8
+    predictions = (tmp_path / "cut/predictions/nsmc-valid.jsonl").read_bytes()
+    report = evaluate_run(tmp_path / "cut")
+    assert (tmp_path / "cut/predictions/nsmc-valid.jsonl").read_bytes() == predictions
+    assert report.logs()["valid/accuracy"] == metrics["best_score"]
 
 
 @pytest.mark.slow
@@ -178,6 +210,9 @@ def test_a_resume_refuses_what_has_changed(tmp_path: Path, model_folder: Callabl
         train(load(tmp_path / "run", model_folder(), *words, "--learning_rate", "0.5"), resume=True)
     with pytest.raises(RunError, match="experiment has changed since the run began"):
         train(load(tmp_path / "run", model_folder(), *words, "--num_steps", "8"), resume=True)
+    shutil.copy(data, tmp_path / "moved.txt")  # the same bytes
+    train(load(tmp_path / "run", model_folder(), *words, "--train_file_path", str(tmp_path / "moved.txt")), resume=True)
+    (tmp_path / "run/metrics.json").unlink()
     data.write_text(data.read_text() + "99\tmore\t1\n")
     with pytest.raises(RunError, match="data train has changed since the run began"):
         train(experiment, resume=True)

@@ -12,6 +12,7 @@ from language_models import save_language_model
 from claf2 import config
 from claf2.config import source
 from claf2.errors import ConfigError, DataError
+from claf2.runs.prepare import build_plan
 from claf2.runs.train import train
 
 
@@ -62,12 +63,25 @@ def test_official_korquad_scores_of_a_real_run(benchmark_data: Path, tmp_path: P
     assert report.tasks["korquad"].scores["em"] == pytest.approx(exact, abs=3)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "every", "interval"),
+    [("1.1", 55, "0.29", 14), ("1.11", 56, "0.58", 29), ("3", 150, "epoch", 50)],
+)
+def test_fractions_of_epochs_are_steps(epochs: str, steps: int, every: str, interval: int) -> None:
+    words = ["--num_epochs", epochs, "--eval_and_save_step_count", every]
+    plan = build_plan(config.load("scratch/nsmc", words), 50)
+    assert (plan.total_steps, plan.interval, plan.per_epoch) == (steps, interval, True)
+
+
 def test_no_training_file_no_development_file_no_row(tmp_path: Path, model_folder: Callable[..., Path]) -> None:
     base = ["--pretrained_model_name", str(model_folder()), "--log_dir", str(tmp_path / "log")]
     few = tmp_path / "few.tsv"
     few.write_text("index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n")
     with pytest.raises(DataError, match=r"valid_fraction 0\.1 of 1 rows leaves a split empty"):
         train(config.load("glue/rte_bert", [*base, "--train_file_path", str(few), "--valid_fraction", "0.1"]))
+    both = ["--train_file_path", str(few), "--valid_file_path", str(few), "--valid_fraction", "0.1"]
+    with pytest.raises(ConfigError, match=r"valid_file_path: cannot be combined with valid_fraction.*_fraction null"):
+        train(config.load("glue/rte_bert", [*base, *both]), overwrite=True)
     with pytest.raises(ConfigError, match="task 'korsts' has no data set on the hub"):
         train(config.load("klue/korsts_bert", [*base, "--source", "hub"]), overwrite=True)
     with pytest.raises(DataError, match=r"hub:nyu-mll/glue:rte: cannot be downloaded: .*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from claf2 import config
 from claf2.data.batch import BatchStream, TaskDataset
 from claf2.data.features import FeatureSet
 from claf2.data.samplers import CappedSampler, samplers
-from claf2.errors import ConfigError, ModelError, RunError
+from claf2.errors import ConfigError, Interrupted, ModelError, RunError
 from claf2.evaluation.report import Report, TaskReport
 from claf2.export.predictor import Predictor
 from claf2.metrics import Prediction
@@ -311,6 +312,29 @@ def test_both_stages_and_their_table(model_folder: Callable[..., Path], tmp_path
     assert own.optimizer_config.op_type == "adamw"  # its own recipe, not that of the mixed stage
     for stage in ("single", "fine_tuned"):
         assert evaluate_run(tmp_path / "stages" / stage / "conll2003").tasks["conll2003"].scores
+
+
+def test_a_stop_during_the_last_evaluation_stops_before_the_next_stage(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--trainer.name", "mtdnn", "--single", "false", "--num_steps", "2", "--tasks.num_steps", "2")
+    words += ("--eval_and_save_step_count", "2")
+    experiment = load(tmp_path, model_folder(), *words, tasks="glue/rte_bert,glue/mrpc_bert")
+    evaluate_sets = Run.evaluate_sets
+
+    def stopped(self: Run, *arguments: Any) -> Report:
+        signal.raise_signal(signal.SIGINT)
+        return evaluate_sets(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate_sets", stopped)
+        with pytest.raises(Interrupted, match=f"stopped after {tmp_path}, which is finished; add --resume to continue"):
+            train(experiment)
+        assert not (tmp_path / "stages").exists()
+        with pytest.raises(Interrupted, match=r"stopped after .*fine_tuned/rte, which is finished"):
+            train(experiment, resume=True)
+        train(experiment, resume=True)  # nothing follows the last stage
+    assert set(json.loads((tmp_path / "stages.json").read_text())) == {"rte", "mrpc"}
 
 
 def test_one_task_has_its_stages_as_well(model_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from claf2.readers import (
     ChoiceExample,
     Delimited,
     DialogueExample,
+    Jsonl,
     ParseExample,
     SpanExample,
     TextExample,
@@ -219,13 +220,13 @@ def turns(*rows: object) -> str:
 
 MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("klue_re", json.dumps([RELATION], ensure_ascii=False).encode("cp949"), "not in UTF-8.*iconv -f CP949"),
-    ("klue_re", json.dumps([RELATION]).replace('"r"', '"\\ud800"'), "damaged, or not in UTF-8"),
+    ("klue_re", json.dumps([RELATION]).replace('"r"', '"\\ud800"'), r"bad\.txt:1: contains a lone surrogate"),
     ("klue_re", entity(start_idx=9, end_idx=9), "the sentence has no '너' at character 9"),
     ("klue_re", entity(word="나", start_idx=0, end_idx=0), "the entities overlap"),
     ("klue_re", entity(start_idx=3, end_idx=1), "not a row in KLUE RE format"),
     ("klue_re", json.dumps([{**RELATION, "sentence": None}]), "sentence is null, not a string"),
     ("klue_re", json.dumps([{**RELATION, "label": "per:boss"}]), "label 'per:boss' of example 'r' is not a label"),
-    ("klue_re", "[" * 100_000, "damaged, or not in UTF-8|not valid JSON"),
+    ("klue_re", "[" * 100_000, "nested too deeply: RecursionError|not valid JSON"),
     ("klue_dp", TREE.replace("\t2\t", "\t3\t"), "word 1 has the head 3, expected 0 to 2"),
     ("klue_dp", TREE.replace("\t2\t", f"\t{'9' * 5000}\t"), "word 1 has the head 9+, expected 0 to 2"),
     ("klue_dp", TREE.replace("\tNP_SBJ", ""), "expected 6 columns, got 5"),
@@ -275,5 +276,28 @@ def test_well_formed_ones_are_read(tmp_path: Path) -> None:
 def test_a_cut_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json.gz"
     path.write_bytes(gzip.compress(json.dumps([RELATION] * 500).encode())[:-20])
-    with pytest.raises(DataError, match="damaged, or not in UTF-8"):
+    with pytest.raises(DataError, match=r"damaged: EOFError: .*; download it again"):
         list(tasks.get("klue_re").read(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "x.jsonl",
+            b'{"t": "a", "l": "x"}\n{"t": "\\ud83d"}\n',
+            r":2: contains a lone surrogate, .*; remove it",
+        ),
+        ("x.jsonl.gz", gzip.compress(b'{"t": "a"}\n' * 50)[:-12], ": damaged: EOFError: .*; download it again"),
+        ("x.jsonl", '{"t": "a", "l": "x"}'.encode("utf-16"), ": in UTF-16, not in UTF-8; .*iconv -f UTF-16"),
+        ("x.jsonl", b"[" * 10**5, ": nested too deeply: .*; check its brackets"),
+        ("x.jsonl", b'{"t": "a", "l": "x"}\n' + b'{"t": ' * 10**5, ":2: not valid JSON: maximum recursion"),
+        ("x.jsonl", json.dumps({"t": "a", "l": "\u1100\u1161"}).encode(), r":1: label .* \(NFD\); convert .* any-nfc"),
+    ],
+)
+def test_damage_is_told_from_another_encoding(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    task = a_task("damaged", reader=Jsonl(columns={"text_a": "t", "label": "l"}), labels=("x", "가"))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}{message}") as raised:
+        list(task.read(tmp_path / name))
+    assert "CP949" not in str(raised.value)

@@ -295,11 +295,12 @@ def _train_cell(job: CellJob) -> str:
         try:
             # An earlier bench may have deleted the best checkpoint, and `last/` is deleted below.
             training.train(
-                experiment, resume=not is_lost, overwrite=is_lost, needs_best=bool(unexported), needs_last=False
-            )
+                experiment, resume=not is_lost, overwrite=is_lost, needs_best=bool(unexported), needs_last=False,
+                is_last=False,
+            )  # fmt: skip
         except ChangedError as error:
             logger.warning("%s is trained again: %s", folder, error)
-            training.train(experiment, overwrite=True, needs_last=False)
+            training.train(experiment, overwrite=True, needs_last=False, is_last=False)
         shutil.rmtree(folder / "last", ignore_errors=True)
         (folder / FAILURE_LOG).unlink(missing_ok=True)
     except (Interrupted, RunInUseError):

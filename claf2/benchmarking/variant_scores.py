@@ -189,9 +189,11 @@ def _score_choice(scored: Iterable[ScoredRuns], chosen_on: Floats, scored_on: Fl
 def measure_costs(group: Sequence[MeasuredCell]) -> Costs:
     """Return what the cells of a row cost, from the provenance of their runs."""
     known = [result.provenance for result in group if result.provenance is not None]
+    # A run that was resumed records the seconds since then only.
+    whole = [record for record in known if not record.get("resumed")]
 
-    def mean(*names: str, scale: float = 1.0) -> float | None:
-        values = [value for record in known if (value := _first_number(record, names)) is not None]
+    def mean(*names: str, scale: float = 1.0, records: Sequence[Mapping[str, object]] = known) -> float | None:
+        values = [value for record in records if (value := _first_number(record, names)) is not None]
         return fmean(values) * scale if values else None
 
     latencies = [latency for record in known if isinstance(latency := record.get("latency"), dict)]
@@ -199,7 +201,7 @@ def measure_costs(group: Sequence[MeasuredCell]) -> Costs:
     return Costs(
         parameters=mean("parameters"), trained_parameters=mean("trained_parameters"),
         megabytes=mean("weight_bytes", scale=1e-6), stored=mean("adapter_bytes", "weight_bytes", scale=1e-6),
-        seconds=mean("train_seconds"),
+        seconds=mean("train_seconds", records=whole),
         memory=mean("peak_gpu_memory_mib", "peak_memory_mib"), p50=p50[0] if p50 else None, p99=p99[0] if p99 else None,
     )  # fmt: skip
 

@@ -255,7 +255,13 @@ def predict_command(folder: Path, file: Path | None, task: str | None, fields: t
 def _request(fields: tuple[str, ...]) -> dict[str, str]:
     from claf2.config.source import parse_overrides
 
-    return {override.key: override.text or "" for override in parse_overrides(fields)}
+    request: dict[str, str] = {}
+    for override in parse_overrides(fields):
+        if override.key in request:
+            hint = "give several requests with --input, one per line"
+            raise ConfigError(override.key, "is given twice, but this is one request", hint=hint)
+        request[override.key] = override.text or ""
+    return request
 
 
 COMMANDS = (

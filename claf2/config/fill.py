@@ -307,12 +307,15 @@ def _complete_sections(
     for word in rest:
         target = source.resolve_path(word, annotations)
         text = "true" if word.text is None else word.text
-        if target == "model.peft" and text != "null":  # the selector inside would be read too late
-            hint = "use --model.peft.name lora --lora.r 8"
-            raise ConfigError("model.peft", "cannot be set as a whole", origin=word.origin, hint=hint)
         value = parse_value(text, annotations[target]) if word.value is source.TEXT else word.value
         source.set_path(values, target, value)
         origins[target] = word.origin
+        for selector in selectors:  # one inside a section that is set as a whole is read too late
+            if selector.path.startswith(f"{target}.") and value is not None:
+                name = value if isinstance(value, str) else _selection(values, selector, origins)
+                if name != selected[selector.path]:
+                    hint = f"set its fields one by one, as with --{selector.path} {name}"
+                    raise ConfigError(target, "cannot be set as a whole", origin=word.origin, hint=hint)
     _drop_unselected(values, selected, selectors)
     if selected.get(PEFT) == NO_ADAPTER and isinstance(values.get("model"), dict):
         _object(values["model"], "peft", within="model")

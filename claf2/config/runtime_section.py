@@ -10,7 +10,8 @@ __all__ = ["RuntimeSection"]
 
 
 class RuntimeSection(Component):
-    """Section `runtime`: what affects the speed but not the score, except `precision`."""
+    """Section `runtime`: what affects the speed. Except for `precision`, it changes scores at most as another seed
+    does."""
 
     device: str = not_in_recipe("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     workers: int = not_in_recipe(1, ge=0, le=1024)

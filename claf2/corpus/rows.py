@@ -163,10 +163,11 @@ def _divide(flags: np.ndarray, start: int, end: int, room: int) -> np.ndarray:
     """Return where the parts of a sentence that is too long begin, without the first one."""
     import numpy as np
 
-    words = start + np.flatnonzero(flags[start:end] & BEGINS_WORD)
+    # A rest that is cut again, for rows of another length, may begin inside a word.
+    words = np.append(start, start + np.flatnonzero(flags[start:end] & BEGINS_WORD))
     cuts = []
     while end - start > room:
-        word = int(words[np.searchsorted(words, start + room, side="right") - 1]) if len(words) else start
+        word = int(words[np.searchsorted(words, start + room, side="right") - 1])
         start = word if word > start else start + room
         cuts.append(start)
     return np.array(cuts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -97,6 +97,21 @@ class TaskDataset:
         """The number of tokens of each feature, (M,)."""
         return self.features.lengths()
 
+    @cached_property
+    def _token_fields(self) -> Set[str]:
+        """The fields with a value for each token. A row may have as many values of another field by chance, so that
+        the shortest and the longest row are looked at."""
+        import numpy as np
+
+        padding = dict.fromkeys({"input_ids", "token_type_ids", *self.fields} & set(self.features.names), 0)
+        rows = [np.array([row]) for row in (self.lengths.argmin(), self.lengths.argmax())]
+        samples = [self.features.arrays(row, padding) for row in rows]
+        return {
+            name
+            for name in padding
+            if all(part[name].ndim > 1 and part[name].shape[-1] == part["input_ids"].shape[-1] for part in samples)
+        }
+
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the features at ``rows``, (B,), as one batch; with targets only where the data has them."""
         import numpy as np
@@ -109,12 +124,12 @@ class TaskDataset:
         is_token = arrays["input_ids"] != NO_ID
         arrays["input_ids"] = np.where(is_token, arrays["input_ids"], self.pad_id)
         arrays["attention_mask"] = is_token.astype(np.int64)
-        length = arrays["input_ids"].shape[-1]
-        if length % self.multiple:
+        missing = -arrays["input_ids"].shape[-1] % self.multiple
+        if missing:
             fills = {**padding, "input_ids": self.pad_id, "attention_mask": 0}
-            arrays = {
-                name: _pad_tokens(array, length, -length % self.multiple, fills[name]) for name, array in arrays.items()
-            }
+            for name in {"attention_mask", *self._token_fields} & arrays.keys():
+                widths = [(0, 0)] * (arrays[name].ndim - 1) + [(0, missing)]
+                arrays[name] = np.pad(arrays[name], widths, constant_values=fills[name])
         return Batch({**arrays, **{name: column[rows] for name, column in self.extra_columns.items()}})
 
 
@@ -296,12 +311,3 @@ def single_rows(lengths: np.ndarray) -> Sequence[np.ndarray]:
     import numpy as np
 
     return np.split(np.argsort(-lengths, kind="stable"), len(lengths))
-
-
-def _pad_tokens(array: np.ndarray, length: int, missing: int, fill: int) -> np.ndarray:
-    """Pad the last axis where it is the axis of tokens."""
-    import numpy as np
-
-    if array.ndim < 2 or array.shape[-1] != length:
-        return array
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)], constant_values=fill)

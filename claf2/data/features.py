@@ -37,7 +37,7 @@ tokenizer encodes the other."""
 TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """The fields that only the model reads."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the layout of the files below changes, or what readers read from a file."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_split", "download_split"]
 
-CONVERSION = 2
+CONVERSION = 3
 """Raised when rows are converted differently, so that files of older versions are not used."""
 
 SHA256 = re.compile("[0-9a-f]{64}")

@@ -15,7 +15,7 @@ from claf2.errors import ConfigError, DataError, nearest
 from claf2.readers import Reader, TextExample, open_text, read_json_rows
 from claf2.readers.delimited import Delimited
 from claf2.readers.jsonl import Jsonl
-from claf2.task import report_damage
+from claf2.task import check_characters, report_damage
 
 __all__ = ["RowFile", "examine", "read_row_file"]
 
@@ -112,7 +112,14 @@ class RowFile:
         contradictory = sum(len(labels) > 1 for labels in labels_of.values())
         empty = sum(not all(text.strip() for text in example.texts()) for example in self.examples)
         rare = [label for label, count in self.label_counts.items() if self.kind == "classify" and count < 10]
-        problems = []
+        spellings: dict[str, list[str]] = {}
+        for label in self.label_counts:
+            spellings.setdefault(label.strip(), []).append(label)
+        problems = [
+            f"the labels {', '.join(map(repr, labels))} differ in white space alone; they are different classes"
+            for labels in spellings.values()
+            if len(labels) > 1
+        ]
         if duplicates:
             problems.append(f"{duplicates} rows repeat an earlier text")
         if contradictory:
@@ -144,6 +151,8 @@ def examine(path: Path, reader: Reader) -> RowFile:
     """Read a file with a known reader; see ``read_row_file``."""
     with report_damage(path):
         examples = [example for example in reader.read(path) if isinstance(example, TextExample)]
+    for example in examples:
+        check_characters(path, example, *example.label_names())
     if not examples:
         raise DataError(path, "holds no rows")
     unlabelled = next((example for example in examples if not (example.label or "").strip()), None)
@@ -193,6 +202,9 @@ def _check_columns(path: Path, columns: Mapping[str, str], names: Sequence[str])
             raise ConfigError(f"--{FIELDS[field]}", f"column {name!r} is used twice", hint="name another column")
         if name not in names:
             raise DataError(path, f"no column {name!r} in the header", line=1, hint=nearest(name, names))
+        if names.count(name) > 1:
+            problem = f"column {name!r} occurs twice in the header: {', '.join(map(repr, names))}"
+            raise DataError(path, problem, line=1, hint="rename one of them")
 
 
 def _is_quoted(path: Path) -> bool:
@@ -205,7 +217,7 @@ def _is_quoted(path: Path) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text) is not None
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) is not None
 
 
 def _sort_key(label: str) -> tuple[float, str]:

@@ -106,7 +106,9 @@ class RelationTeacher:
                     self._encoder(**inputs)
         student, teacher = (recorder.take() for recorder in self._recorders)
         distances = relation_distances(student, teacher, inputs["attention_mask"], self._heads)
-        return distances.view(len(batch["input_ids"]), -1).mean(-1)
+        rows = len(batch["input_ids"])
+        texts = (inputs["attention_mask"] != 0).any(-1).view(rows, -1).sum(-1)  # a triplet may lack its hard negative
+        return distances.view(rows, -1).sum(-1) / texts
 
 
 def relation_distances(
@@ -122,7 +124,7 @@ def relation_distances(
         heads: how many heads the widths are divided into.
 
     Returns:
-        The distances, (N,).
+        The distances, (N,); 0 for a text without tokens.
     """
     present = mask != 0
     distances = torch.zeros(len(mask), device=mask.device)
@@ -131,7 +133,7 @@ def relation_distances(
             _log_relations(side[first].float(), side[second].float(), present, heads) for side in (student, teacher)
         )
         divergence = (given.exp() * (given - own)).sum(-1)  # (N, heads, L)
-        distances = distances + (divergence * present[:, None, :]).sum((1, 2)) / (heads * present.sum(1))
+        distances = distances + (divergence * present[:, None, :]).sum((1, 2)) / (heads * present.sum(1).clamp(min=1))
     return distances
 
 

@@ -46,11 +46,13 @@ def resolve_model(name: str, *, cache: Path) -> Path | str:
     if name.startswith(("http://", "https://")):
         archive = _downloaded(name, cache)
         return _unpacked(archive, archive.name, name, cache)
+    if not name:
+        raise ModelError("the name of the model is empty; give a folder, a hub id, or scratch for fresh weights")
     path = Path(name).expanduser()
-    if not name or path.is_dir():
-        if name and (path / "config.json").is_file():
+    if path.is_dir():
+        if (path / "config.json").is_file():
             return path
-        inside = sorted(config.parent.name for config in path.glob("*/config.json")) if name else []
+        inside = sorted(config.parent.name for config in path.glob("*/config.json"))
         hint = f"; there is one in {', '.join(inside[:5])}" if inside else ""
         raise ModelError(f"model {name!r}: the folder has no config.json, as save_pretrained writes it{hint}")
     if path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Literal
 from claf2.errors import DataError
 from claf2.readers import Example, Reader, TokenExample, open_text, read_blocks, register_reader
 from claf2.readers.tags import is_tag, refuse_iob1, to_iob2
+from claf2.readers.text import in_one_line
+
+logger = logging.getLogger("claf2")
 
 DOCUMENT = "-DOCSTART-"
 """How CoNLL-2003 marks the beginning of a document; such lines are skipped."""
@@ -102,13 +106,26 @@ class Conll(Reader):
         )
 
     def write(self, examples: Iterable[Example], path: Path) -> None:
+        changed = 0
         with open_text(path, "w") as file:
             for example in examples:
                 assert isinstance(example, TokenExample)
+                tokens = example.tokens if example.tokens == (DOCUMENT,) else tuple(map(self._cell, example.tokens))
+                changed += tokens != example.tokens
                 if self.comment is not None:
-                    file.write(f"{self.comment} {example.id}\t{example.joiner.join(example.tokens)}\n")
-                for token, tag in zip(example.tokens, example.tags or ("O",) * len(example.tokens), strict=True):
+                    file.write(f"{self.comment} {in_one_line(example.id)}\t{example.joiner.join(tokens)}\n")
+                for token, tag in zip(tokens, example.tags or ("O",) * len(tokens), strict=True):
                     cells = ["_"] * self._width
                     cells[self.token], cells[self.tag] = token, tag
                     file.write((self.delimiter or " ").join(cells) + "\n")
                 file.write("\n")
+        if changed:
+            logger.warning("%s: changed tokens of %d sentences, which the format cannot hold", path, changed)
+
+    def _cell(self, token: str) -> str:
+        """Return a token as ``read`` accepts it: without what separates columns or lines, and not as a mark of a new
+        document."""
+        if self.delimiter is None:
+            token = re.sub(r"[ \t\r\n]", "_", token) or "_"
+        # Only at the beginning of a line is it a mark.
+        return in_one_line(f" {token}" if token.startswith(DOCUMENT) else token)

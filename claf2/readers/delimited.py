@@ -20,7 +20,7 @@ from claf2.readers import (
     read_lines,
     register_reader,
 )
-from claf2.readers.text import read_quoted
+from claf2.readers.text import in_one_line, read_quoted
 
 logger = logging.getLogger("claf2")
 
@@ -147,6 +147,7 @@ class Delimited(Reader):
         positions = [column for column in self.columns.values() if isinstance(column, int)]
         width = len(self.columns) if not positions else max(len(self.columns), max(positions) + 1, -min(positions))
         names = [column for column in self.columns.values() if isinstance(column, str)]
+        changed = 0
         with open_text(path, "w") as file:
             if self.header:
                 file.write(self.delimiter.join(names or [str(index) for index in range(width)]) + "\n")
@@ -155,7 +156,11 @@ class Delimited(Reader):
                 for index, (field, column) in enumerate(self.columns.items()):
                     value: str | None = getattr(example, field)
                     cells[column if isinstance(column, int) else index] = to_file.get(value, value) if value else ""
-                file.write(self.delimiter.join(self._quote(cell) for cell in cells) + "\n")
+                written = [self._quote(cell) for cell in cells]
+                changed += not self.quoted and written != cells
+                file.write(self.delimiter.join(written) + "\n")
+        if changed:
+            logger.warning("%s: wrote spaces for the separators and line ends inside %d rows", path, changed)
 
     def _quote(self, cell: str) -> str:
-        return '"' + cell.replace('"', '""') + '"' if self.quoted else cell
+        return '"' + cell.replace('"', '""') + '"' if self.quoted else in_one_line(cell).replace(self.delimiter, " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -71,16 +72,18 @@ class Instructions(Reader):
 
     def read(self, path: Path) -> Iterator[Example]:
         dropped: Counter[str] = Counter()
-        seen: set[tuple[str, ...]] = set()
+        kept = 0
+        seen: set[bytes] = set()
         for line, name, turns in self._conversations(path):
             reason = self._reason_to_drop(turns, seen)
             if reason:
                 dropped[reason] += 1
             else:
+                kept += 1
                 yield ConversationExample(id=name, line=line, turns=turns)
         if dropped:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-            if not seen:
+            if not kept:
                 raise DataError(
                     path,
                     f"no conversation is left: left out {counts}",
@@ -88,10 +91,9 @@ class Instructions(Reader):
                 )
             logger.info("%s: left out %s", path, counts)
 
-    def _reason_to_drop(self, turns: Sequence[Turn], seen: set[tuple[str, ...]]) -> str:
+    def _reason_to_drop(self, turns: Sequence[Turn], seen: set[bytes]) -> str:
         """Return why a conversation is left out; an empty text where it is kept."""
         answers = "".join(turn.text for turn in turns if turn.role == "assistant")
-        texts = tuple(f"{turn.role}:{turn.text}:{turn.context}" for turn in turns)
         if order_problem(turns):
             return "not in alternation"
         if len(answers.strip()) < self.min_characters or all(turn.role != "assistant" for turn in turns):
@@ -100,9 +102,12 @@ class Instructions(Reader):
             return "too long"
         if self.languages and _language(answers) not in self.languages:
             return "in another language"
-        if self.drop_duplicates and texts in seen:
-            return "duplicates"
-        seen.add(texts)
+        if self.drop_duplicates:
+            texts = [f"{turn.role}:{turn.text}:{turn.context}" for turn in turns]
+            digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
+            if digest in seen:
+                return "duplicates"
+            seen.add(digest)
         return ""
 
     def _conversations(self, path: Path) -> Iterator[tuple[int, str, tuple[Turn, ...]]]:
@@ -116,7 +121,7 @@ class Instructions(Reader):
         for line, row in read_json_rows(path):
             if not isinstance(row, dict):
                 raise DataError(path, f"expected a JSON object as row, got {type(row).__name__}", line=line)
-            name = str(row.get("id", line))
+            name = str(line if row.get("id") is None else row["id"])
             try:
                 for index, turns in enumerate(_turns(row)):
                     yield line, f"{name}/{index}" if index else name, turns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -47,18 +48,25 @@ class Jsonl(Reader):
         for line, row in read_json_rows(path):
             if not isinstance(row, dict):
                 raise DataError(path, f"expected a JSON object as row, got {type(row).__name__}", line=line)
-            values = {field: self._value(path, line, row, field, key) for field, key in self.columns.items()}
+            values = {
+                field: (self._text if field in TEXTS else self._value)(path, line, row, field, key)
+                for field, key in self.columns.items()
+            }
             label = values.get("label")
             label = label if label is None else self.label_map.get(label, label)
-            absent = [self.columns[field] for field in TEXTS if values.get(field, "") is None]
-            if absent:
-                raise DataError(path, f"{absent[0]!r} is null, not a string", line=line)
             identity, text = values.get("id") or str(line), values["text_a"] or ""
             if self.choices:
-                choices = tuple(self._value(path, line, row, "choice", key) or "" for key in self.choices)
+                choices = tuple(self._text(path, line, row, "choice", key) for key in self.choices)
                 yield ChoiceExample(id=identity, line=line, question=text, choices=choices, label=label)
             else:
                 yield TextExample(id=identity, line=line, text_a=text, text_b=values.get("text_b"), label=label)
+
+    def _text(self, path: Path, line: int, row: Mapping[str, Any], field: str, key: str) -> str:
+        """Return the value of a field that must not be null."""
+        value = self._value(path, line, row, field, key)
+        if value is None:
+            raise DataError(path, f"{key!r} is null, not a string", line=line)
+        return value
 
     def _value(self, path: Path, line: int, row: Mapping[str, Any], field: str, key: str) -> str | None:
         """Return the value of a field as a string; ``None`` if it is null, or a label that is missing."""
@@ -73,6 +81,8 @@ class Jsonl(Reader):
             value = value[part]
         if value is None or isinstance(value, str):
             return value
+        if isinstance(value, float) and not math.isfinite(value) and field != "label":
+            return None  # pandas writes NaN for a missing text
         if isinstance(value, int | float):
             return repr(value)  # so that True becomes "True", and a score keeps its digits
         raise DataError(path, f"{key!r} is {type(value).__name__}, not a string or a number", line=line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -17,12 +18,15 @@ from claf2.runtime.files import find_substitute
 
 __all__ = [
     "CARRIAGE_RETURN",
+    "DAMAGE_ERRORS",
     "END_LINES",
     "LONE_SURROGATE",
     "check_label_key",
+    "damage_error",
     "decode_text",
     "get_text",
     "has_lone_surrogate",
+    "in_one_line",
     "open_text",
     "read_blocks",
     "read_json_document",
@@ -40,6 +44,25 @@ END_LINES = "end each line in a line feed, as tr '\\r' '\\n' < FILE > NEW_FILE d
 """and what to do about it."""
 LONE_SURROGATE = "contains a lone surrogate, which is half of a character"
 """What is wrong with a text such as the JSON escape ``"\\ud83d"`` alone: it has no form in UTF-8."""
+
+DAMAGE_ERRORS = (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, RecursionError)
+"""What the standard library raises for files that are truncated, garbled or in another encoding."""
+
+
+def damage_error(path: Path, error: Exception) -> DataError:
+    """Return what to raise in place of an error of the standard library for a damaged file."""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
+        return DataError(path, f"damaged: {reason}", hint="download it again")
+    if isinstance(error, RecursionError):
+        return DataError(path, f"nested too deeply: {reason}", hint="check its brackets")
+    hint = "text in another encoding can be converted: iconv -f CP949 -t UTF-8 FILE > NEW_FILE"
+    return DataError(path, f"damaged, or not in UTF-8: {reason}", hint=hint)
+
+
+def in_one_line(text: str) -> str:
+    """Return a text with spaces in the place of tabs and line ends, for formats that cannot quote them."""
+    return re.sub("[\t\r\n]", " ", text)
 
 
 class _CheckedBytes(io.BufferedIOBase):
@@ -68,6 +91,9 @@ class _CheckedBytes(io.BufferedIOBase):
         substitute = find_substitute(block) if self._end is None else None
         if substitute is not None:
             raise DataError(self._path, substitute)
+        if self._end is None and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            hint = "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
+            raise DataError(self._path, "in UTF-16, not in UTF-8", hint=hint)
         text = (self._end or b"") + block
         if b"\x1b" in text and ISO_2022.search(text):
             encoding = "ISO-2022-KR" if ISO_2022_KR in text else "ISO-2022-JP"
@@ -180,8 +206,8 @@ def read_json_document(path: Path) -> Any:
             return json.load(file)
     except json.JSONDecodeError as error:
         raise DataError(path, f"not valid JSON: {error.msg}", line=error.lineno) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, RecursionError) as error:
-        raise DataError(path, f"damaged, or not in UTF-8: {error}") from error
+    except (ValueError, *DAMAGE_ERRORS) as error:
+        raise damage_error(path, error) from error
 
 
 def get_text(row: Mapping[str, Any], key: str) -> str:
@@ -217,7 +243,7 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield line, json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(path, f"not valid JSON: {error}", line=line) from error
 
 

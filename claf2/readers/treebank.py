@@ -7,6 +7,7 @@ from pathlib import Path
 
 from claf2.errors import DataError
 from claf2.readers import Example, ParseExample, Reader, open_text, read_blocks, register_reader
+from claf2.readers.text import in_one_line
 
 COLUMNS = 6
 """INDEX, WORD_FORM, LEMMA, POS, HEAD and DEPREL."""
@@ -62,10 +63,11 @@ class Treebank(Reader):
         with open_text(path, "w") as file:
             for example in examples:
                 assert isinstance(example, ParseExample)
-                file.write(f"{self.comment} {example.id}\t{' '.join(example.words)}\n")
+                words = list(map(in_one_line, example.words))
+                file.write(f"{self.comment} {in_one_line(example.id)}\t{' '.join(words)}\n")
                 heads = example.heads or (0,) * len(example.words)
                 relations = example.relations or ("_",) * len(example.words)
-                rows = zip(example.words, example.pos, heads, relations, strict=True)
+                rows = zip(words, example.pos, heads, relations, strict=True)
                 for number, (word, pos, head, relation) in enumerate(rows, start=1):
                     file.write(f"{number}\t{word}\t{word}\t{pos}\t{head}\t{relation}\n")
                 file.write("\n")

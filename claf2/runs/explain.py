@@ -19,6 +19,7 @@ from claf2.config.source import iter_leaves
 from claf2.errors import ConfigError
 from claf2.models.embeddings import trained_rows
 from claf2.runs.budget import Hardware, pretraining_costs
+from claf2.runs.changes import check_resumable
 from claf2.runs.estimate import (
     count_tokens,
     estimate_memory,
@@ -30,7 +31,7 @@ from claf2.runs.folder import check_run_dir
 from claf2.runs.follow_ups import follow_up_experiment
 from claf2.runs.locate import TaskSplits, locate_splits
 from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metric_key, describe_padding, prepare
-from claf2.runs.provenance import check_resumable, collect_provenance, read_provenance
+from claf2.runs.provenance import collect_provenance, read_provenance
 from claf2.runs.resolve import Run, resolve, resolve_weights, split_name
 from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES

@@ -234,4 +234,7 @@ def check_readable(run_dir: Path, checkpoint: Path) -> None:
             return check_digests(checkpoint)
         except (RunError, OSError):
             time.sleep(seconds)
-    return check_digests(checkpoint)
+    try:
+        return check_digests(checkpoint)
+    except RunError as error:
+        raise RunError(f"{error}; restore the file, or train again with --overwrite") from error

@@ -60,7 +60,11 @@ def evaluate_folder(
     """
     with ExitStack() as stack:
         # It writes into the folder, so it must not do so during a training, or another evaluation.
-        distributed.call_on_main(lambda: stack.enter_context(lock_run_dir(path)))
+        try:
+            distributed.call_on_main(lambda: stack.enter_context(lock_run_dir(path)))
+        except OSError as error:
+            hint = "copy the folder, or use claf2 predict, which writes nothing there"
+            raise RunError(f"{path}: cannot be written: {error.strerror}; {hint}") from error
         return _evaluate(open_model_folder(path), data_file, task)
 
 

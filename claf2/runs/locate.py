@@ -48,6 +48,10 @@ def _locate_task_splits(experiment: Experiment, name: str) -> dict[str, AnySplit
     # The first N rows of an order that depends on the seed: fewer shots are a part of more.
     shots: Any = {"shots": reader.shots, "seed": experiment.seed if reader.shots else 0}
     if reader.valid_fraction is not None:
+        if reader.valid_file_path is not None:
+            problem = "cannot be combined with valid_fraction, which cuts the validation data off the training file"
+            hint = "use the file with --valid_fraction null, or leave it out"
+            raise ConfigError("data_reader.valid_file_path", problem, hint=hint)
         return {
             "train": SplitData(task, train_path, "train", reader.valid_fraction, **shots),
             "valid": SplitData(task, train_path, "valid", reader.valid_fraction),

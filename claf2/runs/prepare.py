@@ -275,7 +275,8 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
         for task, config in experiment.tasks.items()
     }
     num_steps = trainer.num_steps or experiment.trainer.num_steps()
-    total_steps = num_steps or math.ceil(trainer.num_epochs * steps_per_epoch)
+    # Rounded, since 1.1 · 50 is a little more than 55, and 0.29 · 100 a little less than 29.
+    total_steps = num_steps or math.ceil(round(trainer.num_epochs * steps_per_epoch, 6))
     if experiment.trainer.trains:
         experiment.schedule.warmup(total_steps)  # raises where the warm-up is too long
     else:
@@ -284,7 +285,7 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
     if isinstance(every, int):
         interval, per_epoch = every, False
     else:
-        interval, per_epoch = max(1, int(steps_per_epoch * (1.0 if every == "epoch" else float(every)))), True
+        interval, per_epoch = max(1, int(round(steps_per_epoch * (1.0 if every == "epoch" else float(every)), 6))), True
     metric_key = trainer.metric_key or ("average" if several else next(iter(selection.values())).metric_key)
     first, _, rest = metric_key.partition("/")
     if rest and first not in experiment.tasks:

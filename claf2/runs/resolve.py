@@ -204,8 +204,8 @@ class Run:
         )
         if experiment.adapter is not None:
             adapt(
-                model, experiment.adapter, experiment.model, self.source,
-                added_tokens=self.added_tokens, seed=experiment.seed,
+                model, experiment.adapter, experiment.model, self.source, seed=experiment.seed,
+                added_ids=range(self.tokenizer.vocab_size - self.added_tokens, self.tokenizer.vocab_size),
             )  # fmt: skip
         for wrapper in experiment.wrappers.values():
             wrapper.wrap(model)

@@ -15,28 +15,20 @@ from typing import Any
 import torch
 
 from claf2.adapters.layers.stored import adapter_bytes
-from claf2.config import Experiment, diff, validate
-from claf2.config.fill import complete, error_prefix
-from claf2.config.source import Override, parse_overrides
-from claf2.errors import ConfigError, Interrupted, ModelError, RunError, nearest
+from claf2.config import Experiment
+from claf2.config.fill import error_prefix
+from claf2.errors import ConfigError, Interrupted, RunError
 from claf2.evaluation.model_card import card_licence, model_card
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import Report, TaskReport, stage_table
 from claf2.models.embeddings import trained_rows
 from claf2.models.encoder import EncoderWithHeads
-from claf2.registry import load_plugin
+from claf2.runs.changes import SAME_RESULT, check_repeatable, check_resumable, describe_changes
 from claf2.runs.demonstrations import write_demonstrations
 from claf2.runs.folder import RunDir, acquire_run_dir, is_finished
 from claf2.runs.follow_ups import describe_follow_ups, follow_up_experiment
 from claf2.runs.prepare import PreparedRun, check_metric_key, prepare
-from claf2.runs.provenance import (
-    CHANGE_KINDS,
-    check_repeatable,
-    check_resumable,
-    collect_provenance,
-    describe_changes,
-    read_provenance,
-)
+from claf2.runs.provenance import collect_provenance, read_provenance
 from claf2.runs.resolve import Run, resolve
 from claf2.runtime import distributed
 from claf2.runtime.device import kernel_settings, peak_memory_mib
@@ -47,12 +39,12 @@ from claf2.training.callbacks import Callback, CallbackList, RunInfo
 from claf2.training.callbacks.console import ConsoleLogger, ProgressBar, progress_display
 from claf2.training.callbacks.jsonl import JsonlLogger
 from claf2.training.checkpoint import CheckpointManager, best_dir, check_best, read_step
-from claf2.training.loop import metric_logs
+from claf2.training.loop import forget_best, metric_logs
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
 from claf2.training.trainers import FollowUpRun
 
-__all__ = ["read_report", "repeat", "train"]
+__all__ = ["RepeatedRun", "read_report", "train"]
 
 logger = logging.getLogger("claf2")
 
@@ -83,7 +75,9 @@ class RepeatedRun:
         """
         changed = check_repeatable(self.provenance, now, self.accepted)
         for name, (before, after) in self.runtime.items():
-            logger.info("%s is %s instead of %s: the last digits may differ", name, after, before)
+            if name.split(".")[1] not in SAME_RESULT:
+                effect = "the last digits may differ or, if dropout draws other masks, scores as between two seeds"
+                logger.warning("%s is %s instead of %s: %s", name, after, before, effect)
         return {"folder": str(self.folder), "changed": changed, "runtime": self.runtime}
 
 
@@ -95,6 +89,7 @@ def train(
     repeated: RepeatedRun | None = None,
     needs_best: bool = True,
     needs_last: bool = True,
+    is_last: bool = True,
 ) -> Report:
     """Train an experiment in its folder, and return the report of its best checkpoint.
 
@@ -105,11 +100,13 @@ def train(
         repeated: the run that this one must equal.
         needs_best: whether a finished run that is resumed must still have its best checkpoint.
         needs_last: whether a finished run must have `last/`. Otherwise it may lack it, or hold that of an earlier step.
+        is_last: whether the caller trains nothing after this run.
 
     Raises:
         Claf2Error: for everything that the user can fix.
         RunInUseError: when another process uses the folder.
-        Interrupted: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, with everything saved; of a run that has just finished
+            only where another one would follow.
     """
     started = time.monotonic()
     follow_ups = experiment.trainer.follow_ups(experiment.tasks)
@@ -122,9 +119,7 @@ def train(
         run, data = resolve(experiment)
         provenance = collect_provenance(run, data)
         distributed.assert_same({name: provenance[name] for name in SAME_IN_ALL_PROCESSES})
-        before = read_provenance(run_dir.path, finished=False) if run_dir.resumes else {}
-        if before:
-            check_resumable(before, provenance, partial(read_step, run_dir.path))
+        before = _read_before(run_dir, provenance)
         if repeated is not None:
             provenance["from_run"] = repeated.record_changes(provenance)
         is_trained = run_dir.resumes and is_finished(run_dir.path)
@@ -134,7 +129,9 @@ def train(
             if overwrite and not distributed.is_sharded(prepared.model):
                 check_metric_key(prepared)
             distributed.barrier()  # every process has read the files that the main process replaces next
-            _train(prepared, run_dir, provenance, before, started, needs_last=needs_last)
+            interrupted = _train(prepared, run_dir, provenance, before, started, needs_last=needs_last)
+            if interrupted and (follow_ups or not is_last):
+                raise Interrupted(f"stopped after {run_dir.path}, which is finished; add --resume to continue")
         elif needs_best:
             distributed.call_on_main(lambda: check_best(run_dir.path, experiment.tasks))
         distributed.barrier()  # the main process has written all files
@@ -148,8 +145,9 @@ def train(
 def _train(
     prepared: PreparedRun, run_dir: RunDir, provenance: dict[str, Any], before: Mapping[str, Any], started: float,
     *, needs_last: bool,
-) -> None:  # fmt: skip
-    """Train from the state of the folder to the end, and write the files of a finished run.
+) -> bool:  # fmt: skip
+    """Train from the state of the folder to the end, and write the files of a finished run. Returns whether the user
+    has asked to stop meanwhile.
 
     Args:
         prepared: the run.
@@ -170,9 +168,7 @@ def _train(
     # Each process draws its own dropout; the first one draws what a single process would.
     rank_names = [distributed.rank()] if distributed.rank() else []
     torch.manual_seed(derive_seed(experiment.seed, "train", *rank_names))
-    state = checkpointer.resume() if run_dir.resumes else State()
-    if state.best_step is not None:
-        distributed.call_on_main(lambda: check_best(folder, experiment.tasks))
+    state = _resume(prepared, checkpointer) if run_dir.resumes else State()
     kept = {name: before[name] for name in ("id", "from_run", "resumed") if name in before}
     provenance = {"id": uuid.uuid4().hex, **kept, **provenance, "counts": prepared.counts, **_embedding_rows(model)}
     if state.step:
@@ -204,6 +200,27 @@ def _train(
             costs = _costs(started, seconds, state.rows - rows_before)
             sizes = {**prepared.count_weights(), **adapter_bytes(folder / "best")}
             _finish(prepared, state, {**provenance, **costs, **sizes})
+        return any(distributed.all_gather(interrupted()))
+
+
+def _read_before(run_dir: RunDir, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run that is resumed depended on when it began or was last resumed; of a new run, nothing."""
+    if not run_dir.resumes:
+        return {}
+    before = read_provenance(run_dir.path, finished=False)
+    check_resumable(before, provenance, partial(read_step, run_dir.path))
+    return before
+
+
+def _resume(prepared: PreparedRun, checkpointer: CheckpointManager) -> State:
+    """Restore a run, and return where it stands."""
+    run = prepared.run
+    state = checkpointer.resume()
+    if replaced := checkpointer.replaced_best(state):
+        forget_best(prepared.plan, state, replaced)
+    if state.best_step is not None:
+        distributed.call_on_main(lambda: check_best(run.folder, run.experiment.tasks))
+    return state
 
 
 def _finish(prepared: PreparedRun, state: State, provenance: Mapping[str, Any]) -> None:
@@ -311,70 +328,6 @@ def read_report(run: Run) -> Report:
     return Report("valid", first.tasks, others=others, average=best.get("valid/average"))
 
 
-def repeat(
-    place: Path,
-    overrides: Sequence[str | Override] = (),
-    *,
-    changed: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-) -> Report:
-    """Train a finished run again from its ``run.json`` alone, in a new folder. On the same machine the new run has the
-    same bytes.
-
-    Args:
-        place: the run's folder, or its ``run.json``.
-        overrides: words of the command line, or overrides. They may set ``trainer.log_dir``, which is
-            ``<folder>-again`` by default, and section ``runtime`` except the precision.
-        changed: the kinds of change to accept, from ``CHANGE_KINDS``; the new ``run.json`` records the changes.
-        resume: continue the run in the new folder, if there is one.
-        overwrite: replace the run in the new folder, if there is one.
-
-    Raises:
-        Claf2Error: naming what has changed, is missing, or cannot be repeated.
-    """
-    for kind in changed:
-        if kind not in CHANGE_KINDS:
-            raise RunError(f"--changed {kind}: not a kind of change; {nearest(kind, CHANGE_KINDS)}")
-    provenance, folder = read_provenance(place), place.parent if place.is_file() else place
-    if provenance.get("directory") != str(Path.cwd()):
-        logger.info(
-            "%s was made in %s; its relative paths are resolved in %s", folder, provenance.get("directory"), Path.cwd()
-        )
-    for plugin in provenance["config"].get("plugins") or ():
-        load_plugin(plugin)
-    named = folder if folder.name not in ("", "..") else folder.resolve()
-    new_dir = Override("trainer.log_dir", str(named.with_name(f"{named.name}-again")))
-    new_overrides = parse_overrides(overrides)
-    words = (*provenance["overrides"], *(word for override in new_overrides for word in override.words()))
-    before, now = (
-        complete(provenance["base_config"], json.loads(json.dumps(provenance["config"])), {}, given, words)
-        for given in ([], [new_dir, *new_overrides])
-    )
-    differences = {path: [old, new] for path, old, new in diff(before, now) if not path.endswith("trainer.log_dir")}
-    for path in differences:
-        if not path.startswith("runtime.") or path == "runtime.precision":
-            problem = "changes scores, but --from_run repeats a run unchanged"
-            raise ConfigError(path, problem, hint="train with --base_config instead")
-    experiment = validate(now)
-    _check_repeat_target(experiment, folder, provenance)
-    repeated = RepeatedRun(folder, provenance, changed, differences)
-    return train(experiment, resume=resume, overwrite=overwrite, repeated=repeated)
-
-
-def _check_repeat_target(experiment: Experiment, old: Path, provenance: Mapping[str, Any]) -> None:
-    """Refuse what cannot be repeated, before any data or weights are looked up."""
-    new, old = Path(experiment.trainer_config.log_dir).resolve(), old.resolve()
-    if new == old or old in new.parents or new in old.parents:
-        raise RunError(f"{old} is the run to repeat: give another folder with --log_dir")
-    if any(task_config.data.source == "sample" for task_config in experiment.tasks.values()):
-        raise RunError(f"{old} was trained on a generated sample and cannot be repeated: train again with --sample")
-    name = experiment.model.pretrained_model_name
-    is_local = provenance["weights"] != name and "://" not in name
-    if is_local and not Path(name).expanduser().exists():
-        raise ModelError(f"model {name}: no such file or folder; restore it, because the run to repeat used it")
-
-
 def _embedding_rows(model: EncoderWithHeads) -> dict[str, Any]:
     """Return what to record of the word embeddings where only some of them are trained."""
     restricted = trained_rows(model)
@@ -388,8 +341,9 @@ def _train_follow_ups(run: Run, report: Report, follow_ups: Sequence[FollowUpRun
     """Train what follows a run on several tasks, and write a table of the scores of all stages."""
     tasks = run.experiment.tasks
     rows: dict[str, dict[str, float | None]] = {task: {} for task in tasks}
-    for follow_up in follow_ups:
-        (task_report,) = train(follow_up_experiment(run, follow_up), resume=True).tasks.values()
+    for number, follow_up in enumerate(follow_ups, 1):
+        experiment = follow_up_experiment(run, follow_up)
+        (task_report,) = train(experiment, resume=True, is_last=number == len(follow_ups)).tasks.values()
         rows[follow_up.task][follow_up.stage] = task_report.scores.get(tasks[follow_up.task].selection_key)
     for task, task_config in tasks.items():
         rows[task]["refined"] = report.tasks[task].scores.get(task_config.selection_key)

@@ -58,8 +58,12 @@ class AlignedTokenizer(WrappedTokenizer):
 
     @property
     def digest(self) -> str:
-        # Paths of vocabulary files are left out: their content is in the vocabulary, and a moved model is the same one.
-        settings = {name: repr(value) for name, value in self._wrapped.init_kwargs.items() if "file" not in name}
+        # Paths are left out: the content of vocabulary files is in the vocabulary, and a moved model is the same one.
+        settings = {
+            name: repr(value)
+            for name, value in self._wrapped.init_kwargs.items()
+            if "file" not in name and name not in ("name_or_path", "is_local")
+        }
         state = [type(self._wrapped).__name__, sorted(self._wrapped.get_vocab().items()), sorted(settings.items())]
         if self._wrapped.chat_template:
             state.append(self._wrapped.chat_template)
@@ -73,7 +77,7 @@ class AlignedTokenizer(WrappedTokenizer):
         pieces = [self._wrapped.tokenize(text) for text in texts]
         if not (offsets or self._markers.closing):
             return [BareEncoding(self._to_ids(parts), []) for parts in pieces]
-        unknown = str(self._wrapped.unk_token)
+        unknown = str(self._wrapped.unk_token or "")
         return [
             self._markers.rejoin_words(BareEncoding(self._to_ids(parts), align(text, parts, unknown)))
             for text, parts in zip(texts, pieces, strict=True)
@@ -83,7 +87,7 @@ class AlignedTokenizer(WrappedTokenizer):
         import numpy as np
 
         pieces = [self._wrapped.tokenize(text) for text in texts]
-        unknown = str(self._wrapped.unk_token)
+        unknown = str(self._wrapped.unk_token or "")
         spans = [align(text, parts, unknown) for text, parts in zip(texts, pieces, strict=True)]
         flat = [piece for parts in pieces for piece in parts]
         lengths = np.array([len(parts) for parts in pieces], np.int64)

@@ -63,7 +63,8 @@ class FastTokenizer(WrappedTokenizer):
 
     @property
     def unknown_id(self) -> int | None:
-        return self._backend.token_to_id(str(self._wrapped.unk_token))
+        token = self._wrapped.unk_token
+        return None if token is None else self._backend.token_to_id(str(token))
 
     @property
     def digest(self) -> str:
@@ -103,7 +104,7 @@ class FastTokenizer(WrappedTokenizer):
         return FlatEncoding(ids, offsets, begins_word, lengths)
 
     def tokens_of(self, ids: Sequence[int]) -> list[str]:
-        return [self._backend.id_to_token(int(token)) or str(self._wrapped.unk_token) for token in ids]
+        return [self._backend.id_to_token(int(token)) or str(self._wrapped.unk_token or "") for token in ids]
 
     def tokenize(self, text: str) -> list[str]:
         return list(self._backend.encode(text, add_special_tokens=False).tokens)

@@ -49,14 +49,16 @@ class Markers:
             if piece == METASPACE:
                 continue  # it only announced a word
             if piece.startswith(METASPACE):
-                ids[index] = self.piece_to_id(piece[1:])
+                ids[index] = self._continuation(piece[1:], token)
             elif piece and FIRST_SYLLABLE <= piece[0] <= LAST_SYLLABLE:
-                # A vocabulary without this "##" piece returns the unknown token; then the piece stays as it is.
-                continuation = self.piece_to_id(f"##{piece}")
-                if self.id_to_piece(continuation) == f"##{piece}":
-                    ids[index] = continuation
+                ids[index] = self._continuation(f"##{piece}", token)
             kept.append(index)
         return BareEncoding([ids[index] for index in kept], [encoding.offsets[index] for index in kept])
+
+    def _continuation(self, piece: str, token: int) -> int:
+        """Return the id of a piece, or where the vocabulary lacks it, ``token``."""
+        found = self.piece_to_id(piece)
+        return found if self.id_to_piece(found) == piece else token
 
 
 def add_marker_tokens(wrapped: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> tuple[int, Markers]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from claf2.errors import ModelError, nearest
 from claf2.registry import UserPath
+from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import METASPACE, SPECIALS, SubwordTokenizer, register_subword_tokenizer
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ class BPE(SubwordTokenizer):
         if self.merges_path is None:
             return _read_tokenizer_json(vocab_path)
         files = [str(_existing_path(path)) for path in (vocab_path, self.merges_path)]
-        return models.BPE.from_file(*files, unk_token="[UNK]")
+        with reading_model(
+            f"vocabulary {' and '.join(files)}", "cannot be read", hint="give files that belong together"
+        ):
+            return models.BPE.from_file(*files, unk_token="[UNK]")
 
     def learn(self, bpe: Backend, texts: Callable[[], Iterable[str]]) -> Model:
         model: Model = bpe.model
@@ -162,10 +166,24 @@ def _existing_path(path: str) -> Path:
     return file
 
 
+def _read_text(path: str) -> str:
+    file = _existing_path(path)
+    with reading_model(f"vocabulary {path}", "is not in UTF-8", hint="convert it, for example with iconv"):
+        return file.read_text(encoding="utf-8-sig")
+
+
 def _read_vocab(path: str) -> dict[str, int]:
     """Read a vocabulary with one token per line, the special tokens except [MASK] among them."""
-    tokens = _existing_path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
-    vocabulary = {token.rstrip("\r"): index for index, token in enumerate(tokens)}
+    vocabulary: dict[str, int] = {}
+    for index, line in enumerate(_read_text(path).rstrip("\r\n").split("\n")):
+        token = line.rstrip("\r")
+        if token in vocabulary:
+            # Without an entry for the line, some ids would be larger than the number of entries.
+            raise ModelError(
+                f"vocabulary {path}: line {index + 1} repeats {token!r} of line {vocabulary[token] + 1}; "
+                f"write another token there, such as [unused{index + 1}]"
+            )
+        vocabulary[token] = index
     missing = [token for token in SPECIALS[:4] if token not in vocabulary]
     if missing:
         raise ModelError(f"vocabulary {path}: add the special tokens {', '.join(missing)}, one per line")
@@ -176,10 +194,11 @@ def _read_tokenizer_json(path: str) -> Model:
     """Return the model inside a `tokenizer.json`."""
     from tokenizers import Tokenizer as Backend
 
-    text = _existing_path(path).read_text(encoding="utf-8")
+    text = _read_text(path)
     try:
         json.loads(text)["model"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"vocabulary {path}: not a tokenizer.json: it has no object 'model'") from error
-    model: Model = Backend.from_str(text).model
+    with reading_model(f"vocabulary {path}", "not a tokenizer.json", hint="give one that `tokenizers` can read"):
+        model: Model = Backend.from_str(text).model
     return model

@@ -92,7 +92,7 @@ class WrappedTokenizer(Tokenizer):
 
     @property
     def separator(self) -> str:
-        return str(self._wrapped.sep_token)
+        return str(self._wrapped.sep_token or "")
 
     @property
     def separator_id(self) -> int:

@@ -18,7 +18,7 @@ from claf2.evaluation.predictions import write_predictions
 from claf2.evaluation.report import Report
 from claf2.models.encoder import EncoderWithHeads
 from claf2.runtime import distributed
-from claf2.runtime.files import check_digests, read_json, replace_dir_atomic, write_json
+from claf2.runtime.files import DIGESTS, check_digests, read_json, replace_dir_atomic, sha256, write_json
 from claf2.runtime.seed import derive_seed, get_rng_state, set_rng_state
 from claf2.tokenizers import Tokenizer
 from claf2.training.kept_steps import KeptSteps, list_steps, remove_step, step_dir, write_manifest
@@ -126,6 +126,8 @@ class CheckpointManager:
         rng_states = distributed.all_gather(get_rng_state())
 
         frozen = self._frozen_digest()
+        if distributed.is_main():
+            state.best_files = self._best_files()
 
         def fill(target: Path) -> None:
             save_shards(target, self._model, self._optimizer)
@@ -172,7 +174,10 @@ class CheckpointManager:
             RunError: when the checkpoint is damaged.
         """
         last = last_dir(self._run_dir)
-        check_digests(last)
+        try:
+            check_digests(last)
+        except RunError as error:
+            raise RunError(f"{error}; best/ can still be used, or start again with --overwrite") from error
         stored = read_json(last / BASE) if (last / BASE).is_file() else {}
         if stored.get("frozen") != self._frozen_digest():
             raise RunError(
@@ -198,6 +203,17 @@ class CheckpointManager:
             # There is no generator state for another number of processes, so dropout continues from a fresh seed.
             torch.manual_seed(derive_seed(state.step, "resumed", distributed.world_size(), distributed.rank()))
         return state
+
+    def _best_files(self) -> dict[str, str]:
+        """Return the digest of the files of each task's best checkpoint, where there is one."""
+        several = len(self._model.names) > 1
+        folders = {task: best_dir(self._run_dir, task if several else None) for task in self._model.names}
+        return {task: sha256(folder / DIGESTS) for task, folder in folders.items() if (folder / DIGESTS).is_file()}
+
+    def replaced_best(self, state: State) -> list[str]:
+        """Return the tasks whose best checkpoint was replaced after ``state`` was saved, before the run was killed."""
+        now = self._best_files()
+        return [task for task, files in state.best_files.items() if now.get(task, files) != files]
 
     def _frozen_digest(self) -> str | None:
         """Return the digest of the frozen weights, which `last/` does not hold; ``None`` where there is no adapter."""

@@ -84,11 +84,14 @@ class Plan:
         return self.kept_steps is not None and self.kept_steps.is_due(state.step, self.total_steps)
 
 
+NO_BEST: Mapping[str, Any] = {"score": None, "step": None, "unimproved": 0, "logs": {}}
+"""What ``State.tasks`` holds of a task before its first evaluation."""
+
+
 def is_better(score: float | None, best: float | None, *, lower_is_better: bool) -> bool:
-    """Say whether ``score`` beats ``best``. The first score always counts as better; an undefined one never beats a
-    score."""
+    """Say whether ``score`` beats ``best``. A score beats one that is undefined, which beats none."""
     if best is None or score is None:
-        return best is None
+        return score is not None
     return score < best if lower_is_better else score > best
 
 
@@ -313,7 +316,8 @@ def _check_finite(report: Report, step: int, learning_rate: float) -> None:
 
 def evaluate_and_save(context: TrainingContext) -> None:
     """Evaluate, save the best checkpoint, save the last one. In this order, a kill in between repeats some steps but
-    loses none: `last/` never says that an evaluation is done whose best checkpoint is not stored."""
+    loses none: `last/` never says that an evaluation is done whose best checkpoint is not stored. The first evaluation
+    is the best one even if its score is undefined."""
     plan, state = context.plan, context.state
     report = context.evaluate()
     _check_finite(report, state.step, context.optimizer.param_groups[0]["lr"])
@@ -322,7 +326,7 @@ def evaluate_and_save(context: TrainingContext) -> None:
         logs = {"train/loss": state.loss_sum / state.loss_steps, **logs}
     state.loss_sum, state.loss_steps = 0.0, 0
     score = report.value(plan.metric_key)
-    improved = is_better(score, state.best_score, lower_is_better=plan.lower_is_better)
+    improved = state.best_step is None or is_better(score, state.best_score, lower_is_better=plan.lower_is_better)
     if improved:
         state.best_score, state.best_step, state.best_epoch = score, state.step, state.epoch + 1
         state.best, state.unimproved = logs, 0
@@ -344,14 +348,27 @@ def _update_tasks(plan: Plan, state: State, report: Report) -> list[str]:
     improved = []
     for task, selection in plan.tasks.items():
         score = report.value(f"{task}/{selection.metric_key}")
-        entry = state.tasks.setdefault(task, {"score": None, "step": None, "unimproved": 0, "logs": {}})
-        if is_better(score, entry["score"], lower_is_better=selection.lower_is_better):
+        entry = state.tasks.setdefault(task, dict(NO_BEST))
+        if entry["step"] is None or is_better(score, entry["score"], lower_is_better=selection.lower_is_better):
             entry |= {"score": score, "step": state.step, "unimproved": 0}
             entry["logs"] = {key: value for key, value in report.logs().items() if key.split("/")[1] == task}
             improved.append(task)
         else:
             entry["unimproved"] += 1
     return improved
+
+
+def forget_best(plan: Plan, state: State, tasks: Collection[str]) -> None:
+    """Forget the best evaluation of some tasks, whose weights a later one has replaced that is now repeated. It becomes
+    the best one again. Where steps do not repeat exactly, its score may differ from before, but it is that of the
+    weights in `best/`."""
+    logger.warning("best/ is of an evaluation after step %d, which is repeated: it is chosen anew", state.step)
+    if plan.keep_best_per_task:
+        for task in tasks:
+            state.tasks[task] |= NO_BEST
+        return
+    state.best_score = state.best_step = state.best_epoch = None
+    state.best, state.unimproved = {}, 0
 
 
 def metric_logs(plan: Plan, state: State) -> dict[str, Any]:

@@ -92,7 +92,10 @@ def _sort_metadata(path: Path) -> None:
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        metadata = header["__metadata__"]
+        if "DCP_SHARDING_INFO" in metadata:  # JSON as text
+            metadata["DCP_SHARDING_INFO"] = json.dumps(json.loads(metadata["DCP_SHARDING_INFO"]), sort_keys=True)
+        header["__metadata__"] = dict(sorted(metadata.items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         file.seek(8)
         file.write(text.ljust(length))
@@ -113,7 +116,7 @@ def load_shards(folder: Path, model: EncoderWithHeads, optimizer: torch.optim.Op
     weights, parameters = model.weights(), dict(model.named_parameters())
     # A fresh optimizer has no state yet, so the stored names say which tensors to make room for.
     states: dict[str, dict[str, torch.Tensor]] = {}
-    for stored_name in stored.keys() - weights.keys():
+    for stored_name in sorted(stored.keys() - weights.keys()):
         name, _, key = stored_name.removeprefix(PREFIX).rpartition(".")
         if key == "factor" and f"{name}.weight" in parameters:  # of a run that trained fewer rows
             continue

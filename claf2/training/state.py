@@ -37,6 +37,9 @@ class State:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """With several tasks, for each: its best ``score``, the ``step`` and ``logs`` of that evaluation, and the
     evaluations ``unimproved`` since."""
+    best_files: dict[str, str] = field(default_factory=dict)
+    """Task → the digest of the files of its best checkpoint. A checkpoint of a later evaluation than this state, after
+    which the run was killed, has another one."""
     paused: list[str] = field(default_factory=list)
     """The tasks that are left out of this epoch."""
     finished: bool = False

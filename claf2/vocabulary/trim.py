@@ -112,7 +112,8 @@ def trim_model(
     files = [source_files(source, data_dir) for source in sources]
     original = _resolve_folder(name)
     _check_architecture(original)
-    tokenizer, state, settings = _read_tokenizer(original)
+    tokenizer = load_tokenizer(original)
+    state, settings = _read_tokenizer(original, tokenizer)
     counts, letters, held_out = _count_tokens(tokenizer, sources, files)
     names = {number: entry for entry, number in vocabulary_of(state).items()}
     # Ties are broken by the id, which does not depend on the order of the texts.
@@ -122,6 +123,7 @@ def trim_model(
     results: list[TrimResult] = []
 
     def fill(target: Path) -> None:
+        tokenizer.save(target)
         write_json(target / "tokenizer.json", trim_tokenizer_file(state, kept, new_ids))
         write_json(target / "tokenizer_config.json", _renumber_added(settings, new_ids))
         weights = _write_weights(original, target, new_ids)
@@ -162,9 +164,8 @@ def _check_architecture(original: Path) -> None:
         )
 
 
-def _read_tokenizer(original: Path) -> tuple[Tokenizer, dict[str, Any], dict[str, Any]]:
-    """Return the tokenizer of a model, and the content of its tokenizer.json and tokenizer_config.json."""
-    tokenizer = load_tokenizer(original)
+def _read_tokenizer(original: Path, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of the tokenizer.json and the tokenizer_config.json of a model."""
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save(Path(temporary))
         if not (Path(temporary) / "tokenizer.json").is_file():
@@ -173,7 +174,7 @@ def _read_tokenizer(original: Path) -> tuple[Tokenizer, dict[str, Any], dict[str
             )
         state = json.loads((Path(temporary) / "tokenizer.json").read_text(encoding="utf-8"))
         settings = read_json(Path(temporary) / "tokenizer_config.json")
-    return tokenizer, state, settings
+    return state, settings
 
 
 def _count_tokens(
@@ -329,7 +330,7 @@ def _compare(
     """Compare tokens and outputs of the two models on held-out texts.
 
     Raises:
-        ModelError: if the outputs for equal tokens differ, or no text has equal tokens.
+        ModelError: if outputs for equal tokens differ, kept tokens change, or no text has equal tokens.
     """
     tokens = kept = tokens_after = 0
     for start in range(0, len(held_out), TEXTS_AT_ONCE):
@@ -342,8 +343,12 @@ def _compare(
     pairs = []
     for text in texts:
         ((old,),), ((new,),) = (side.encode([text], max_length=UNLIMITED) for side in (before, after))
-        if [new_ids.get(number) for number in old.ids] == new.ids:
+        expected = [new_ids.get(number) for number in old.ids]
+        if expected == new.ids:
             pairs.append((old.ids, new.ids))
+        # A word may be unknown because of an entry that was removed.
+        elif None not in expected and before.unknown_id not in old.ids:
+            raise ModelError(f"{original}: the tokens of {text!r} change, but all are kept; please report this model")
     if not pairs:
         raise ModelError(
             f"{original}: none of {len(texts)} held-out texts keeps all its tokens, so the trimmed model cannot be "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def make(folder: Path, kind: str, method: str | None, *, added_tokens: int = 0, 
         name, fields = METHODS[method]
         adapter = adapters.get(name)(**fields)
         adapter.check({"t": task.head})
-        adapt(model, adapter, ModelSpec(), folder, added_tokens=added_tokens, seed=seed)
+        adapt(model, adapter, ModelSpec(), folder, added_ids=range(size - added_tokens, size), seed=seed)
     return model.eval()
 
 
@@ -229,12 +230,17 @@ def test_long_packed_rows_train_a_prefix_with_dropout(model_folder: Callable[...
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in prefixes)
 
 
+@pytest.mark.parametrize("padding", [0, 64])
 @pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
 def test_embeddings_of_added_tokens_are_trained_and_merged(
-    method: str, model_folder: Callable[..., Path], tmp_path: Path
+    method: str, padding: int, model_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = model_folder()
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder(), folder)
     size = load_tokenizer(folder).vocab_size
+    plain = transformers.AutoModel.from_pretrained(folder)
+    plain.resize_token_embeddings(size + padding)  # many checkpoints have more rows than ids
+    plain.save_pretrained(folder)
     model = make(folder, "classify", method, added_tokens=2)
     move(model)
     ids = torch.tensor([[2, size, 10, size + 1, 3]])
@@ -246,8 +252,9 @@ def test_embeddings_of_added_tokens_are_trained_and_merged(
             table = model.encoder.get_input_embeddings().weight.clone()  # type: ignore[operator, union-attr]
     torch.testing.assert_close(merged, unmerged, atol=1e-5, rtol=0)
     rows = model.encoder.get_input_embeddings()  # type: ignore[operator]
-    assert torch.equal(table[size:], rows.added)
+    assert torch.equal(table[size : size + 2], rows.added)
     assert torch.equal(table[:size], rows.weight[:size])
+    assert torch.equal(table[size + 2 :], rows.weight[size + 2 :])
 
 
 def test_targets_by_role_or_name(model_folder: Callable[..., Path]) -> None:

@@ -86,6 +86,15 @@ def test_rows_are_filled_as_by_a_plain_loop() -> None:
     assert np.concatenate([rows.starts, rows.ends], 1).tolist() == expected
 
 
+def test_a_rest_that_begins_inside_a_word_is_cut_to_the_room() -> None:
+    flags = np.zeros(1700, np.uint8)
+    flags[0] = BEGINS_WORD | BEGINS_SENTENCE | BEGINS_DOCUMENT
+    flags[[1500, 1600]] = BEGINS_WORD
+    units = find_units(flags, np.array([[300, 1700]]), 200)
+    assert (units.ends - units.starts).tolist() == [200] * 7
+    assert units.starts[0] == 300
+
+
 def test_separators_stand_between_documents_only(open_corpus: Callable[..., Corpus], tokenizer: Tokenizer) -> None:
     corpus = open_corpus()
     stream = CorpusStream("t", corpus, [Phase(until=1, batch_size=200, max_seq_length=64)], seed=1, workers=0)

@@ -60,6 +60,28 @@ def test_the_distance_is_the_mean_divergence_of_both_relations() -> None:
     torch.testing.assert_close(relation_distances(teacher, teacher, mask, 2), torch.zeros(2))
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_row_that_lacks_a_text_has_the_mean_of_the_others(
+    pack: bool, model_folder: Callable[..., Path], batch: dict[str, torch.Tensor]
+) -> None:
+    """As a triplet without a hard negative."""
+    model = build(model_folder("bert"), pack=pack)
+    with torch.no_grad():
+        next(model.encoder.encoder.layer[-1].parameters()).mul_(30)  # its query
+    teacher = RelationTeacher(model_folder("bert"), model, None)
+
+    def distances(**inputs: torch.Tensor) -> torch.Tensor:
+        model("t", {name: tensor.flatten(0, -2) if tensor.dim() > 2 else tensor for name, tensor in inputs.items()})
+        return teacher.distances(inputs)
+
+    alone = distances(**batch)
+    assert alone.min() > 1e-4
+    lengths = batch["lengths"]
+    pairs = {name: torch.stack([tensor, tensor * 0], 1) for name, tensor in batch.items() if name != "lengths"}
+    pairs["lengths"] = torch.stack([lengths, lengths * 0], 1)
+    torch.testing.assert_close(distances(**pairs), alone)
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
 def test_relations_of_queries_and_keys_are_the_attention_of_the_last_layer(
     kind: str, model_folder: Callable[..., Path], batch: dict[str, torch.Tensor]

@@ -15,10 +15,10 @@ from pretraining_runs import outcome, train_until
 
 from claf2 import config
 from claf2.errors import ChangedError, Claf2Error, Interrupted, RunError
+from claf2.runs.changes import check_resumable
 from claf2.runs.explain import explain
 from claf2.runs.explanation_text import format_explanation
 from claf2.runs.prepare import prepare
-from claf2.runs.provenance import check_resumable
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
 from claf2.training import loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,21 @@ def test_published_files_are_read_whole(benchmark_data: Path) -> None:
     assert {name: sum(1 for _ in reader.read(folder / name)) for name in sizes} == sizes
     with_input = [turns[0].context != "" for turns in (e.turns for e in reader.read(folder / "alpaca_head2000.json"))]  # type: ignore[attr-defined]
     assert sum(with_input) == 795
+
+
+def test_a_null_id_is_the_number_of_the_line(tmp_path: Path) -> None:
+    rows = [{"instruction": text, "output": "c", "id": None} for text in "ab"]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [row.id for row in Instructions().read(tmp_path / "a.jsonl")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("drop_duplicates", [True, False])
+def test_texts_are_not_kept_for_the_search_of_duplicates(drop_duplicates: bool, tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("w") as file:
+        for number in range(500):
+            file.write(json.dumps({"instruction": f"{number} {'x' * 4000}", "output": "y"}) + "\n")
+    tracemalloc.start()
+    assert sum(1 for _ in Instructions(drop_duplicates=drop_duplicates).read(tmp_path / "a.jsonl")) == 500
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6

@@ -81,6 +81,47 @@ def test_conll_round_trip(sentences: list[list[tuple[str, str]]], tmp_path_facto
     assert round_trip(Conll(comment="##"), examples, tmp_path_factory.mktemp("x")) == examples
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "tokens", "written"),
+    [
+        ("\t", ("a b", "c\td", "e\nf"), ("a b", "c d", "e f")),
+        (None, ("a b", "c\td", "", "e\r"), ("a_b", "c_d", "_", "e_")),
+        ("\t", ("-DOCSTART-", "b"), (" -DOCSTART-", "b")),
+        (None, ("-DOCSTART-", "b"), ("-DOCSTART-", "b")),
+    ],
+)
+def test_tokens_that_conll_cannot_hold_are_changed(
+    delimiter: str | None, tokens: tuple[str, ...], written: tuple[str, ...], tmp_path: Path
+) -> None:
+    example = TokenExample(id="1", tokens=tokens, tags=("O",) * len(tokens))
+    [row] = round_trip(Conll(delimiter=delimiter, comment="##"), [example], tmp_path)
+    assert isinstance(row, TokenExample)
+    assert row.tokens == written
+
+
+def test_line_ends_inside_cells_are_changed_where_there_are_no_quotes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    examples: list[Example] = [TextExample(id=str(n), text_a=text) for n, text in enumerate(("a\tb", "a\r\nb", "c"))]
+    columns = {"id": "id", "text_a": "a"}
+    rows = round_trip(Delimited(columns=columns), examples, tmp_path)
+    assert [list(row.texts()) for row in rows] == [["a b"], ["a  b"], ["c"]]
+    assert "inside 2 rows" in caplog.text
+    assert round_trip(Delimited(columns=columns, delimiter=",", quoted=True), examples[:1], tmp_path) == examples[:1]
+
+
+def test_what_is_not_a_number_is_no_text(tmp_path: Path) -> None:
+    columns = {"id": "id", "text_a": "a", "label": "label"}
+    (tmp_path / "a.jsonl").write_text('{"id": NaN, "a": "x", "label": 1}\n{"id": 2, "a": NaN, "label": 1}\n')
+    rows = Jsonl(columns=columns).read(tmp_path / "a.jsonl")
+    assert next(rows).id == "1"
+    with pytest.raises(DataError, match=r"a\.jsonl:2: 'a' is null, not a string"):
+        next(rows)
+    (tmp_path / "b.jsonl").write_text('{"id": 1, "a": "x", "c0": "y", "c1": null, "label": 1}\n')
+    with pytest.raises(DataError, match=r"b\.jsonl:1: 'c1' is null, not a string"):
+        list(Jsonl(columns=columns, choices=("c0", "c1")).read(tmp_path / "b.jsonl"))
+
+
 @QUIET
 @given(
     context=st.text(st.characters(exclude_categories=["Cs"]), min_size=3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from generated import make_sentences, write_documents
 from claf2.cli.main import main
 from claf2.corpus.sources import TextSource
 from claf2.errors import ModelError, RunError
-from claf2.tokenizers.build import load_tokenizer
-from claf2.vocabulary.tokenizer_file import complete_entries, vocabulary_of
+from claf2.tokenizers import subword_tokenizers, word_tokenizers
+from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.vocabulary.tokenizer_file import complete_entries, trim_tokenizer_file, vocabulary_of
 from claf2.vocabulary.trim import RECORD_NAME, trim_model
 
 ENGLISH = [f"the quick brown fox number {number} jumps over lazy dogs and cats" for number in range(300)]
@@ -272,6 +274,38 @@ def test_a_difference_of_outputs_is_an_error(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ModelError, match=r"outputs of the trimmed model differ by"):
         trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
     assert not (tmp_path / "small").exists()
+
+
+def test_words_that_are_divided_in_python_stay(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    parts = word_tokenizers.get("japanese")(), subword_tokenizers.get("wordpiece")(vocab_size=300)
+    texts = [f"東京都に{number}人が行った。学生は本を読んだ。" for number in range(300)]
+    tokenizer = compose_tokenizer(*parts, lambda: iter(texts), 64)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(config).save_pretrained(tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    write_documents(tmp_path / "ja.jsonl", texts)
+    trim_model(str(tmp_path / "model"), [TextSource(path="ja.jsonl")], tmp_path / "small", data_dir=tmp_path)
+    pieces = load_tokenizer(tmp_path / "small").tokenize(texts[0])
+    assert pieces == tokenizer.tokenize(texts[0])
+    assert len(pieces) > len(texts[0].split())
+
+
+def test_other_tokens_for_some_texts_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = make_model("wordpiece", tmp_path / "model")
+    texts = plain_sentences(300)
+    write_documents(tmp_path / "ko.jsonl", texts)
+    [(word, count)] = Counter(text.split()[0] for text in texts).most_common(1)
+    assert count < 200
+
+    def change_one_word(*args: Any) -> dict[str, Any]:
+        normalizer = {"type": "Replace", "pattern": {"String": word}, "content": word[::-1] + " "}
+        return {**trim_tokenizer_file(*args), "normalizer": normalizer}
+
+    monkeypatch.setattr("claf2.vocabulary.trim.trim_tokenizer_file", change_one_word)
+    with pytest.raises(ModelError, match=rf"the tokens of '{word}.*' change, but all are kept"):
+        trim_model(str(original), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ __all__ = ["adapt"]
 
 
 def adapt(
-    model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Path | str, *, added_tokens: int, seed: int
+    model: EncoderWithHeads, adapter: Adapter, spec: ModelSpec, source: Path | str, *, added_ids: range, seed: int
 ) -> None:
     """Freeze the encoder of a model, and apply an adapter. Fresh weights depend on ``seed`` alone.
 
@@ -27,7 +27,7 @@ def adapt(
         adapter: the method.
         spec: the model block, which names the base.
         source: the folder or hub id of the weights.
-        added_tokens: how many tokens the tasks have added to the tokenizer; their embeddings are trained.
+        added_ids: the ids of the tokens that the tasks have added to the tokenizer; their embeddings are trained.
         seed: the run's seed.
 
     Raises:
@@ -37,7 +37,7 @@ def adapt(
     encoder.requires_grad_(False)
     for name in model.bound:  # the decoder of a language model is part of what was pre-trained
         model.head(name).requires_grad_(False)
-    added_rows = [train_added_rows(encoder, added_tokens)] if added_tokens else []
+    added_rows = [train_added_rows(encoder, added_ids)] if added_ids else []
     with seeded(seed, "init", "adapter"):
         adapted = adapter.apply(encoder)
     adapted.can_merge, adapted.extra_tokens = adapter.can_merge, adapter.extra_tokens

@@ -15,31 +15,32 @@ __all__ = ["AddedRows", "train_added_rows"]
 
 
 class AddedRows(nn.Embedding):
-    """An embedding of which only the last rows are trained; they are a separate parameter.
+    """An embedding of which only some consecutive rows are trained; they are a separate parameter.
 
     Args:
         embedding: the embedding, (V, H), frozen.
-        count: the number of the last rows.
+        ids: those of the rows. They need not be the last ones: a table may have more rows than the tokenizer has ids.
     """
 
-    def __init__(self, embedding: nn.Embedding, count: int) -> None:
+    def __init__(self, embedding: nn.Embedding, ids: range) -> None:
         nn.Module.__init__(self)
         self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
         self.padding_idx, self.max_norm, self.norm_type = embedding.padding_idx, None, 2.0
         self.scale_grad_by_freq, self.sparse = False, False
         self.weight = embedding.weight
-        self.added = nn.Parameter(embedding.weight.detach()[-count:].clone())
+        self.ids = ids
+        self.added = nn.Parameter(embedding.weight.detach()[ids.start : ids.stop].clone())
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        first = self.num_embeddings - len(self.added)
-        added = functional.embedding((input - first).clamp(min=0), self.added)
-        return torch.where((input >= first)[..., None], added, functional.embedding(input, self.weight))
+        added = functional.embedding((input - self.ids.start).clamp(0, len(self.ids) - 1), self.added)
+        is_added = (input >= self.ids.start) & (input < self.ids.stop)
+        return torch.where(is_added[..., None], added, functional.embedding(input, self.weight))
 
     def merge(self) -> nn.Embedding:
         """Return a plain embedding with the same rows, and the same hooks."""
         weight = gathered(self.weight).clone()
         added = gathered(self.added)
-        weight[-len(added) :] = added
+        weight[self.ids.start : self.ids.stop] = added
         plain = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, _weight=weight).requires_grad_(
             False
         )
@@ -47,15 +48,15 @@ class AddedRows(nn.Embedding):
         return plain
 
 
-def train_added_rows(encoder: Any, count: int) -> Replacement:
-    """Train the last rows of a frozen encoder's word embeddings, which the checkpoint lacks.
+def train_added_rows(encoder: Any, ids: range) -> Replacement:
+    """Train the rows of a frozen encoder's word embeddings that no pre-training has seen.
 
     Args:
         encoder: a model of `transformers`.
-        count: the number of the rows.
+        ids: those of the rows.
     """
     embedding = encoder.get_input_embeddings()
     parent, last = parent_of(encoder, next(name for name, module in encoder.named_modules() if module is embedding))
-    rows = AddedRows(embedding, count)
+    rows = AddedRows(embedding, ids)
     setattr(parent, last, rows)
     return Replacement(parent, last, rows.merge)
