@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from stored import last
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from claf2 import config
+from claf2.data.batch import BatchStream
 from claf2.errors import Claf2Error, Interrupted
 from claf2.runs import estimate
 from claf2.runs import train as training
@@ -23,6 +26,7 @@ from claf2.runs.explanation_text import format_explanation
 from claf2.runs.prepare import prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
+from claf2.training.shards import memory_to_save
 
 TWO = "glue/rte_bert,conll2003/ner_bert"
 
@@ -113,12 +117,42 @@ def test_several_tasks_and_what_comes_after(model_folder: Callable[..., Path], t
         assert stage["steps"] == len(recorded(own)) == 3
     assert all(list(folder.glob(pattern)) for pattern in explanation["leaves"])
     seconds = explanation["seconds"]
-    assert seconds["all"] == pytest.approx(seconds["training"] + seconds["evaluation"] + seconds["stages"])
-    assert min(seconds[name] for name in ("step", "training", "evaluation", "stages")) > 0
+    parts = ("training", "evaluation", "saving", "stages")
+    assert seconds["all"] == pytest.approx(sum(seconds[name] for name in parts))
+    assert min(seconds[name] for name in ("step", *parts)) > 0
     text = format_explanation(explanation)
     for line in ("fine_tuned rte: 3 steps, 1 of warm-up, 1 evaluations", "batches      of rte 500, conll2003 100 rows",
                  "evaluations  3, after step 2, 4, 5; the best by average is kept", "(2 steps measured, "):  # fmt: skip
         assert line in text
+
+
+def test_checkpoints_are_part_of_the_estimate(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their time grows with the number of evaluations, and their memory adds to what is in use between two steps, not
+    to that of the largest batch."""
+    experiment = load(tmp_path / "run", model_folder(), "--cache_dir", str(tmp_path / "cache"))
+    prepared = prepare(*resolve(experiment))
+    best, last = estimate.checkpoint_bytes(prepared)
+    (size,) = best.values()
+    clock, written = count(), []
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: 2.0 * next(clock)))
+    monkeypatch.setattr(estimate, "_write", lambda path, tensor: written.append(tensor.nbytes))
+    assert estimate.seconds_to_save(prepared, 3, [("rte", 4)]) == pytest.approx(2.0)
+    assert written == [7 * (size + last)]
+    monkeypatch.setattr(estimate, "SAVED_BYTES", 1000)
+    assert estimate.seconds_to_save(prepared, 1) == pytest.approx(2.0 * (size + last) / 1000)
+    assert written[1:] == [1000]
+    assert list((tmp_path / "cache").glob("tmp*")) == []
+
+    def peak(most_tokens: int, resident: float) -> float:
+        monkeypatch.setattr(BatchStream, "largest_microbatch", lambda stream, steps: most_tokens)
+        costs = estimate.StepCosts(1.0, 1.0, 1.0, 100 * 2**20, 1000, 0, 2000.0, resident)
+        return float(estimate.estimate_memory(prepared, costs)["peak"])
+
+    assert peak(1000, 100.0) == peak(500, 100.0) == 2000.0
+    assert peak(3000, 100.0) == 2200.0
+    assert peak(3000, 3000.0) == 3000.0 + memory_to_save(prepared.model) / 2**20 > 3000.0
 
 
 def test_lengths_and_what_is_cut(model_folder: Callable[..., Path], tmp_path: Path) -> None:

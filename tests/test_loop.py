@@ -196,6 +196,18 @@ def test_accumulated_parts_equal_one_batch(parts: int, features: FeatureSet, mod
         torch.testing.assert_close(tensor, results[1][1][name], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("costs", [None, CostModel(overhead=2, max_tokens=30)], ids=["whole", "by length"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_largest_microbatch_is_known_before_training(
+    costs: CostModel | None, world_size: int, features: FeatureSet
+) -> None:
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3, costs=costs, world_size=world_size)
+    tokens = [[int(part.arrays["attention_mask"].sum()) for part in parts] for _, parts in stream.epoch(0)]
+    for steps in (1, 2, len(tokens)):
+        assert stream.largest_microbatch(steps) == max(map(max, tokens[:steps]))
+    assert len({max(part) for part in tokens}) > 1
+
+
 def test_parts_with_unevenly_many_targets_equal_one_batch(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Tags: a part with long sentences has more targets than one with short ones."""
     tags = ["O", "B-PS"]

@@ -217,6 +217,12 @@ class BatchStream:
         longest, mean = np.max(sums, 1), np.mean(sums, 1)
         return 100.0 * float(longest.sum() / mean.sum() - 1), 100.0 * float((longest / mean).max() - 1)
 
+    def largest_microbatch(self, steps: int) -> int:
+        """Return the tokens of this process's largest micro-batch in the first ``steps`` steps of the first epoch."""
+        tokens = {task: dataset.features.token_counts() for task, dataset in self._datasets.items()}
+        steps_of_epoch = self._order(0, ())[:steps]
+        return max(int(tokens[task][part].sum()) for task, rows in steps_of_epoch for part in self._divide(task, rows))
+
     def epoch(self, epoch: int, start: int = 0, paused: Collection[str] = ()) -> Iterator[tuple[str, list[Batch]]]:
         """Yield (task, micro-batches) for the steps of an epoch.
 
@@ -262,16 +268,18 @@ class BatchStream:
 
     def _load(self, task: str, rows: np.ndarray) -> list[Batch]:
         """Return this process's micro-batches of a step."""
-        dataset, size = self._datasets[task], -(-self._batch_sizes[task] // self._world_size)
+        dataset = self._datasets[task]
+        parts = self._divide(task, rows)
+        return [dataset.batch(part) for part in parts] if parts else [dataset.batch(rows[:1]).dummy_batch()]
+
+    def _divide(self, task: str, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the rows of this process's micro-batches of a step; nothing where it has no row of it."""
+        lengths, size = self._datasets[task].lengths, -(-self._batch_sizes[task] // self._world_size)
         if self._world_size > 1:
-            share = partition_by_length(dataset.lengths[rows], self._rank, self._world_size)
-            if not len(share):
-                return [dataset.batch(rows[:1]).dummy_batch()]
-            rows = rows[share]
+            rows = rows[partition_by_length(lengths[rows], self._rank, self._world_size)]
         if self._costs is None:
-            return [dataset.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
-        microbatches = pack_microbatches(dataset.lengths[rows], replace(self._costs, max_rows=size))
-        return [dataset.batch(rows[microbatch]) for microbatch in microbatches]
+            return [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [rows[part] for part in pack_microbatches(lengths[rows], replace(self._costs, max_rows=size))]
 
 
 def _next_result(pending: deque[tuple[str, Future[list[Batch]]]]) -> tuple[str, list[Batch]]:

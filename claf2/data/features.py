@@ -144,6 +144,12 @@ class FeatureList:
 
         return np.array([_length(feature["input_ids"]) for feature in self.features])
 
+    def token_counts(self) -> np.ndarray:
+        """Return the number of tokens of each feature, (M,): of all its texts."""
+        import numpy as np
+
+        return np.array([len(np.hstack(feature["input_ids"])) for feature in self.features])
+
     def arrays(self, rows: np.ndarray, padding: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Return some fields of the features at ``rows``, (B,), each as one array, (B, …): name → padding value."""
         chosen = [self.features[row] for row in rows.tolist()]

@@ -67,11 +67,11 @@ class TrainedRows(nn.Embedding):
 
     def expand(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what belongs to the trained rows, (R, …), with zeros for the others, (V, …)."""
-        return rows.new_zeros(self.num_embeddings, *rows.shape[1:]).index_copy(0, self._ids, rows)
+        return rows.new_zeros(self.num_embeddings, *rows.shape[1:]).index_copy_(0, self._ids, rows)
 
     def full_weight(self) -> torch.Tensor:
         """Return the whole table, (V, H)."""
-        return (self._table * self.factor).index_copy(0, self._ids, self.weight.detach())
+        return (self._table * self.factor).index_copy_(0, self._ids, self.weight.detach())
 
     def replace_weight(self, table: torch.Tensor) -> None:
         """Replace the whole table, (V, H), as one that has not decayed yet."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from claf2.corpus.section import Phase
 from claf2.errors import RunError, nearest
-from claf2.runs.estimate import StepCosts, count_tokens, estimate_memory, measure_steps
+from claf2.runs.estimate import StepCosts, count_tokens, estimate_memory, measure_steps, seconds_to_save
 from claf2.runs.prepare import PreparedRun, build_corpus_stream
 from claf2.training.state import State
 
@@ -150,11 +150,13 @@ def pretraining_costs(
         return {"pretraining": pretraining, "memory_mib": estimate_memory(prepared, None), "seconds": None}
     largest = max((costs for costs, _, _ in measured), key=lambda costs: costs.activation_bytes)
     evaluation = largest.seconds_per_evaluated_token * count_tokens(prepared.valid) * evaluations
-    times = {"step": measured[0][0].seconds_per_step, "training": training, "evaluation": evaluation, "stages": 0.0}
+    saving = seconds_to_save(prepared, evaluations)
+    times = {"training": training, "evaluation": evaluation, "saving": saving, "stages": 0.0}
+    times |= {"all": sum(times.values()), "step": measured[0][0].seconds_per_step}
     return {
         "pretraining": pretraining,
         "memory_mib": estimate_memory(prepared, largest),
-        "seconds": {**times, "all": training + evaluation, "measured_steps": steps},
+        "seconds": {**times, "measured_steps": steps},
     }
 
 

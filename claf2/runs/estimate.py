@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from claf2.data.batch import BatchStream
 from claf2.data.features import FeatureSet
 from claf2.evaluation.report import Report
 from claf2.models.embeddings import trained_rows
+from claf2.runs.locate import cache_dir
 from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
-from claf2.runtime.device import peak_memory_mib
+from claf2.runtime.device import peak_memory_mib, resident_memory_mib
+from claf2.runtime.files import replace_dir_atomic
 from claf2.training.callbacks import Callback
 from claf2.training.kept_steps import KeptSteps
 from claf2.training.loop import fit
@@ -30,14 +34,19 @@ from claf2.training.state import State
 
 __all__ = [
     "StepCosts",
+    "checkpoint_bytes",
     "count_tokens",
     "estimate_memory",
     "measure_steps",
+    "seconds_to_save",
     "task_shares",
     "tokens_per_step",
 ]
 
 MIB = 2**20
+
+SAVED_BYTES = 256 * MIB
+"""The most that is written to measure how fast checkpoints are saved."""
 
 
 def task_shares(run: Run, features: Mapping[str, FeatureSet]) -> dict[str, float]:
@@ -84,6 +93,8 @@ class StepCosts:
     """How often micro-batches had to be halved to fit into memory."""
     peak_mib: float
     """The peak memory of this process, or of its GPU, after these steps."""
+    resident_mib: float
+    """The memory that is still in use then, without activations and gradients."""
 
 
 class _StepTimer(Callback):
@@ -177,6 +188,7 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
         fit(replace(context, plan=extended))
     seconds = timer.ends[-1] - timer.ends[0]
     optimizer.zero_grad(set_to_none=True)
+    peak, resident = list(peak_memory_mib().values())[-1], resident_memory_mib()
     rows = {task: steps * task_config.iterator.eval_batch_size for task, task_config in experiment.tasks.items()}
     sample: EvaluationSets = {split: first_examples(tasks, rows) for split, tasks in prepared.valid.items()}
     started = time.monotonic()
@@ -188,14 +200,15 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
         activation_bytes=meter.peak,
         activation_tokens=max(tokens[0]),
         oom_splits=state.oom_splits,
-        peak_mib=list(peak_memory_mib().values())[-1],
+        peak_mib=peak,
+        resident_mib=resident,
     )
 
 
 def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str, Any]:
     """Return what training needs besides the process itself, in MiB: weights, gradients and optimizer state exactly;
-    activations as measured, and scaled to the tokens of a batch of the longest rows. ``peak`` is what this process has
-    needed for the measured steps, imports included, scaled in the same way, and what saving a checkpoint needs.
+    activations as measured, and scaled to the tokens of the largest micro-batch. ``peak`` includes the process itself:
+    it is what the largest micro-batch needs, or what saving a checkpoint needs between two steps.
 
     Args:
         prepared: the run.
@@ -211,15 +224,9 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
     }
     if costs is None or not costs.activation_bytes:
         return memory
-    experiment = prepared.run.experiment
-    longest = max(
-        int(np.sort(prepared.train[task].token_counts())[-task_config.iterator.batch_size :].sum())
-        if task in prepared.train
-        else costs.activation_tokens
-        for task, task_config in experiment.tasks.items()
-        if task_config.mix.loss_weight
-    )
-    most_tokens = min(longest, experiment.runtime.max_tokens_per_micro_batch or longest)
+    most_tokens = costs.activation_tokens
+    if isinstance(prepared.stream, BatchStream):
+        most_tokens = max(most_tokens, prepared.stream.largest_microbatch(prepared.plan.total_steps))
     activations = costs.activation_bytes / MIB
     most = activations * max(1.0, most_tokens / costs.activation_tokens)
     return {
@@ -230,8 +237,52 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         "most_tokens": most_tokens,
         "oom_splits": costs.oom_splits,
         "all": sum(memory.values()) + most,
-        "peak": costs.peak_mib + most - activations + memory_to_save(prepared.model) / MIB,
+        "peak": max(
+            costs.peak_mib + most - activations,
+            costs.resident_mib + memory_to_save(prepared.model) / MIB,
+        ),
     }
+
+
+def checkpoint_bytes(prepared: PreparedRun) -> tuple[dict[str, int], int]:
+    """Return the size of each task's model in `best/`, and that of `last/`."""
+    model = prepared.model
+    best = {task: sum(tensor.nbytes for tensor in model.head(task).state_dict().values()) for task in model.names}
+    counts = prepared.count_weights()
+    trained = counts["trained_parameters"]
+    restricted = trained_rows(model)
+    # All rows of the word embeddings are stored, also those that are not trained; under an adapter, no others.
+    idle = restricted[1].num_idle if restricted else 0
+    weights = 4 * (trained if model.adapted else counts["parameters"])
+    return best, weights + round(_optimizer_bytes(prepared) * (1 + idle / trained))
+
+
+def seconds_to_save(prepared: PreparedRun, evaluations: int, stages: Iterable[tuple[str, int]] = ()) -> float:
+    """Return how long a run takes to save, if each of its evaluations is the best one so far. A file is written to the
+    folder of caches to measure it, and deleted again.
+
+    Args:
+        prepared: the run.
+        evaluations: their number.
+        stages: the task and the number of evaluations of each run that follows.
+    """
+    best, last = checkpoint_bytes(prepared)
+    size = evaluations * (sum(best.values()) + last)
+    size += sum(number * (best[task] + last) for task, number in stages)
+    kept = prepared.plan.kept_steps
+    if kept is not None:
+        size += sum(best.values()) * (prepared.plan.total_steps // kept.interval)
+    folder = cache_dir(prepared.run.experiment)
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = torch.ones(min(size, SAVED_BYTES), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        started = time.monotonic()
+        replace_dir_atomic(Path(scratch) / "saved", lambda target: _write(target / "sample", sample))
+        return size * (time.monotonic() - started) / max(1, sample.nbytes)
+
+
+def _write(path: Path, tensor: torch.Tensor) -> None:
+    path.write_bytes(save({"tensor": tensor}))  # in memory first, as `torch.distributed.checkpoint` does
 
 
 def _optimizer_bytes(prepared: PreparedRun) -> int:

@@ -17,13 +17,14 @@ from claf2.config import Experiment
 from claf2.config.schema import SELECTORS
 from claf2.config.source import iter_leaves
 from claf2.errors import ConfigError
-from claf2.models.embeddings import trained_rows
 from claf2.runs.budget import Hardware, pretraining_costs
 from claf2.runs.changes import check_resumable
 from claf2.runs.estimate import (
+    checkpoint_bytes,
     count_tokens,
     estimate_memory,
     measure_steps,
+    seconds_to_save,
     task_shares,
     tokens_per_step,
 )
@@ -137,20 +138,23 @@ def _costs(prepared: PreparedRun, state: State, explanation: Mapping[str, Any], 
     tokens = tokens_per_step(prepared.run, prepared.train) * explanation["steps"]["left"]
     training = costs.seconds_per_token * tokens
     evaluation = costs.seconds_per_evaluated_token * count_tokens(prepared.valid) * len(remaining)
+    evaluated = [(stage["of"], len(stage["evaluations"])) for stage in explanation["stages"]]
+    saving = seconds_to_save(prepared, len(remaining), evaluated)
     stages = 0.0
     for stage in explanation["stages"]:
         task = stage["of"]
         sets = {split: {task: tasks[task]} for split, tasks in prepared.valid.items() if task in tasks}
         evaluated_tokens = count_tokens(sets) * len(stage["evaluations"])
         stages += costs.seconds_per_token * stage["tokens"] + costs.seconds_per_evaluated_token * evaluated_tokens
-    times = {"step": costs.seconds_per_step, "training": training, "evaluation": evaluation, "stages": stages}
+    times = {"training": training, "evaluation": evaluation, "saving": saving, "stages": stages}
+    times |= {"all": sum(times.values()), "step": costs.seconds_per_step}
     runtime = prepared.run.experiment.runtime
     if runtime.precision == "fp32" and not runtime.compile and distributed.world_size() == 1:
         half = Precision("bf16", prepared.model.device)
         times["step_bf16"] = measure_steps(replace(prepared, precision=half), steps).seconds_per_step
     return {
         "memory_mib": estimate_memory(prepared, costs),
-        "seconds": {**times, "all": training + evaluation + stages, "measured_steps": steps},
+        "seconds": {**times, "measured_steps": steps},
     }
 
 
@@ -228,12 +232,6 @@ def _model(prepared: PreparedRun) -> dict[str, Any]:
     }
 
 
-def _num_idle(prepared: PreparedRun) -> int:
-    """Return the number of weights in rows of the word embeddings that are not trained."""
-    restricted = trained_rows(prepared.model)
-    return restricted[1].num_idle if restricted else 0
-
-
 def _stage(prepared: PreparedRun, follow_up: FollowUpRun) -> dict[str, Any]:
     """Return the length of a follow-up run on one task."""
     run, experiment = prepared.run, follow_up_experiment(prepared.run, follow_up)
@@ -259,15 +257,13 @@ def _stage(prepared: PreparedRun, follow_up: FollowUpRun) -> dict[str, Any]:
 
 def _files(prepared: PreparedRun, explanation: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the files that the run leaves in its folder → the MiB of large ones."""
-    names, sizes = prepared.model.names, explanation["memory_mib"]
-    states = {task: prepared.model.head(task).state_dict().values() for task in names}
-    best = {task: sum(tensor.nbytes for tensor in state) / 2**20 for task, state in states.items()}
-    several, model = len(names) > 1, explanation["model"]
+    names = prepared.model.names
+    sizes, last = checkpoint_bytes(prepared)
+    best = {task: size / 2**20 for task, size in sizes.items()}
+    several = len(names) > 1
     files: dict[str, float | None] = {
         **({f"best/{task}/": size for task, size in best.items()} if several else {"best/": best[names[0]]}),
-        # All rows of the word embeddings are stored, also those that are not trained; under an adapter, no others.
-        "last/": model["trained" if prepared.model.adapted else "parameters"] * 4 / 2**20
-        + sizes["optimizer"] * (1 + _num_idle(prepared) / model["trained"]),
+        "last/": last / 2**20,
         **{f"predictions/{task}-{split}.jsonl": None for split, tasks in prepared.valid.items() for task in tasks},
     }
     kept = prepared.plan.kept_steps

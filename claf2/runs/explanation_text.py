@@ -143,7 +143,7 @@ def _memory_lines(sizes: Mapping[str, Any]) -> list[str]:
     if "activations" in sizes:
         lines += [
             f"activations {sizes['activations']:,.1f} MiB at {sizes['activations_tokens']:,} tokens, about "
-            f"{sizes['activations_most']:,.1f} at the {sizes['most_tokens']:,} of the longest rows",
+            f"{sizes['activations_most']:,.1f} at the {sizes['most_tokens']:,} of the largest batch",
             f"about {sizes['all']:,.0f} MiB in all; {sizes['peak']:,.0f} with the process itself",
         ]
     if sizes.get("oom_splits"):
@@ -154,11 +154,11 @@ def _memory_lines(sizes: Mapping[str, Any]) -> list[str]:
 def _time_lines(times: Mapping[str, Any] | None) -> list[str]:
     if times is None:
         return ["not measured"]
-    stages = f", further stages {_clock(times['stages'])}" if times["stages"] else ""
-    line = (
-        f"about {_clock(times['all'])}: training {_clock(times['training'])}, evaluations "
-        f"{_clock(times['evaluation'])}{stages} ({times['measured_steps']} steps measured, {times['step']:.3g} s each)"
-    )
+    parts = [f"training {_clock(times['training'])}", f"evaluations {_clock(times['evaluation'])}"]
+    parts += [f"further stages {_clock(times['stages'])}"] if times["stages"] else []
+    parts.append(f"checkpoints up to {_clock(times['saving'])}")
+    measured = f"{times['measured_steps']} steps measured, {times['step']:.3g} s each"
+    line = f"about {_clock(times['all'])}: {', '.join(parts)} ({measured})"
     if "step_bf16" not in times:
         return [line]
     ratio = times["step"] / times["step_bf16"]

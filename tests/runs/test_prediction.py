@@ -79,6 +79,7 @@ def test_features_in_memory_make_the_batches_of_stored_features(
     listed = featurize_in_memory(examples, featurizer, tokenizer, task.labels)
     assert (len(listed), listed.names) == (len(stored), stored.names)
     np.testing.assert_array_equal(listed.lengths(), stored.lengths())
+    np.testing.assert_array_equal(listed.token_counts(), stored.token_counts())
     for here, there in zip(listed.records(), stored.records(), strict=True):
         assert here.keys() == there.keys()
         assert all(np.array_equal(here[name], there[name]) for name in here if not has_lists(here[name]))
