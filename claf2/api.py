@@ -280,7 +280,7 @@ def watch(
         keep: keep the best checkpoint of each cell.
         retries: how often a cell that fails is trained again.
         poll: seconds between two looks for new checkpoints.
-        until_step: end when the checkpoint of this step or a later one is measured.
+        until_step: end when there is a checkpoint of this step or a later one, and those up to this step are measured.
         once: end when the checkpoints that are there now are measured.
         expected: how many checkpoints are expected: the error rate of verdicts is shared among them.
         tolerance: what the average gains at most on a plateau, in points.

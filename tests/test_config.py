@@ -196,6 +196,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["a b"], r"^a b: is not an option .*; write --FIELD VALUE or FIELD=VALUE, and quotation marks around"),
     (["glue/rte_bert"], r"^glue/rte_bert: is not an option .*; a BaseConfig is named by --base_config glue/rte_bert"),
     (["my.yaml"], r"^my.yaml: is not an option .*; a BaseConfig is named by --base_config my.yaml, and several by"),
+    (
+        ["--trainer", '{"num_epochs": 1}'],
+        r"^trainer: cannot be set as a whole \(from .*; set its fields .* with --trainer.early\w+ VALUE$",
+    ),
+    (["--warmup_linear", "x"], r"^warmup_linear: cannot be set as a whole .* with --optimizer.warmup_linear.\w+ "),
     (["--task", "rte"], r"^task: no such field \(from command line\); did you mean the option 'tasks'\?$"),
     *[
         (words, r"^model.peft: cannot be set as a whole \(from .*; set its fields .* with --model.peft.name lora$")

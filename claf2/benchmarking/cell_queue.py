@@ -17,6 +17,8 @@ from claf2.benchmarking.cells import Cell, cell_dir, write_cell
 from claf2.benchmarking.curve import next_step
 from claf2.benchmarking.matrix import BenchModel, CellJob, CellOutcome, Progress
 from claf2.benchmarking.runs import METRICS
+from claf2.errors import RunError
+from claf2.runtime.files import read_json
 
 __all__ = ["CellQueue", "CellState", "QueuedCell"]
 
@@ -52,6 +54,19 @@ class QueuedCell:
     failure: str = ""
 
 
+def _is_done(folder: Path, weights: str | None) -> bool:
+    """Say whether the run in a folder is finished and, if their digest is known, began with these weights. Otherwise
+    the job finds out what is to be done."""
+    if not (folder / METRICS).is_file():
+        return False
+    if weights is None:
+        return True
+    try:
+        return bool(read_json(folder / "run.json").get("weights") == weights)
+    except RunError:
+        return False
+
+
 class CellQueue:
     """The cells of all checkpoints that are known.
 
@@ -72,6 +87,7 @@ class CellQueue:
         self._cpus, self._keep, self._retries, self._busy_pause = cpus, keep, retries, busy_pause
         self._cells: dict[int, list[QueuedCell]] = {}
         self._present: set[int] = set()
+        self._weights: dict[int, str | None] = {}
         self._running: dict[str, QueuedCell] = {}
         self._trained, self._seconds = 0, 0.0
 
@@ -91,6 +107,7 @@ class CellQueue:
             The steps that are new, and those that are gone although cells of them were still to be trained.
         """
         models = {checkpoint.step or 0: checkpoint for checkpoint in checkpoints}
+        self._weights |= {step: model.weights_digest for step, model in models.items()}
         new, gone = [], []
         for step in sorted(models.keys() - self._present):
             if step not in self._cells:
@@ -114,12 +131,13 @@ class CellQueue:
         """Return the next cell to be trained, or ``None`` if there is none at present."""
         while (queued := self._pick()) is not None:
             queued.folder = queued.folder or cell_dir(self._out, queued.cell)
-            if (queued.folder / METRICS).is_file():
+            weights = self._weights[queued.step]
+            if _is_done(queued.folder, weights):
                 queued.state = CellState.DONE
                 continue
             queued.state = CellState.RUNNING
             self._running[str(queued.folder)] = queued
-            return CellJob(queued.cell, str(queued.folder), self._cpus, self._keep)
+            return CellJob(queued.cell, str(queued.folder), self._cpus, self._keep, weights_digest=weights)
         return None
 
     def _pick(self) -> QueuedCell | None:

@@ -148,8 +148,10 @@ class CellResult:
 
     @property
     def digest(self) -> str:
-        """The digest of everything that determines the scores: filled config, data, tokenizer and weights."""
-        return digest([self.provenance and self.provenance.get(name) for name in SCORE_INPUTS])
+        """The digest of everything that determines the scores: filled config, data, tokenizer and weights, and the
+        export that was measured, if any."""
+        inputs = [self.provenance and self.provenance.get(name) for name in SCORE_INPUTS]
+        return digest(inputs if self.cell.export is None else [*inputs, self.cell.export])
 
     @property
     def source(self) -> str:
@@ -273,7 +275,8 @@ def read_cell(folder: Path) -> CellResult:
         cell = make_cell(record)
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / CELL_FILE}: damaged: {error!r}") from error
-    if not (folder / METRICS).is_file():
+    # A run that was to replace a finished one may have failed before it did.
+    if failure or not (folder / METRICS).is_file():
         return CellResult(cell, folder, {}, failure)
     scores = read_json(folder / METRICS).get("best")
     if not isinstance(scores, dict) or any(not isinstance(score, float | int | None) for score in scores.values()):

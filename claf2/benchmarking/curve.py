@@ -194,7 +194,7 @@ class CurveAnalysis:
     plateau_since: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.averaged = [task for task in self.averaged or self.tasks if task in self.tasks]
+        self.averaged = [task for task in self.averaged if task in self.tasks] or list(self.tasks)
 
     @property
     def steps(self) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -93,8 +92,11 @@ class CurveReport:
         if not done or self._measured.get(step) == [*folders, str(whole)]:
             return False
         self._measured[step] = [*folders, str(whole)]
-        with suppress(Claf2Error):
+        try:
             self._points[step] = self.analysis.scores(step, _load_runs(done), complete=whole)
+        except Claf2Error as error:  # undefined in many resamples
+            logger.warning("step %d has no score in the curve: %s", step, error)
+            self._points[step] = CheckpointScores(step, None, {}, whole)
         return True
 
     def _write(self) -> None:
@@ -110,9 +112,12 @@ class CurveReport:
             path.parent.mkdir(exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
                 file.write(f"{text}\n")
-        except FileExistsError:  # told before the watch was started again, or by another watch of this folder
-            logger.info("%s", text)
-            return
+        except FileExistsError:
+            if path.read_text(encoding="utf-8").strip() == text:
+                # Told before the watch was started again, or by another watch of this folder.
+                logger.info("%s", text)
+                return
+            write_text(path, f"{text}\n")  # of other seeds or tasks, or before a cell was repaired
         for listener in self.on_verdict:
             try:
                 listener(curve, text)
@@ -162,7 +167,7 @@ def format_verdict(curve: CheckpointCurve, step: int) -> str:
         parts.append(f"against the best, {short_step(best.reference)}: {_format_change(best.average)}")
     if best and best.average and best.average.verdict == "worse":
         parts.append(f"a real drop since {short_step(best.reference)}")
-    if curve.plateau_since is not None and step == curve.points[-1].step:
+    if curve.plateau_since is not None and previous and previous.step == curve.previous[-1].step:
         parts.append(
             f"plateau since {short_step(curve.plateau_since)} (gain below {curve.tolerance:g}): more steps may not pay"
         )

@@ -50,6 +50,8 @@ class BenchModel:
     """A hub id, folder, archive or URL."""
     step: int | None = None
     """The pre-training step of a checkpoint."""
+    weights_digest: str | None = None
+    """The digest of the weights, if it is known without reading them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class CellJob:
     """Whether to keep the best checkpoint. The state for a resume is deleted in any case."""
     exports: tuple[tuple[Cell, str], ...] = ()
     """The cells that measure an export of this one, with their folders. They are made when it is trained."""
+    weights_digest: str | None = None
+    """The digest of the weights, if it is known without reading them."""
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,15 @@ ones have written. The lock of a cell's folder, which does the same on one machi
 
 from __future__ import annotations
 
+import json
 import logging
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from claf2.benchmarking.matrix import CellJob, CellOutcome, run_cell
 from claf2.benchmarking.runs import METRICS
 from claf2.errors import RunError
-from claf2.storage.leases import claim, lease, release
+from claf2.storage.leases import claimed, lease
 from claf2.storage.objects import NotStoredError, RemoteFolder, StorageError, open_folder
 
 __all__ = ["run_shared_cell"]
@@ -40,8 +38,8 @@ def run_shared_cell(job: CellJob) -> CellOutcome:
     path = "/".join((job.cell.suite, *Path(job.folder).parts[-2:]))
     try:
         remote = open_folder(f"{root}.cells")
-        with _claimed(remote, path) as is_mine:
-            if _fetch(remote, path, Path(job.folder)):
+        with claimed(remote, path, uuid.uuid4().hex, CLAIM_SECONDS) as is_mine:
+            if _fetch(remote, path, job):
                 return CellOutcome()
             if not is_mine:
                 return CellOutcome(busy=True)
@@ -58,38 +56,16 @@ def run_shared_cell(job: CellJob) -> CellOutcome:
         return CellOutcome(busy=True)
 
 
-@contextmanager
-def _claimed(remote: RemoteFolder, path: str) -> Iterator[bool]:
-    """Say whether this process alone may train a cell in the block, and keep it so until its end."""
-    owner, ended = uuid.uuid4().hex, threading.Event()
-    if not claim(remote, path, owner, CLAIM_SECONDS):
-        yield False
-        return
-
-    def renew() -> None:
-        while not ended.wait(CLAIM_SECONDS / 4):
-            try:
-                claim(remote, path, owner, CLAIM_SECONDS)
-            except StorageError as error:
-                logger.warning("%s: its claim could not be renewed: %s", path, error)
-
-    renewal = threading.Thread(target=renew, name="claf2-claim", daemon=True)
-    renewal.start()
-    try:
-        yield True
-    finally:
-        ended.set()
-        renewal.join()
-        with suppress(StorageError):  # it ends by itself
-            release(remote, path, owner)
-
-
-def _fetch(remote: RemoteFolder, path: str, folder: Path) -> bool:
-    """Write what a finished cell has left in the store into its folder, and say whether there is anything."""
+def _fetch(remote: RemoteFolder, path: str, job: CellJob) -> bool:
+    """Write what a finished cell has left in the store into its folder, and say whether there is anything that holds:
+    the checkpoint may have been replaced since."""
+    folder = Path(job.folder)
     if (folder / METRICS).is_file():
         return False  # finished here: `run_cell` finds out whether it still holds
     try:
         metrics = remote.read(f"{path}/{METRICS}")
+        if job.weights_digest is not None and _weights_digest(remote, path) != job.weights_digest:
+            return False
     except NotStoredError:
         return False
     for entry in remote.list(path):
@@ -98,6 +74,14 @@ def _fetch(remote: RemoteFolder, path: str, folder: Path) -> bool:
             _write(folder / name, remote.read(entry.path))
     _write(folder / METRICS, metrics)
     return True
+
+
+def _weights_digest(remote: RemoteFolder, path: str) -> str:
+    """Return the digest of the weights that a stored result began with; empty if it is damaged."""
+    try:
+        return str(json.loads(remote.read(f"{path}/run.json"))["weights"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -95,7 +95,10 @@ def _find_full(cell: Cell, groups: Sequence[Sequence[MeasuredCell]]) -> int | No
         and (other.model, other.step, other.weights, other.recipe) == (cell.model, cell.step, cell.weights, cell.recipe)
         and cell.overrides[: len(other.overrides)] == other.overrides
     }
-    return max(matching, key=lambda index: matching[index]) if matching else None
+    # A row with the same overrides is that of the variant, without its name; an export adds none.
+    added_to = {index: length for index, length in matching.items() if length < len(cell.overrides)}
+    chosen = matching if cell.export is not None else added_to or matching
+    return max(chosen, key=lambda index: chosen[index]) if chosen else None
 
 
 def _pair_up(column: Column, full: Sequence[MeasuredCell], variant: Sequence[MeasuredCell]) -> _Pair | None:

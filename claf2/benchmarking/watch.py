@@ -5,25 +5,33 @@ The watch removes and stops nothing. It writes ``curve.json`` and ``curve.md`` i
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from claf2.benchmarking.backends import Backend
 from claf2.benchmarking.cell_queue import CellQueue, CellState
 from claf2.benchmarking.cells import Cell, cell_dir
 from claf2.benchmarking.matrix import BenchModel, CellJob, Progress, plan_cells, run_cell
 from claf2.errors import Claf2Error, RunError
+from claf2.models.source import listed_weights_digest
+from claf2.runtime.files import read_json, write_json
 from claf2.task import Suite
 
 __all__ = ["CheckpointLister", "WatchPlan", "default_dir", "import_training", "watch_checkpoints"]
 
 MANIFEST = "manifest.json"
 """The file that makes a folder a checkpoint. ``claf2.training.kept_steps``, which writes it, is not needed here."""
+
+WATCHED_FILE = "watch.json"
+"""The file in the folder of a bench that names the run that is watched."""
 
 logger = logging.getLogger("claf2")
 
@@ -56,8 +64,10 @@ class CheckpointLister:
             open_folder(target)  # a mistake in the URL would not pass by waiting
         elif not Path(target).is_dir():
             raise RunError(f"{target}: no such folder; start the pre-training first, or correct the name")
-        path = Path(target.rstrip("/") if self.is_store else os.path.abspath(target))
-        self.model = path.parent.name if path.name == "steps" else path.name
+        root = target.rstrip("/") if self.is_store else os.path.abspath(target)
+        self.root = root.removesuffix("/steps")
+        """The URL or the absolute path of the run."""
+        self.model = Path(self.root).name
         """The name of the model."""
         self.problem = ""
         """Why the last listing has failed, if it has."""
@@ -86,14 +96,36 @@ class CheckpointLister:
         with os.scandir(steps if steps.is_dir() else root) as entries:
             for entry in entries:
                 _, dash, number = entry.name.rpartition("-")
+                manifest = os.path.join(entry.path, MANIFEST)
                 named = dash and number.isdecimal() and not entry.name.startswith(".")
-                if named and os.path.isfile(os.path.join(entry.path, MANIFEST)):
-                    yield BenchModel(self.model, entry.path, int(number))
+                if named and os.path.isfile(manifest):
+                    weights = _read_weights_digest(manifest, os.stat(manifest).st_mtime_ns)
+                    yield BenchModel(self.model, entry.path, int(number), weights)
 
     def _list_store(self) -> list[BenchModel]:
         from claf2.storage.checkpoints import list_checkpoints
 
-        return [BenchModel(self.model, stored.url, stored.step) for stored in list_checkpoints(self.target)]
+        return [
+            BenchModel(self.model, stored.url, stored.step, _weights_digest(stored.manifest))
+            for stored in list_checkpoints(self.target)
+        ]
+
+
+@lru_cache(maxsize=4096)
+def _read_weights_digest(manifest: str, modified: int) -> str | None:
+    """Return the digest of the weights that a manifest names; it is read again when it has changed."""
+    try:
+        return _weights_digest(json.loads(Path(manifest).read_bytes()))
+    except (ValueError, OSError):
+        return None
+
+
+def _weights_digest(manifest: Mapping[str, Any]) -> str | None:
+    """Return the digest of a checkpoint's weights; ``None`` if its manifest names none."""
+    try:
+        return listed_weights_digest({name: entry["sha256"] for name, entry in manifest["files"].items()})
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def default_dir(target: str, suite: str) -> Path:
@@ -157,7 +189,7 @@ def watch_checkpoints(
         out: the folder of the bench.
         backend: trains the cells.
         poll: seconds between two looks for new checkpoints.
-        until_step: end when the checkpoint of this step or a later one is measured; later ones are left out.
+        until_step: end when there is a checkpoint of this step or a later one, and those up to this step are measured.
         once: end when the checkpoints that are there at the start are measured.
         on_progress: called whenever a cell has ended.
         on_ended: called when all cells of one seed of a checkpoint, or of all, have ended.
@@ -175,6 +207,7 @@ def watch_checkpoints(
         hint = "give another folder with --out"
         raise RunError(f"{out}: cannot be the folder of a bench: {error.strerror}; {hint}") from error
     plan.check(out)
+    _claim_folder(out, lister.root)
     queue = CellQueue(out, plan.cells, cpus=plan.cpus, keep=plan.keep, retries=plan.retries, busy_pause=poll)
     jobs = _jobs(lister, queue, poll=poll, until_step=until_step, once=once, on_ended=on_ended)
     function = run_cell
@@ -194,18 +227,32 @@ def watch_checkpoints(
     return queue
 
 
+def _claim_folder(out: Path, root: str) -> None:
+    """Write into the folder of a bench which run is watched: two runs would replace each other's curve and verdicts.
+
+    Raises:
+        RunError: if it is that of another run.
+    """
+    path = out / WATCHED_FILE
+    watched = read_json(path).get("run") if path.is_file() else None
+    if watched not in (None, root):
+        raise RunError(f"{out}: holds the curve of {watched}; give another folder with --out")
+    write_json(path, {"run": root})
+
+
 def _jobs(
     lister: CheckpointLister, queue: CellQueue, *, poll: float, until_step: int | None, once: bool,
     on_ended: Callable[[CellQueue], None],
 ) -> Iterator[CellJob | None]:  # fmt: skip
     """Yield cells to be trained, and ``None`` when there is none at present."""
-    listed = 0.0
+    listed, is_last_there = 0.0, False
     first: set[int | None] | None = None
     while True:
         if not listed or time.monotonic() - listed >= poll:
-            checkpoints = [
-                model for model in lister.checkpoints() if until_step is None or (model.step or 0) <= until_step
-            ]
+            checkpoints = lister.checkpoints()
+            if until_step is not None:
+                is_last_there = is_last_there or any((model.step or 0) >= until_step for model in checkpoints)
+                checkpoints = [model for model in checkpoints if (model.step or 0) <= until_step]
             listed = time.monotonic()
             if once:
                 first = {model.step for model in checkpoints} if first is None else first
@@ -226,6 +273,6 @@ def _jobs(
             steps = queue.steps
             if all(map(queue.has_ended, steps)):
                 on_ended(queue)
-                if once or (until_step is not None and steps and steps[-1] >= until_step):
+                if once or is_last_there:
                     return
         yield job

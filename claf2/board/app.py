@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from claf2 import __version__
 from claf2.board.cell_record import MAX_INT, RECORD_VERSION, CellRecord, Name
-from claf2.board.checks import check_scores
+from claf2.board.checks import check_record
 from claf2.board.pages.routes import add_pages
 from claf2.board.pages.source import RecordSource
 from claf2.board.records import CellConflictError, DatabaseError, NotFoundError, Records, StoredCell, WriteOutcome
@@ -123,17 +123,10 @@ def _parse_record(digest: str, body: bytes) -> CellRecord:
         place = ".".join(str(part)[:80] for part in problem["loc"][:8])
         message = field_problem(problem)
         raise HTTPException(422, f"{place}: {message}" if place else message) from None
-    try:
-        suite = suites.get(record.cell.suite)
-    except RegistryError as error:
-        raise HTTPException(422, f"cell.suite: {error}") from None
-    if record.cell.suite != suite.name or record.cell.task not in suite.columns:
-        raise HTTPException(422, f"cell.task: suite {suite.name!r} has tasks {', '.join(suite.columns)}")
     if record.digest != digest:
         raise HTTPException(422, f"the digest of this record is {record.digest}")
     try:
-        _ = record.place
-        check_scores(record, suite)
+        check_record(record)
     except Claf2Error as error:
         raise HTTPException(422, str(error)) from None
     return record

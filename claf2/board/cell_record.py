@@ -26,6 +26,7 @@ from pydantic import (
 from typing_extensions import TypedDict  # that of Python 3.11 cannot have a configuration of Pydantic
 
 from claf2.benchmarking.cells import SCORE_INPUTS, Cell, CellResult, row_key
+from claf2.errors import RunError
 from claf2.evaluation.predictions import predictions_path
 from claf2.registry import digest
 
@@ -184,7 +185,7 @@ def record_cell(result: CellResult) -> CellRecord:
     """Return the record of a cell from its folder.
 
     Raises:
-        RunError: if predictions are missing or damaged.
+        RunError: if predictions are missing, or a file is damaged.
         ValueError: if the folder holds what no record may, such as a name with the character NUL.
     """
     splits = {key.partition("/")[0] for key in result.scores}
@@ -211,10 +212,13 @@ def _read_learning_curve(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     points = []
-    for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-        scores: Mapping[str, Any] = json.loads(line, parse_constant=lambda _: None)
-        points.append({
-            "step": scores["step"], "epoch": scores["epoch"],
-            "scores": {key: value for key, value in scores.items() if key not in ("step", "epoch")},
-        })  # fmt: skip
+    try:
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            scores: Mapping[str, Any] = json.loads(line, parse_constant=lambda _: None)
+            points.append({
+                "step": scores["step"], "epoch": scores["epoch"],
+                "scores": {key: value for key, value in scores.items() if key not in ("step", "epoch")},
+            })  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path}: damaged: {error!r}") from error
     return points

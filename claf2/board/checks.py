@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from claf2.benchmarking.runs import collapse_reason
 from claf2.board.cell_record import CellRecord
-from claf2.errors import Claf2Error, RunError, first_line
+from claf2.errors import Claf2Error, RegistryError, RunError, first_line
 from claf2.metrics import Metric, Prediction
-from claf2.task import Suite, tasks
+from claf2.task import Suite, suites, tasks
 
-__all__ = ["check_scores"]
+__all__ = ["check_record"]
 
 SCORE_TOLERANCE = 0.01
 """By how many points a score may differ from that of the predictions, whose numbers are rounded."""
 
 
-def check_scores(record: CellRecord, suite: Suite) -> None:
-    """Check that a record has the predictions that tables need, that metrics can read them, and that they have the
-    scores that the record states. A table is then never spoiled by one of its cells.
+def check_record(record: CellRecord) -> None:
+    """Check that a record is one of a known suite and task, that it has the predictions that tables need, that metrics
+    can read them, and that they have the scores that the record states. A table is then never spoiled by one of its
+    cells.
 
     Raises:
         RunError: if something is missing, or a score is another one.
     """
+    try:
+        suite = suites.get(record.cell.suite)
+    except RegistryError as error:
+        raise RunError(f"cell.suite: {error}") from error
+    if record.cell.suite != suite.name or record.cell.task not in suite.columns:
+        raise RunError(f"cell.task: suite {suite.name!r} has tasks {', '.join(suite.columns)}")
+    _ = record.place
+    _check_scores(record, suite)
+
+
+def _check_scores(record: CellRecord, suite: Suite) -> None:
     if not record.scores:
         return
     name = record.cell.task

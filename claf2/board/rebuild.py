@@ -12,9 +12,10 @@ from pathlib import Path
 
 from claf2.benchmarking.runs import CELL_FILE, METRICS
 from claf2.board.cell_record import LEARNING_CURVE, CellRecord
+from claf2.board.checks import check_record
 from claf2.board.records import Records, WriteOutcome
 from claf2.board.submit import BoardClient, Submission, find_cells, read_records
-from claf2.errors import RunError
+from claf2.errors import Claf2Error, RunError
 from claf2.storage.objects import is_storage_url, open_folder, redact
 
 __all__ = ["rebuild"]
@@ -30,7 +31,8 @@ def rebuild(
     sources: list[str], records: Records, *, token: str | None = None,
     on_progress: Callable[[Submission], None] = lambda _: None,
 ) -> Submission:  # fmt: skip
-    """Store the cells of folders, object stores or other boards in a database. A record that differs is replaced.
+    """Store the cells of folders, object stores or other boards in a database. A record that differs is replaced, and
+    one that the board would not take from a client is refused.
 
     Args:
         sources: folders with cells, URLs of such folders in object stores, or addresses of boards.
@@ -53,8 +55,9 @@ def rebuild(
         with _open_source(source, token) as (total, found):
             submission.total += total
             for record in found:
-                if isinstance(record, str):
-                    submission.refused.append(record)
+                problem = record if isinstance(record, str) else _find_problem(record)
+                if isinstance(record, str) or problem:
+                    submission.refused.append(problem)
                     on_progress(submission)
                     continue
                 waiting.append(records.put(record, replace=True))
@@ -63,6 +66,15 @@ def rebuild(
     while waiting:
         finish_first()
     return submission
+
+
+def _find_problem(record: CellRecord) -> str:
+    """Return why a record is refused, or an empty text."""
+    try:
+        check_record(record)
+    except Claf2Error as error:
+        return f"{record.cell.suite}/{record.cell.model}/{record.cell.task} seed {record.cell.seed}: {error}"
+    return ""
 
 
 @contextmanager

@@ -100,13 +100,18 @@ Example:
 @click.argument("sources", metavar="DIR|URL...", nargs=-1, required=True)
 @database_option
 @token_option
-def board_rebuild(sources: tuple[str, ...], database: str, token: str | None) -> int:
+@plugin_option
+def board_rebuild(sources: tuple[str, ...], database: str, token: str | None, plugins: tuple[str, ...]) -> int:
     """Store the cells of folders, of object stores (s3://…), or of other boards, in a database.
 
-    The result is the same as if they had been submitted. What the database has besides is kept.
+    The result is the same as if they had been submitted: cells that the board would not take are refused, and the exit
+    code is 2. What the database has besides is kept.
     """
     from claf2.board.rebuild import rebuild
+    from claf2.registry import load_plugin
 
+    for plugin in plugins:
+        load_plugin(plugin)
     with _open_records(database) as records:
         return _report(rebuild(list(sources), records, token=token, on_progress=_show_progress()))
 

@@ -30,7 +30,8 @@ Examples:
 @click.option("--out", type=PATH, help="The folder of the bench.  [default: logs/watch/MODEL/SUITE]")
 @click.option("--poll", type=NumberRange(0, min_open=True), default=5.0, show_default=True, metavar="SECONDS",
               help="How often to look for new checkpoints.")  # fmt: skip
-@click.option("--until-step", type=click.IntRange(1), metavar="N", help="End when step N or a later one is measured.")
+@click.option("--until-step", type=click.IntRange(1), metavar="N",
+              help="End when there is a step N or a later one, and all steps up to N are measured.")  # fmt: skip
 @click.option("--once", is_flag=True, help="End when the checkpoints that are there now are measured.")
 @click.option("--expected", type=click.IntRange(1), default=10, show_default=True, metavar="N",
               help="How many checkpoints are expected: the error rate of verdicts is shared among them.")  # fmt: skip

@@ -181,6 +181,10 @@ def resolve_path(override: Override, paths: Iterable[str]) -> str:
     if matches:
         raise ConfigError(override.key, "is ambiguous", origin=override.channel, hint="use " + " or ".join(matches))
     key = ALIASES.get(override.key, override.key)
+    fields = [path for path in known if f".{path}".partition(f".{key}.")[1]]
+    if fields:
+        hint = f"set its fields one by one, as with --{fields[0]} VALUE"
+        raise ConfigError(override.key, "cannot be set as a whole", origin=override.channel, hint=hint)
     raise ConfigError(override.key, "no such field", origin=override.channel, hint=suggest(key, known))
 
 

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from http.client import HTTPException
 from pathlib import Path
@@ -21,9 +21,12 @@ from claf2.errors import ModelError, RunError, nearest
 from claf2.runtime.files import apply_umask, create_dir_atomic, read_json, sha256, write_json
 from claf2.tokenizers.build import FILES
 
-__all__ = ["resolve_model", "tokenizer_digest", "weights_digest"]
+__all__ = ["listed_weights_digest", "resolve_model", "tokenizer_digest", "weights_digest"]
 
 logger = logging.getLogger("claf2")
+
+WEIGHTS = ("config.json", "*.safetensors", "*.bin")
+"""The files that determine what a model computes, in its folder."""
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 TIMEOUT = 60.0
@@ -87,7 +90,14 @@ def weights_digest(source: Path | str) -> str:
     """Return the digest of the configuration and weights in a folder; of a hub id or ``scratch``, the name itself."""
     if not isinstance(source, Path):
         return source
-    return _digest_files(source, ("config.json", "*.safetensors", "*.bin"))
+    return _digest_files(source, WEIGHTS)
+
+
+def listed_weights_digest(digests: Mapping[str, str]) -> str | None:
+    """Return the ``weights_digest`` of a folder from the SHA-256 of its files, by their names in it; ``None`` if it has
+    no weights."""
+    names = [name for name in sorted(digests) if _matches(name, WEIGHTS)]
+    return _combine((name, digests[name]) for name in names) if names else None
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -96,10 +106,18 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def _digest_files(folder: Path, patterns: Sequence[str]) -> str:
+    paths = (path for path in sorted(folder.iterdir()) if _matches(path.name, patterns) and path.is_file())
+    return _combine((path.name, sha256(path)) for path in paths)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _combine(digests: Iterable[tuple[str, str]]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if any(fnmatchcase(path.name, pattern) for pattern in patterns) and path.is_file():
-            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    for name, own in digests:
+        digest.update(f"{name} {own}\n".encode())
     return digest.hexdigest()
 
 

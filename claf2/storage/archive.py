@@ -42,7 +42,8 @@ def write_archive(folder: Path, file: Path) -> None:
         file.open("wb") as raw,
         # Weights hardly become smaller, so that the fastest level is the best one.
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=1) as packed,
-        tarfile.open(fileobj=packed, mode="w") as tar,
+        # A folder of the hub's cache consists of links to files elsewhere.
+        tarfile.open(fileobj=packed, mode="w", dereference=True) as tar,
     ):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):

@@ -10,9 +10,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ from typing import Any
 
 from claf2.errors import RunError
 from claf2.runtime.files import create_dir_atomic, read_json, sha256
-from claf2.storage.leases import claim, creates_exclusively, lease, release
+from claf2.storage.leases import claimed, creates_exclusively, lease
 from claf2.storage.objects import (
     PART_BYTES,
     ConflictError,
@@ -198,7 +197,13 @@ def upload_folder(
     if _is_stored(remote, path, content):
         sent(total)
         return
-    with _claimed(remote, path, hashlib.sha256(content).hexdigest()):
+    with claimed(remote, path, hashlib.sha256(content).hexdigest(), CLAIM_SECONDS) as is_claimed:
+        if not is_claimed:
+            where, hint = join_url(remote.url, path), "use another URL for each run"
+            raise StorageError(f"{where}: another process writes another checkpoint there; {hint}")
+        if _is_stored(remote, path, content):  # another process has written it since
+            sent(total)
+            return
         there = {entry.path.removeprefix(f"{path}/"): entry.size for entry in remote.list(path)}
 
         def upload(name: str) -> None:
@@ -234,21 +239,6 @@ def _is_stored(remote: RemoteFolder, path: str, content: bytes) -> bool:
         where = join_url(remote.url, path)
         raise ConflictError(f"{where}: holds another checkpoint of this step; use another URL for each run")
     return True
-
-
-@contextmanager
-def _claimed(remote: RemoteFolder, path: str, owner: str) -> Iterator[None]:
-    """Write below a path as the only one, but for others that write the same bytes."""
-    if not claim(remote, path, owner, CLAIM_SECONDS):
-        where = join_url(remote.url, path)
-        raise StorageError(f"{where}: another process writes another checkpoint there; use another URL for each run")
-    try:
-        yield
-    finally:
-        try:
-            release(remote, path, owner)
-        except StorageError as error:
-            logger.debug("%s: its claim ends by itself: %s", path, error)
 
 
 def _for_all(function: Callable[[str], None], names: list[str]) -> None:

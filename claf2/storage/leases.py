@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from claf2.storage.objects import NotStoredError, RemoteFolder, StorageError, StoredObject, open_folder
 
-__all__ = ["claim", "creates_exclusively", "known_exclusive", "lease", "live_leases", "release"]
+__all__ = ["claim", "claimed", "creates_exclusively", "known_exclusive", "lease", "live_leases", "release"]
 
 logger = logging.getLogger("claf2")
 
@@ -189,6 +189,44 @@ def claim(folder: RemoteFolder, path: str, owner: str, seconds: float) -> bool:
         content = folder.read(place)
         return bool(json.loads(content)["owner"] == owner)
     return True
+
+
+@contextmanager
+def claimed(folder: RemoteFolder, path: str, owner: str, seconds: float) -> Iterator[bool]:
+    """Say whether this process has become the only one who writes below a path, and keep it so until the block ends.
+
+    Args:
+        folder: as in ``claim``.
+        path: as in ``claim``.
+        owner: as in ``claim``.
+        seconds: as in ``claim``. The claim is renewed several times in this time.
+
+    Raises:
+        StorageError: if the store does not answer when the claim is made.
+    """
+    if not claim(folder, path, owner, seconds):
+        yield False
+        return
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 4):
+            try:
+                claim(folder, path, owner, seconds)
+            except StorageError as error:
+                logger.warning("%s: its claim could not be renewed: %s", path, error)
+
+    renewal = threading.Thread(target=renew, name="claf2-claim", daemon=True)
+    renewal.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        renewal.join()
+        try:
+            release(folder, path, owner)
+        except StorageError as error:
+            logger.debug("%s: its claim ends by itself: %s", path, error)
 
 
 def release(folder: RemoteFolder, path: str, owner: str) -> None:

@@ -90,7 +90,8 @@ class Uploader:
         url: where the run's checkpoints are stored.
         retention: which checkpoints stay there.
         best: returns the best one of some steps, if it is known.
-        max_waiting: how many checkpoints may wait; the oldest ones are left out, with a warning.
+        max_waiting: how many checkpoints may wait. The oldest ones are left out, with a warning, and stay on the disk
+            if the run has deleted its own copies.
         on_uploaded: called with a sentence when a checkpoint has arrived.
         on_failure: called with a sentence when uploads begin to fail.
     """
@@ -117,9 +118,10 @@ class Uploader:
             held = [path for path in self._queue if _is_held(path)]
             for left_out in held[: -self.max_waiting]:
                 self._queue.remove(left_out)
-                shutil.rmtree(left_out, ignore_errors=True)
+                if left_out.with_name(_name(left_out)).is_dir():
+                    shutil.rmtree(left_out, ignore_errors=True)
                 logger.warning(
-                    "%s: not uploaded, since %d later checkpoints wait; send it with claf2 push",
+                    "%s: not uploaded, since %d later checkpoints wait; send it with claf2 push, or resume the run",
                     _name(left_out), self.max_waiting,
                 )  # fmt: skip
             self._changed.notify_all()

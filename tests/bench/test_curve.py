@@ -155,6 +155,15 @@ def test_a_missing_task_costs_the_average_only() -> None:
         analysis.add(1, {})
 
 
+def test_tasks_outside_of_the_average_of_their_suite_have_an_average_of_their_own() -> None:
+    analysis = CurveAnalysis(["wnli"], averaged=["rte", "mrpc"], resamples=100)
+    analysis.add(1000, {"wnli": runs_of(0.5, 0.5)})
+    analysis.add(2000, {"wnli": runs_of(0.7, 0.7)})
+    scores = analysis.scores(2000, {"wnli": runs_of(0.7, 0.7)}, complete=True)
+    assert scores.average is not None
+    assert scores.average.value == pytest.approx(70.0)
+
+
 def test_runs_on_other_examples_are_not_compared() -> None:
     analysis = CurveAnalysis(["nsmc"])
     analysis.add(1, {"nsmc": runs_of(0.5, 0.6)})

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from claf2.benchmarking.aggregation import summarize_bench
 from claf2.benchmarking.backends import Backend, ProcessBackend, RayBackend, SerialBackend
-from claf2.benchmarking.cells import CellResult, cell_dir, list_cells, read_cell
+from claf2.benchmarking.cells import Cell, CellResult, cell_dir, list_cells, read_cell
 from claf2.benchmarking.matrix import (
     BenchModel,
     CellJob,
@@ -289,6 +289,30 @@ def test_other_weights_in_the_same_folder_are_measured_anew(model_folder: Callab
     weights = load_file(model / "model.safetensors")
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, model / "model.safetensors", {"format": "pt"})
     assert stamp() > first
+
+
+def test_the_scores_of_a_run_that_could_not_be_replaced_are_not_those_of_the_cell(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "glue_data/CoLA"
+    data.mkdir(parents=True)
+    for split in ("train", "dev"):
+        (data / f"{split}.tsv").write_text("".join(f"x\t{n % 2}\t\tthe film {n}\n" for n in range(8)))
+    words = ("--data_reader.source", "local", "--data_dir", str(tmp_path))
+    (cell,) = train_cells(tmp_path / "out", model_folder(), "cola", words=words)
+    assert cell.scores
+    (data / "train.tsv").write_text("not a row\n")
+    (cell,) = train_cells(tmp_path / "out", model_folder(), "cola", words=words)
+    assert "train.tsv" in cell.failure
+    assert (cell.folder / "metrics.json").is_file()
+    assert not cell.scores
+
+
+def test_an_export_has_another_digest_than_its_run(tmp_path: Path) -> None:
+    cell = Cell("glue", "m", "m", "sst", 1, "bert", "glue/sst_bert", (), None)
+    run = CellResult(cell, tmp_path, {}, "", {"data": {"valid": "v"}})
+    exports = [replace(run, cell=replace(cell, export=words)) for words in ((), ("--int8", "dynamic"))]
+    assert len({result.digest for result in (run, *exports)}) == 3
 
 
 def test_a_cell_that_fails_is_tried_again_and_does_not_stop_the_others(

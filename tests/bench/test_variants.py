@@ -212,6 +212,16 @@ def test_an_export_is_compared_with_the_runs_that_it_was_made_of() -> None:
     assert make_variant_table(replace(summary, rows=summary.rows[:1])) is None
 
 
+def test_a_variant_is_not_compared_with_its_own_overrides_under_another_name() -> None:
+    words = ("--learning_rate", "1e-3")
+    cells = [*fake_cells("", 0.9), *fake_cells("", 0.6, words=words), *fake_cells("rate", 0.6, words=words)]
+    summary = summarize_cells(suites.get("glue"), cells)
+    delta = {row.variant_name: row.cells[0].to_full for row in summary.rows if row.cells[0]}
+    assert delta["rate"].verdict == "inferior"
+    (*_, alone) = summarize_cells(suites.get("glue"), cells[3:]).rows
+    assert alone.cells[0].to_full.value == 0
+
+
 def test_p_values_of_a_table_are_corrected_for_all_pairs_of_its_rows() -> None:
     """The best row is chosen by the same scores: with four rows, the smallest of three p values is one of six."""
 

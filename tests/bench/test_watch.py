@@ -15,15 +15,17 @@ from click.testing import CliRunner
 from claf2.benchmarking.cell_queue import CellQueue, CellState
 from claf2.benchmarking.cells import write_cell
 from claf2.benchmarking.curve import CurveAnalysis
-from claf2.benchmarking.curve_report import CurveReport
+from claf2.benchmarking.curve_report import CurveReport, read_verdicts
 from claf2.benchmarking.matrix import CellJob, CellOutcome, Progress
 from claf2.benchmarking.watch import CheckpointLister, WatchPlan, watch_checkpoints
 from claf2.cli.watch import watch_command
-from claf2.errors import ConfigError, RunError
+from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.evaluation.predictions import predictions_path, to_json_line
 from claf2.metrics import Prediction
+from claf2.models.source import weights_digest
 from claf2.runtime.files import write_json
 from claf2.task import suites
+from claf2.training.kept_steps import write_manifest
 
 EXAMPLES = 60
 
@@ -150,6 +152,22 @@ def test_a_file_is_no_folder_of_a_bench(run: Path) -> None:
         start(run, Line(train), once=True)
 
 
+def test_two_runs_of_one_name_need_two_folders(run: Path) -> None:
+    other = run.parent / "other/run"
+    for folder in (run, other):
+        add_checkpoint(folder, 10)
+
+    def watch(target: Path) -> None:
+        watch_checkpoints(
+            CheckpointLister(str(target)), make_plan(), run.parent / "out", backend=Line(train), once=True
+        )
+
+    watch(run)
+    watch(run / "steps")
+    with pytest.raises(RunError, match=f"holds the curve of {run}; give another folder with --out"):
+        watch(other)
+
+
 def test_a_store_that_cannot_be_listed_is_reported_once(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,6 +228,14 @@ def test_the_watch_waits_for_checkpoints_until_a_step(run: Path) -> None:
     ]
 
 
+def test_the_watch_ends_at_a_step_between_two_checkpoints(run: Path) -> None:
+    steps = iter((10, 20, 30))
+    backend = Line(train, idle=lambda: add_checkpoint(run, next(steps)))
+    start(run, backend, until_step=25)
+    assert [step for step, *_ in backend.trained] == [10, 20]
+    assert list(steps) == []
+
+
 def test_finished_cells_are_not_trained_again(run: Path) -> None:
     add_checkpoint(run, 10, 20)
     first, second = Line(train), Line(train)
@@ -217,6 +243,35 @@ def test_finished_cells_are_not_trained_again(run: Path) -> None:
     start(run, second, 1, 2, once=True)
     assert len(first.trained) == 2
     assert [seed for *_, seed in second.trained] == [2, 2]
+
+
+def test_cells_of_a_checkpoint_that_was_replaced_are_trained_again(run: Path) -> None:
+    def write_manifest(weights: str) -> None:
+        files = {
+            "config.json": {"sha256": "c" * 64},
+            "model.safetensors": {"sha256": weights},
+            "notes.txt": {"sha256": "n" * 64},
+        }
+        write_json(run / "steps/step-000000010/manifest.json", {"step": 10, "files": files})
+
+    def train_and_record(job: CellJob) -> CellOutcome:
+        finish(job)
+        write_json(Path(job.folder) / "run.json", {"weights": job.weights_digest})
+        return CellOutcome()
+
+    for weights, trained in (("a" * 64, 1), ("a" * 64, 0), ("b" * 64, 1), ("b" * 64, 0)):
+        write_manifest(weights)
+        backend = Line(train_and_record)
+        start(run, backend, once=True)
+        assert len(backend.trained) == trained
+
+
+def test_weights_have_the_same_digest_by_their_manifest(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    step = tmp_path / "steps/step-000000010"
+    shutil.copytree(model_folder(), step)
+    write_manifest(step, 10, {})
+    (checkpoint,) = CheckpointLister(str(tmp_path)).checkpoints()
+    assert checkpoint.weights_digest == weights_digest(step)
 
 
 def test_a_cell_that_another_watch_trains_is_waited_for(run: Path) -> None:
@@ -301,6 +356,37 @@ def test_each_verdict_is_told_once_and_in_the_order_of_steps(run: Path, caplog: 
     start(run, Line(improve), 1, 2, 3, once=True, on_ended=report_on(run, told).update)
     assert len(told) == 3
     assert json.loads((run.parent / "out/curve.json").read_text()) == curve
+
+
+def test_a_verdict_is_told_again_if_it_has_changed(run: Path) -> None:
+    add_checkpoint(run, 10, 20)
+    told: list[str] = []
+    start(run, Line(train), 1, 2, once=True, on_ended=report_on(run, told).update)
+    first = list(told)
+    start(run, Line(train), 1, 2, once=True, on_ended=report_on(run, told).update)
+    assert told == first
+
+    def train_better(job: CellJob) -> CellOutcome:
+        finish(job, 0.9)
+        return CellOutcome()
+
+    start(run, Line(train_better), 1, 2, 3, once=True, on_ended=report_on(run, told).update)
+    assert len(told) == 4
+    assert told[2:] == read_verdicts(run.parent / "out") != first
+
+
+def test_a_score_that_is_undefined_does_not_end_the_watch(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def scores(*_: Any, **__: Any) -> Any:
+        raise Claf2Error("undefined in too many resamples")
+
+    monkeypatch.setattr(CurveAnalysis, "scores", scores)
+    add_checkpoint(run, 10)
+    told: list[str] = []
+    start(run, Line(train), 1, 2, once=True, on_ended=report_on(run, told).update)
+    assert told == ["step 10: average unknown"]
+    assert "step 10 has no score in the curve: undefined in too many resamples" in caplog.text
 
 
 def test_the_curve_shows_the_seeds_that_are_done(run: Path) -> None:

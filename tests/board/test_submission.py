@@ -20,12 +20,13 @@ import pytest
 from board_cells import change_record, make_record, write_cell
 from fastapi.testclient import TestClient
 
+from claf2.benchmarking.cells import read_cell
 from claf2.board import feed, submit
 from claf2.board.app import create_app
 from claf2.board.feed import BoardFeed
 from claf2.board.rebuild import rebuild
 from claf2.board.records import Records
-from claf2.board.submit import BoardClient, BoardError, Submission, find_cells, submit_cells
+from claf2.board.submit import BoardClient, BoardError, Submission, find_cells, read_records, submit_cells
 from claf2.cli.main import main
 from claf2.errors import RunError
 from claf2.task import shipped_dir
@@ -393,6 +394,32 @@ def test_a_damaged_or_refused_cell_keeps_no_other_from_the_board(
     assert sent == [[refused.name, good.name]]
     assert [str(folder) in reason for folder, reason in zip((damaged, refused), reasons, strict=True)] == [True, True]
     assert caplog.text.count("not on the board") == 2
+
+
+@pytest.mark.parametrize(
+    "damaged", ['{"step": 20, "ep', "", "[]", '{"step": 20}'], ids=["cut", "empty", "list", "no epoch"]
+)
+def test_a_damaged_learning_curve_is_named(damaged: str, tmp_path: Path) -> None:
+    folder = write_cell(tmp_path)
+    (folder / "metrics.jsonl").write_text(damaged)
+    ((_, reason),) = read_records([read_cell(folder)])
+    assert isinstance(reason, str)
+    assert str(folder / "metrics.jsonl") in reason
+
+
+def test_rebuild_refuses_what_submit_refuses(run_command: Callable[..., Done], tmp_path: Path) -> None:
+    """A table that lacks predictions could not be shown."""
+    folder = write_cell(tmp_path / "bench", seed=1)
+    write_cell(tmp_path / "bench", seed=2)
+    cell = json.loads((folder / "cell.json").read_text())
+    (folder / "cell.json").write_text(json.dumps({**cell, "suite": "unknown"}))
+    database = str(tmp_path / "board.sqlite")
+    done = run_command("rebuild", str(tmp_path / "bench"), "--database", database)
+    assert done.returncode == 2
+    assert "refused: unknown/a/rte seed 1: cell.suite: " in done.stderr
+    records = Records(database)
+    assert list(records.suites()) == ["glue"]
+    records.close()
 
 
 def test_a_cell_that_is_trained_again_while_it_is_sent_is_sent_again(

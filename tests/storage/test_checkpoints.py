@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage_servers import BUCKET, SECRET, Proxy, S3Server
 
 from claf2.errors import RunError
-from claf2.storage import leases
-from claf2.storage.checkpoints import list_checkpoints, pull_checkpoint, push_checkpoint
+from claf2.storage import checkpoints, leases
+from claf2.storage.archive import write_archive
+from claf2.storage.checkpoints import list_checkpoints, pull_checkpoint, push_checkpoint, upload_folder
 from claf2.storage.leases import claim, creates_exclusively, known_exclusive, lease, live_leases, release
-from claf2.storage.objects import ConflictError, NotStoredError, StorageError, open_folder, redact
+from claf2.storage.objects import ConflictError, NotStoredError, RemoteFolder, StorageError, open_folder, redact
 from claf2.storage.retention import Retention, delete_superseded
 
 
@@ -141,6 +146,62 @@ def test_one_of_two_writers_has_the_claim(url: str) -> None:
     release(folder, "step-000000001", winner)
     assert claim(folder, "step-000000001", loser, -5)  # it has ended already
     assert claim(folder, "step-000000001", winner, 60)
+
+
+def test_a_claim_outlives_a_long_upload(
+    make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run may not write over a checkpoint that is uploaded for longer than a claim holds."""
+    monkeypatch.setattr(checkpoints, "CLAIM_SECONDS", 0.4)
+    url, first, other = str(tmp_path / "store"), make_step(), make_step(folder="other", **{"config.json": b"{2}"})
+    folder, upload = open_folder(url), RemoteFolder.upload
+    problems: list[Exception] = []
+
+    def upload_slowly(remote: RemoteFolder, path: str, *arguments: Any) -> None:
+        if not problems:
+            time.sleep(1.2)
+            with pytest.raises(StorageError, match="another process writes another checkpoint") as caught:
+                upload_folder(other, folder, other.name, verify=True)
+            problems.append(caught.value)
+        upload(remote, path, *arguments)
+
+    monkeypatch.setattr(RemoteFolder, "upload", upload_slowly)
+    monkeypatch.setattr(checkpoints, "_for_all", lambda function, names: [function(name) for name in names])
+    push_checkpoint(first, url)
+    assert len(problems) == 1
+    assert files_of(pull_checkpoint(f"{url}/{first.name}", tmp_path / "cache")) == files_of(first)
+
+
+def test_what_another_process_wrote_before_the_claim_is_not_written_over(
+    make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, first, other = str(tmp_path / "store"), make_step(), make_step(folder="other", **{"config.json": b"{2}"})
+
+    @contextmanager
+    def claimed_late(*_: Any) -> Iterator[bool]:
+        monkeypatch.undo()
+        push_checkpoint(first, url)
+        yield True
+
+    monkeypatch.setattr(checkpoints, "claimed", claimed_late)
+    with pytest.raises(ConflictError, match="holds another checkpoint of this step"):
+        push_checkpoint(other, url)
+    assert files_of(pull_checkpoint(f"{url}/{first.name}", tmp_path / "cache")) == files_of(first)
+
+
+def test_an_archive_holds_the_files_that_links_lead_to(tmp_path: Path) -> None:
+    """As in the folders of the hub's cache."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/x").write_bytes(b"weights")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    for name in ("model.safetensors", "again.safetensors"):
+        (tmp_path / "model" / name).symlink_to("../blobs/x")
+    write_archive(tmp_path / "model", tmp_path / "model.tar.gz")
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    names = ("model.safetensors", "again.safetensors")
+    assert [(tmp_path / "unpacked" / name).read_bytes() for name in names] == [b"weights"] * 2
 
 
 def test_retention_keeps_the_latest_the_best_and_multiples(url: str, make_step: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         write_cell(folder, job.cell, "")
         (folder / "predictions").mkdir()
         (folder / "predictions" / f"{job.cell.task}-valid.jsonl").write_text("")
+        write_json(folder / "run.json", {"weights": job.weights_digest})
         write_json(folder / "metrics.json", {"best": {"valid/accuracy": 50.0}})
         return CellOutcome(seconds=1.0)
 
@@ -79,6 +81,22 @@ def test_two_machines_train_each_cell_once(
     start(s3_url, tmp_path / "new")  # a machine that comes later trains nothing
     assert trained == []
     assert [model.step for model in CheckpointLister(s3_url).checkpoints()] == [10, 20, 30]
+
+
+def test_the_result_of_a_checkpoint_that_was_replaced_is_not_taken(
+    make_step: Callable[..., Path], trained: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    url = str(tmp_path / "store/run")
+    push_checkpoint(make_step(10), f"file://{url}")
+    for name, count in (("a", 2), ("b", 2)):
+        start(f"file://{url}", tmp_path / name)
+        assert len(trained) == count
+    shutil.rmtree(url)
+    push_checkpoint(make_step(10, folder="again", **{"config.json": b"{2}"}), f"file://{url}")
+    start(f"file://{url}", tmp_path / "c")
+    assert len(trained) == 4
+    start(f"file://{url}", tmp_path / "d")
+    assert len(trained) == 4
 
 
 def test_an_http_server_cannot_be_watched() -> None:

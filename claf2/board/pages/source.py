@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from claf2.benchmarking.comparison import Comparison
@@ -11,9 +12,11 @@ from claf2.board.pages.run import RunDetails
 from claf2.board.pages.suite import RowRuns
 from claf2.board.records import NotFoundError, Records, StoredCell
 from claf2.board.summaries import Summaries, row_id
-from claf2.errors import RunError
+from claf2.errors import RegistryError, RunError
 
 __all__ = ["RecordSource", "export_suite"]
+
+logger = logging.getLogger("claf2")
 
 
 class RecordSource:
@@ -33,8 +36,14 @@ class RecordSource:
         return self.records.change_number()
 
     def summaries(self) -> Sequence[Summary]:
-        """Return the summary of each suite with cells."""
-        return [self.tables.table(name).summary for name in self._suites()]
+        """Return the summary of each suite with cells. A suite that is not known here is left out."""
+        found = []
+        for name in self._suites():
+            try:
+                found.append(self.tables.table(name).summary)
+            except RegistryError as error:  # of a plug-in that the board was started without
+                logger.warning("%s", error)
+        return found
 
     def _suites(self) -> list[str]:
         return list(self.records.suites())
