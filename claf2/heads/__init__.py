@@ -327,6 +327,10 @@ class Head(Component, ABC, Generic[ExampleT, OutputT]):
         compute them; ``None``: it reads all."""
         return None
 
+    def fields_for(self, task: Task) -> Sequence[str]:
+        """Return the fields of a request about a task: ``request_fields``, unless they depend on the task."""
+        return self.request_fields
+
     def request(self, request: Request) -> Example:
         """Make an unlabelled example from what a user asks ``predict`` about.
 

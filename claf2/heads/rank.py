@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from claf2.task import Task
+
     from claf2.heads.networks.ranking import Ranking
 
 
@@ -28,6 +30,9 @@ class RankingHead(SingleLabelHead[Any], ABC):
 
     def configure(self, config: PreTrainedConfig, labels: Sequence[str]) -> None:
         """Leave the configuration as it is: labels are words, not outputs."""
+
+    def fields_for(self, task: Task) -> Sequence[str]:
+        return ("question", "choices") if task.head == "choice" else self.request_fields
 
     def request(self, request: Request) -> Example:
         if request.task.head != "choice":

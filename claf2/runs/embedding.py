@@ -86,10 +86,14 @@ class Embedder:
         """Check that there is an encoder.
 
         Raises:
-            RunError: if the model is an export, whose graph returns the outputs of its head alone.
+            RunError: if the model is an export, whose graph returns the outputs of its head alone, or an
+                encoder-decoder, whose last vectors are those of its decoder.
         """
         if self._encoder is None:
             raise RunError("this model is an export without vectors: its graph ends in its head; serve the run itself")
+        encoder: Any = self._encoder.encoder
+        if encoder.config.is_encoder_decoder:
+            raise RunError("this model is an encoder-decoder; give an encoder, such as BERT or E5")
 
     def encode(self, requests: Sequence[Mapping[str, Any]]) -> list[EncodedText]:
         """Turn texts into what the encoder reads, in order.

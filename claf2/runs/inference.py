@@ -17,7 +17,7 @@ from claf2.runs.corpus_splits import AnySplit
 from claf2.runs.folder import check_openable, lock_run_dir
 from claf2.runs.locate import locate_splits
 from claf2.runs.model_folder import ModelFolder, TrainedFolder
-from claf2.runs.resolve import merge_evaluations, open_run, split_name
+from claf2.runs.resolve import merge_evaluations, open_run
 from claf2.runtime import distributed
 from claf2.runtime.files import read_json, write_json
 from claf2.task import Task, tasks
@@ -99,15 +99,25 @@ def _check_unchanged(folder: ModelFolder, task: str, data: Mapping[str, AnySplit
     Raises:
         RunError: naming the split.
     """
-    record = read_json(folder.path / "run.json") if (folder.path / "run.json").is_file() else {}
-    digests = record.get("data", {})
+    digests = _recorded_digests(folder.path)
     for split, split_data in data.items():
-        recorded = digests.get(split_name(folder.experiment.tasks, task, split))
+        # The experiment of an export has one task, but the names are those of its run, which may have had several.
+        recorded = digests.get(f"{task}/{split}", digests.get(split))
         if split != "train" and recorded and recorded != split_data.data_digest():
             raise RunError(
                 f"{folder.path}: the {split} data of {task} have changed since the training; restore them, or evaluate "
                 f"the new ones as another file: claf2 evaluate {folder.path} DATA_FILE"
             )
+
+
+def _recorded_digests(path: Path) -> Mapping[str, str]:
+    """Return the digests of the splits of a run, or of the run of an export, by their names in the run."""
+    if (path / "answering.json").is_file():
+        record = read_json(path / "answering.json")["origin"]
+    else:
+        record = read_json(path / "run.json") if (path / "run.json").is_file() else {}
+    digests: Mapping[str, str] = record.get("data") or {}
+    return digests
 
 
 def _matching_task(experiment: Experiment, task: str | None) -> str:

@@ -102,8 +102,8 @@ def _json_values(text: str, remaining: Iterator[str], number: int) -> list[Any] 
         value = json.loads(text)
     except RecursionError as error:
         raise RunError(f"request {number}: not JSON: nested too deeply; {HINT}") from error
-    except json.JSONDecodeError as error:
-        if error.pos == len(text):
+    except ValueError as error:  # a number of too many digits is no JSONDecodeError
+        if getattr(error, "pos", 0) == len(text):
             return _parse_document("\n".join([text, *remaining]), number)
         if re.match(r"\{|\[\s*\{", text) is None:
             return None  # a text in brackets, such as a headline

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from claf2.errors import RunError
 from claf2.runtime.files import format_json
@@ -100,7 +101,7 @@ async def read_body(request: Request, limit: int, *, seconds: float | None = Non
         seconds: how long a client may take to send it; ``None``: as long as it wants.
 
     Raises:
-        HTTPException: 413 for a body that is too large, 408 for a client that is too slow.
+        HTTPException: 413 for a body that is too large, 408 for a client that is too slow, 400 for one that has left.
     """
     problem = HTTPException(413, f"the body has more than {limit} bytes: the limit is --max-body")
     length = request.headers.get("content-length", "")
@@ -115,6 +116,8 @@ async def read_body(request: Request, limit: int, *, seconds: float | None = Non
                     raise problem
     except TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {seconds:g} seconds; send it at once") from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the connection was closed before the body had arrived; send it again") from error
     return bytes(body)
 
 
@@ -189,6 +192,12 @@ def serve_app(
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors.multiprocess import Multiprocess
 
+    class Supervisor(Multiprocess):
+        def terminate_all(self) -> None:
+            for shared in self.sockets:  # open here, they would accept connections that no worker answers
+                shared.close()
+            super().terminate_all()
+
     with listen(host, port) as listener:
         config = uvicorn.Config(
             app, factory=workers > 1, workers=workers, log_level="warning", access_log=False, server_header=False,
@@ -198,7 +207,7 @@ def serve_app(
         if workers == 1:
             uvicorn.Server(config).run(sockets=[listener])
             return
-        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor = Supervisor(config, sockets=[listener])
         supervisor.run()
         if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
             raise RunError("a worker could not start: its error is above; correct it, and start the server again")

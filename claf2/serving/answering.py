@@ -93,13 +93,13 @@ class PostedRequests:
     is_list: bool
 
 
-def parse_body(body: bytes, id: str, limits: RequestLimits) -> PostedRequests:
-    """Return the requests of a body.
+def parse_body(service: Service, body: bytes, id: str) -> PostedRequests:
+    """Return the requests of a body. Too many are counted.
 
     Args:
+        service: how many requests it accepts.
         body: JSON.
-        id: the id of the body.
-        limits: how many requests it may hold.
+        id: the id of the body; those of its requests may be ``null``, or absent.
 
     Raises:
         HTTPException: 413 for too many requests, 422 for anything but a JSON object or a list of them.
@@ -109,12 +109,14 @@ def parse_body(body: bytes, id: str, limits: RequestLimits) -> PostedRequests:
     except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"the body is not JSON: {str(error)[:200]}") from error
     values = value if isinstance(value, list) else [value]
-    if len(values) > limits.max_requests:
-        problem = f"{len(values)} requests in one body, of at most {limits.max_requests}; send several bodies"
+    if len(values) > service.limits.max_requests:
+        service.telemetry.rejected.labels("size").inc(len(values))
+        problem = f"{len(values)} requests in one body, of at most {service.limits.max_requests}; send several bodies"
         raise HTTPException(413, problem)
     if not values or not all(isinstance(item, dict) for item in values):
         raise HTTPException(422, 'expected a request such as {"text": "…"}, or a list of requests')
     is_list = isinstance(value, list)
+    values = [{name: field for name, field in item.items() if name != "id" or field is not None} for item in values]
     requests = [{"id": str(number if is_list else 0), **item} for number, item in enumerate(values, start=1)]
     # The number of a request says nothing about who asks.
     keys = [str(item["id"]) if "id" in item else id for item in values]
@@ -164,6 +166,7 @@ async def answer_requests(
         try:
             check_size(request, service.limits)
         except TooLargeError as error:
+            service.telemetry.rejected.labels("size").inc()
             outcomes[position] = error
             continue
         try:
@@ -184,9 +187,11 @@ async def answer_requests(
     try:
         await asyncio.gather(*(ask_one(name, positions) for name, positions in by_model.items()))
     except OverloadError as error:
-        service.telemetry.rejected.labels("queue").inc(len(requests))
+        service.telemetry.rejected.labels("queue").inc(sum(map(len, by_model.values())))
         raise HTTPException(429, str(error), {"Retry-After": str(error.retry_after)}) from error
     except Claf2Error as error:
+        if isinstance(error, TooLargeError):
+            service.telemetry.rejected.labels("size").inc(sum(map(len, by_model.values())))
         raise to_problem(error) from error
     return outcomes
 
@@ -251,7 +256,7 @@ def choose_vector(model: ServedModel, pooling: Pooling | None) -> Asked:
         RunError: if it has none.
     """
     model.embedder.check()
-    return Asked(vector_kind(model.embedder, pooling or model.embedder.pooling), [])
+    return Asked(vector_kind(model.embedder, pooling or model.embedder.pooling), [model.embedder.task])
 
 
 def _split_names(model: ServedModel, text: str, names: Sequence[str]) -> list[str]:
@@ -266,8 +271,8 @@ def _split_names(model: ServedModel, text: str, names: Sequence[str]) -> list[st
 
 async def answer_form(
     service: Service, request: Mapping[str, Any], model: str, task: str
-) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the answer to what was typed into the page, and what is wrong with it. Without a task, it is a question
+) -> Mapping[str, Any] | HTTPException:
+    """Return the answer to what was typed into the page, or what is wrong with it. Without a task, it is a question
     about the collection of the model."""
     posted = PostedRequests([{"id": "0", **request}], ["page"], is_list=False)
 
@@ -277,7 +282,5 @@ async def answer_form(
     try:
         (outcome,) = await answer_requests(service, posted, model, choose)
     except HTTPException as error:
-        return None, str(error.detail)
-    if isinstance(outcome, Exception):
-        return None, str(to_problem(outcome).detail)
-    return outcome, ""
+        return error
+    return to_problem(outcome) if isinstance(outcome, Exception) else outcome

@@ -191,10 +191,15 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
     refusals = describe_problems(401, 408, 413, 422, 429, 503, 504)
 
     async def respond(request: Request, model: str | None, choose: Callable[[ServedModel], Asked]) -> Response:
-        body = await read_body(request, service.limits.max_body, seconds=service.seconds)
+        try:
+            body = await read_body(request, service.limits.max_body, seconds=service.seconds)
+        except HTTPException as error:
+            if error.status_code == 413:
+                service.telemetry.rejected.labels("size").inc()
+            raise
         with service.telemetry.latency.labels(request.url.path).time():
             own_id = request.headers.get("x-request-id") or uuid.uuid4().hex
-            posted = parse_body(body, own_id, service.limits)
+            posted = parse_body(service, body, own_id)
             outcomes = await answer_requests(service, posted, model, choose)
             if not posted.is_list and isinstance(outcomes[0], Exception):
                 raise to_problem(outcomes[0])

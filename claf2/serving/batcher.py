@@ -127,20 +127,20 @@ class Batcher:
         for waiting in batch:
             waiting.has_started = True
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self._pool, self._answer_each, batch)
-        seconds = time.monotonic() - started
-        self._free += 1
-        self._last_rows = len(batch)
-        self._on_batch(len(batch), sum(waiting.tokens for waiting in batch), seconds)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(answer, Exception):
-                waiting.future.set_exception(answer)
-            else:
-                waiting.future.set_result(answer)
-        self._start_batches()
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer_each, batch)
+            self._last_rows = len(batch)
+            self._on_batch(len(batch), sum(waiting.tokens for waiting in batch), time.monotonic() - started)
+            for waiting, answer in zip(batch, answers, strict=True):
+                if waiting.future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    waiting.future.set_exception(answer)
+                else:
+                    waiting.future.set_result(answer)
+        finally:
+            self._free += 1
+            self._start_batches()
 
     def _answer_each(self, batch: Sequence[_Waiting]) -> Sequence[Any]:
         """Return the answers to a batch, or the exception of each request without one."""
@@ -149,5 +149,14 @@ class Batcher:
             return answers if len(answers) == len(batch) else [AssertionError("an answer is missing")] * len(batch)
         except Exception as error:  # noqa: BLE001 whatever it is, the others must not suffer from it
             if len(batch) == 1:
-                return [error]
+                return [_for_future(error)]
             return [answer for waiting in batch for answer in self._answer_each([waiting])]
+
+
+def _for_future(error: Exception) -> Exception:
+    """Return an error as one that a future can hold, which ``StopIteration`` is not."""
+    if not isinstance(error, StopIteration):
+        return error
+    held = RuntimeError("the model raised StopIteration")
+    held.__cause__ = error
+    return held

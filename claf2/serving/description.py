@@ -74,7 +74,7 @@ def _describe_task(loaded: LoadedModel, folder: Path, name: str) -> dict[str, An
     task_config = loaded.run.experiment.only_task
     task = task_config.task
     fields = [
-        field for field in task_config.head.request_fields if not (field == "text_b" and task.reader.pairs is False)
+        field for field in task_config.head.fields_for(task) if not (field == "text_b" and task.reader.pairs is False)
     ]
     return {
         "dataset": task.name, "language": task.language, "head": task.head, "fields": fields,

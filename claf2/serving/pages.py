@@ -20,8 +20,8 @@ __all__ = ["AnswerForm", "add_service_pages"]
 
 SERVICE_TEMPLATES = Path(__file__).parent / "templates"
 
-AnswerForm = Callable[[Mapping[str, Any], str, str], Awaitable[tuple[Mapping[str, Any] | None, str]]]
-"""Request, model and task (empty: the model's collection) → the answer, or ``None`` and what is wrong."""
+AnswerForm = Callable[[Mapping[str, Any], str, str], Awaitable[Mapping[str, Any] | HTTPException]]
+"""Request, model and task (empty: the model's collection) → the answer, or what is wrong."""
 
 MAX_FORM = 2**20
 MAX_FIELDS = 32
@@ -42,27 +42,29 @@ def add_service_pages(
         check: refuses a request without a token.
     """
 
-    def page(template: str, request: Request, status: int = 200, **content: Any) -> Response:
+    def page(template: str, request: Request, error: HTTPException | None = None, **content: Any) -> Response:
         root = str(request.scope.get("root_path", "")).rstrip("/")
         text = make_environment(SERVICE_TEMPLATES).get_template(template).render(
             root=root, version=claf2.__version__, models=descriptions, asset_url=lambda name: _asset_url(root, name),
-            **content,
+            problem=error.detail if error else "", **content,
         )  # fmt: skip
-        return HTMLResponse(text, status, {"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", **((error and error.headers) or {})}
+        return HTMLResponse(text, error.status_code if error else 200, headers)
 
     @app.get("/", include_in_schema=False, dependencies=[Depends(check)])
     async def get_page(request: Request) -> Response:
-        return page("try.html", request, sent={"model": "", "task": ""}, answer=None, problem="")
+        return page("try.html", request, sent={"model": "", "task": ""}, answer=None)
 
     @app.post("/", include_in_schema=False, dependencies=[Depends(check)])
     async def post_page(request: Request) -> Response:
         sent = parse_form(await read_body(request, MAX_FORM, seconds=30))
         model, task = sent.pop("model", ""), sent.pop("task", "")
         fields = {name: text.replace("\r\n", "\n") for name, text in sent.items() if text}
-        found, problem = await answer(fields, model, task)
+        found = await answer(fields, model, task)
         shown = {"model": model, "task": task, **fields}
-        text = json.dumps(found, ensure_ascii=False, indent=2) if found else ""
-        return page("try.html", request, 422 if problem else 200, sent=shown, answer=found, problem=problem, text=text)
+        if isinstance(found, HTTPException):
+            return page("try.html", request, found, sent=shown, answer=None)
+        return page("try.html", request, sent=shown, answer=found, text=json.dumps(found, ensure_ascii=False, indent=2))
 
     @app.get("/docs", include_in_schema=False, dependencies=[Depends(check)])
     async def get_interface_page(request: Request) -> Response:

@@ -21,7 +21,6 @@ from claf2.data.splits import SplitData
 from claf2.errors import RunError
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.export import open_model_folder
-from claf2.heads import Head
 from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.locate import locate_splits
@@ -93,12 +92,12 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
         examples = list(data.examples())
         if [example.id for example in examples] != [prediction.id for prediction in expected]:
             raise RunError(f"{folder}: the predictions for {split} are of other rows; run `claf2 evaluate {folder}`")
-        head = experiment.only_task.head
-        if not is_request(head, examples[0]):
+        fields = experiment.only_task.head.fields_for(experiment.only_task.task)
+        if not is_request(fields, examples[0]):
             logger.warning("task %s is not compared: its stored predictions rank all rows, and a request cannot", task)
             continue
         rows += [
-            ReplayRow(task, to_request(head, example), prediction)
+            ReplayRow(task, to_request(fields, example), prediction)
             for example, prediction in zip(examples, expected, strict=True)
         ]
     if not rows:
@@ -106,17 +105,16 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
     return rows
 
 
-def is_request(head: Head[Any, Any], example: Example) -> bool:
-    """Return whether an example has what a client sends. A row of `embed_in_batch` does not, since it is ranked among
-    all rows of its file."""
-    return all(hasattr(example, field) for field in head.request_fields)
+def is_request(fields: Sequence[str], example: Example) -> bool:
+    """Return whether an example has the fields of a request. A row of `embed_in_batch` does not, since it is ranked
+    among all rows of its file."""
+    return all(hasattr(example, field) for field in fields)
 
 
-def to_request(head: Head[Any, Any], example: Example) -> dict[str, Any]:
-    """Return an example as what a client sends."""
+def to_request(fields: Sequence[str], example: Example) -> dict[str, Any]:
+    """Return an example as a request with these fields; a second text is left out where there is none."""
     values = dataclasses.asdict(example)  # what a field holds may be an object of several values
-    fields = {field: values[field] for field in head.request_fields}
-    return {"id": example.id, **{field: value for field, value in fields.items() if value is not None}}
+    return {"id": example.id, **{field: values[field] for field in fields if values[field] is not None}}
 
 
 def replay_predictions(
@@ -184,9 +182,10 @@ def check_server(
         response, content = send("GET", "/info", None)
     if response.status != http.client.OK:
         raise RunError(f"{url}: the server answers {response.status}: {content[:300].decode(errors='replace')}")
-    served = _read_object(url, content).get("models")
-    if not isinstance(served, dict) or not all(isinstance(m, dict) and "engine" in m for m in served.values()):
-        raise _not_claf2(url)
+    try:
+        served = {name: _is_exact(model) for name, model in _read_object(url, content)["models"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _not_claf2(url) from error
     replays = {}
     for name, folder in folders.items():
         asked = next(iter(served)) if len(served) == len(folders) == 1 else name
@@ -194,10 +193,18 @@ def check_server(
             raise RunError(f"{url} serves {', '.join(served)}, but not {name}; name the folder so with --model")
         rows = stored_rows(folder, split)
         replays[name] = replay_predictions(
-            url, rows, exact=served[asked]["engine"] != "torch", clients=clients, model=asked, token=token,
+            url, rows, exact=served[asked], clients=clients, model=asked, token=token,
             on_progress=partial(_report_progress, on_progress, len(rows)),
         )  # fmt: skip
     return replays
+
+
+def _is_exact(model: Mapping[str, Any]) -> bool:
+    """Say whether the answers of a model are the bytes of its evaluation, by what ``/info`` says about it. An export
+    that computes each row alone has done so in its evaluation; a run was evaluated in batches."""
+    rule: str = model["batching"]["rule"]
+    engine: str = model["engine"]
+    return rule == "exact" or (rule == "single" and engine != "torch")
 
 
 def _report_progress(report: Callable[[int, int], None], total: int, done: int) -> None:
@@ -227,7 +234,10 @@ def _connect(url: str, token: str | None, seconds: float) -> Iterator[Send]:
         try:
             connection.request(method, prefix + path, body, headers)
             response = connection.getresponse()
-            return response, response.read()
+            content = response.read()
+            if response.status == http.client.TOO_MANY_REQUESTS:
+                connection.close()  # the server would do so before the client asks again
+            return response, content
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: no name of a host
             problem = error or type(error).__name__
             raise RunError(f"{url}: {problem}; check that the server runs, and its log") from error

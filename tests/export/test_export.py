@@ -21,6 +21,7 @@ from claf2.export.build import ExportSource, export_run
 from claf2.export.folder import ExportFolder
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import open_run
+from claf2.runtime.files import DIGESTS, sha256
 
 
 def lines(folder: Path) -> list[str]:
@@ -74,6 +75,20 @@ def test_an_export_is_evaluated_and_predicts_like_a_run(copied: Callable[[], Pat
     # It needs nothing of the folder that it was made in.
     moved = folder.rename(folder.with_name("moved"))
     assert claf2.Predictor(moved)(text=first.text_a).score == predictor(text=first.text_a).score
+
+
+@pytest.mark.parametrize("name", ["valid", "nsmc/valid"])  # of a run of one task, and of several
+def test_changed_validation_data_do_not_replace_the_predictions(name: str, copied: Callable[[], Path]) -> None:
+    folder = copied()
+    before = lines(folder)
+    answering, digests = folder / "answering.json", folder / DIGESTS
+    content = json.loads(answering.read_text())
+    content["origin"]["data"] = {name: "the digest of other data"}
+    answering.write_text(json.dumps(content))
+    digests.write_text(json.dumps({**json.loads(digests.read_text()), "answering.json": sha256(answering)}))
+    with pytest.raises(RunError, match="the valid data of nsmc have changed since the training; restore them, or"):
+        claf2.evaluate(folder)
+    assert lines(folder) == before
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "answering.json", "experiment.json", "tokenizer.json", "config.json"])

@@ -37,6 +37,7 @@ REQUESTS: list[tuple[str, str, list[tuple[str, str]]]] = [
     ("indented objects", '{\n "text": "one"\n}\n{"text": "two"}\n', [("1", "one"), ("2", "two")]),
     ("objects and text", 'one\n{"text": "two"}\n', [("1", "one"), ("2", "two")]),
     ("text in brackets", "[news] one\n[1] two\n", [("1", "[news] one"), ("2", "[1] two")]),
+    ("a long number in brackets", f"[{'1' * 5000}] one\n", [("1", f"[{'1' * 5000}] one")]),
     ("a carriage return in a text", "a\rb\nc\r\n", [("1", "a\rb"), ("2", "c")]),
 ]
 
@@ -58,6 +59,7 @@ def test_requests_of_a_file(content: str, expected: list[tuple[str, str]], name:
         ('[\n{"text": "a"},\n{"text": "b"}\n', "request 1: not JSON"),
         ('{\n"text": "a"}\nand more\n', "request 2: not JSON"),
         ('[{"text": "a"}, "b"]', 'request 2: expected a JSON object, got "b"'),
+        (f'{{"text": "a", "id": {"1" * 5000}}}', "request 1: not JSON: Exceeds the limit"),
         ("[1, 2]", "request 1: expected a JSON object, got 1"),
         ("[" * 100_000, "request 1: not JSON"),
         ("a\rb\rc\r", "request 1: a line ends in a carriage return alone"),

@@ -125,6 +125,24 @@ def test_a_full_queue_is_429_and_what_was_accepted_is_answered(client: Clients, 
         assert 'claf2_rejected_total{reason="queue"} 3.0' in service.get("/metrics").text
 
 
+def test_the_page_has_the_status_of_what_is_wrong(client: Clients, stand_in: MakeStandIn) -> None:
+    model = stand_in()
+    with (
+        client(model, limits={"max_queue": 1}, requests={"max_characters": 99}) as service,
+        ThreadPoolExecutor() as pool,
+    ):
+        for text, status in (("a bug", 500), ("a" * 100, 413), ("a", 200)):
+            page = service.post("/", data={"model": "a", "task": "words", "text": text})
+            assert (page.status_code, "</html>" in page.text) == (status, True)
+        sent = pool.submit(service.post, "/predict", json={"text": "wait"})
+        wait_for(lambda: service.get("/health").json()["in_progress"]["a"] == 1)
+        full = service.post("/", data={"model": "a", "task": "words", "text": "a"})
+        model.gate.set()
+        assert sent.result().status_code == 200
+    assert (full.status_code, full.headers["retry-after"], full.headers["cache-control"]) == (429, "1", "no-store")
+    assert "1 requests of at most 1 are in progress" in full.text
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something is true."""
     until = time.monotonic() + 20
@@ -212,6 +230,18 @@ def test_requests_are_divided_by_their_ids(client: Clients, stand_in: MakeStandI
         assert service.post("/predict", params={"model": "b"}, json={"text": "a"}).json()["model"] == "b"
 
 
+def test_an_id_of_null_is_none(client: Clients, stand_in: MakeStandIn) -> None:
+    with client(stand_in(), stand_in(), shares={"a": 0.5, "b": 0.5}) as service:
+        answers = [
+            service.post("/predict", json={"id": None, "text": "a"}, headers={"x-request-id": f"user-{n}"}).json()
+            for n in range(30)
+        ]
+        assert {answer["model"] for answer in answers} == {"a", "b"}
+        assert {answer["id"] for answer in answers} == {"0"}
+        items = service.post("/predict", json=[{"id": None, "text": "a"}, {"id": None, "text": 1}]).json()
+        assert [item["id"] for item in items] == ["1", "2"]
+
+
 def test_without_shares_a_model_is_named(client: Clients, stand_in: MakeStandIn) -> None:
     with client(stand_in(), stand_in(tasks=("x", "y"))) as service:
         assert "name one: ?model=a" in service.post("/predict", json={"text": "a"}).json()["detail"]
@@ -244,6 +274,20 @@ def test_counters_say_what_happened_and_carry_nothing_of_clients(client: Clients
     assert 'claf2_request_seconds_count{route="/predict"} 2.0' in text
     assert 'claf2_requests_in_progress{model="a"} 0.0' in text
     assert "evil" not in text
+
+
+def test_what_is_too_large_is_counted_once(client: Clients) -> None:
+    limits = {"max_requests": 5, "max_characters": 10, "max_body": 500}
+    with client(requests=limits, limits={"max_queue": 3}) as service:
+        for body, status, count in (
+            ([{"text": "a" * 11}, {"text": "a"}], 200, 1),
+            ({"text": "a" * 11}, 413, 2),
+            ([{"text": "a" * 11}] + [{"text": "a"}] * 4, 413, 7),  # more than may be in progress
+            ([{"text": "a"}] * 6, 413, 13),
+            ({"text": "a" * 500}, 413, 14),
+        ):
+            assert service.post("/predict", json=body).status_code == status
+            assert f'claf2_rejected_total{{reason="size"}} {count}.0' in service.get("/metrics").text
 
 
 def test_pages_work_without_scripts_and_load_nothing_from_elsewhere(client: Clients) -> None:

@@ -126,6 +126,37 @@ def test_a_request_that_fails_does_not_fail_its_neighbors() -> None:
     assert isinstance(answers[2], ValueError)
 
 
+def test_an_error_that_no_future_can_hold_is_that_of_its_request() -> None:
+    def model(group: Any, numbers: Sequence[int]) -> Sequence[int]:
+        if -1 in numbers:
+            raise StopIteration
+        return numbers
+
+    async def use(batcher: Batcher) -> list[Any]:
+        return await asyncio.gather(*(batcher.send("t", n, 1) for n in (1, -1, 2)), return_exceptions=True)
+
+    first, failed, last = run_batcher(model, use, timeout=10)
+    assert (first, last) == (1, 2)
+    assert isinstance(failed, RuntimeError)
+    assert isinstance(failed.__cause__, StopIteration)
+
+
+def test_whatever_becomes_of_a_batch_the_next_one_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [ZeroDivisionError()]
+
+    def fail_once(requests: int, tokens: int, seconds: float) -> None:
+        if errors:
+            raise errors.pop()
+
+    async def use(batcher: Batcher) -> list[Any]:
+        monkeypatch.setattr(batcher, "_on_batch", fail_once)
+        soon = asyncio.get_running_loop().time() + 1
+        return await asyncio.gather(batcher.send("a", 1, 1, soon), batcher.send("b", 2, 1), return_exceptions=True)
+
+    lost, answer = run_batcher(Model(), use, timeout=10)
+    assert (isinstance(lost, LateError | OverloadError), answer) == (True, 4)
+
+
 def test_a_missing_answer_is_an_error_and_not_the_answer_to_another_request() -> None:
     async def use(batcher: Batcher) -> list[Any]:
         return await asyncio.gather(*(batcher.send("t", n, 1) for n in range(3)), return_exceptions=True)

@@ -16,15 +16,21 @@ from claf2.errors import RunError
 from claf2.metrics import Prediction
 from claf2.serving.replay import ReplayRow, check_server, replay_predictions
 
-Answer = tuple[int, bytes]
+Answer = tuple[int, bytes] | list[tuple[int, bytes]]
 
 ROW = ReplayRow("words", {"id": "x", "text": "a"}, Prediction("x", "1", "1", 0.5, None))
-INFO = {"models": {"a": {"engine": "torch"}}}
+ANSWER = {"id": "x", "prediction": "1", "score": 0.5, "details": None}
+
+
+def info(engine: str, rule: str) -> bytes:
+    """Return what a server says about its only model."""
+    return json.dumps({"models": {"a": {"engine": engine, "batching": {"rule": rule}}}}).encode()
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., tuple[str, list[str]]]]:
-    """Start servers that answer some paths, each with its status and content; return the URL and the paths asked."""
+    """Start servers that answer some paths, each with its status and content, or with several in turn, and that close
+    the connection after a 429; return the URL and the paths asked."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answers: dict[str, Answer]) -> tuple[str, list[str]]:
@@ -37,8 +43,11 @@ def serve() -> Iterator[Callable[..., tuple[str, list[str]]]]:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 path = self.path.partition("?")[0]
                 asked.append(path)
-                status, content = answers.get(path, (404, b"no such page"))
+                found = answers.get(path, (404, b"no such page"))
+                status, content = found.pop(0) if isinstance(found, list) else found
+                self.close_connection = status == 429
                 self.send_response(status)
+                self.send_header("Retry-After", "0")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -66,8 +75,8 @@ def test_the_path_of_the_url_belongs_to_the_server(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("claf2.serving.replay.stored_rows", lambda folder, split: [ROW])
-    answer = json.dumps({"id": "x", "prediction": "1", "score": 0.5, "details": None}).encode()
-    url, asked = serve({"/new/info": (200, json.dumps(INFO).encode()), "/new/predict": (200, answer)})
+    answer = json.dumps(ANSWER).encode()
+    url, asked = serve({"/new/info": (200, info("torch", "close")), "/new/predict": (200, answer)})
     for address in (f"{url}/new", f"{url}/new/"):
         replay = check_server(address, {"a": tmp_path})["a"]
         assert (replay.rows, replay.equal_bytes) == (1, 1)
@@ -109,6 +118,25 @@ def test_a_long_error_in_korean_is_shown_in_part(serve: Serve) -> None:
     url, _ = serve({"/predict": (500, b"x" + "가".encode() * 200)})
     with pytest.raises(RunError, match="row x: the server answers 500: x가가"):
         replay_predictions(url, [ROW], exact=True)
+
+
+def test_a_server_that_is_full_is_asked_again_over_another_connection(serve: Serve) -> None:
+    url, asked = serve({"/predict": [(429, b"{}"), (200, json.dumps(ANSWER).encode())]})
+    assert replay_predictions(url, [ROW], exact=True).equal_bytes == 1
+    assert asked == ["/predict"] * 2
+
+
+@pytest.mark.parametrize(("engine", "rule", "differences"), [
+    ("torch", "close", 0), ("torch", "single", 0), ("onnxruntime", "close", 0), ("onnxruntime", "single", 1),
+    ("onnxruntime", "exact", 1),
+])  # fmt: skip
+def test_last_digits_count_where_batches_keep_them(
+    serve: Serve, engine: str, rule: str, differences: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("claf2.serving.replay.stored_rows", lambda folder, split: [ROW])
+    answer = json.dumps({**ANSWER, "score": 0.5 + 1e-8}).encode()
+    url, _ = serve({"/info": (200, info(engine, rule)), "/predict": (200, answer)})
+    assert len(check_server(url, {"a": tmp_path})["a"].differences) == differences
 
 
 @pytest.mark.parametrize("token", ["비밀", "s\xe9cret", " secret", "secret ", "sec\nret", "secret\n", "a\tb", ""])

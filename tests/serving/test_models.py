@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from language_models import save_language_model
 from transformers import AutoModel, AutoTokenizer
 
 import claf2
 from claf2.serving.app import create_service_app
 from claf2.serving.limits import RequestLimits, ServiceSettings
+from claf2.serving.replay import stored_rows
 from claf2.serving.service import open_service
 
 
@@ -68,6 +70,31 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(client: TestClient) -> 
     for text, answer in zip(TEXTS, together, strict=True):
         alone = client.post("/embed", json={"text": text}).json()
         np.testing.assert_allclose(alone["vector"], answer["vector"], atol=1e-5)
+
+
+def test_vectors_are_counted_for_the_task_whose_encoder_makes_them(run: Path) -> None:
+    with TestClient(create_service_app(open_service(ServiceSettings({"m": run})))) as client:
+        assert client.post("/embed", json=[{"text": "a"}, {"text": 1}]).status_code == 200
+        text = client.get("/metrics").text
+    for status in (200, 422):
+        assert f'claf2_requests_total{{model="m",status="{status}",task="nsmc"}} 1.0' in text
+
+
+def test_an_encoder_decoder_that_ranks_choices_is_asked_for_them_and_has_no_vectors(tmp_path: Path) -> None:
+    (tmp_path / "bart").mkdir()
+    words = ["--model.name", "rank", "--pretrained_model_name", str(save_language_model("bart", tmp_path / "bart"))]
+    words += ["--log_dir", str(tmp_path / "run"), "--num_steps", "2", "--max_seq_length", "300"]
+    claf2.train(claf2.load("jglue/jcommonsenseqa_bert", sample=True, argv=words))
+    (row, *_) = stored_rows(tmp_path / "run")
+    assert row.request.keys() == {"id", "question", "choices"}
+    service = open_service(ServiceSettings({"m": tmp_path / "run"}))
+    assert service.descriptions["m"]["tasks"]["jcommonsenseqa"]["fields"] == ["question", "choices"]
+    with TestClient(create_service_app(service)) as client:
+        page = client.get("/").text
+        assert '<textarea name="choices"' in page
+        refused = client.post("/embed", json={"text": "a"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "this model is an encoder-decoder; give an encoder, such as BERT or E5"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,10 +17,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI, HTTPException, Request
 from uvicorn.config import STARTUP_FAILURE
 
 from claf2.errors import RunError
-from claf2.runtime.web import serve_in_thread
+from claf2.runtime.web import read_body, serve_app, serve_in_thread
 from claf2.serving.app import create_service_app
 from claf2.serving.limits import ServiceSettings
 from claf2.serving.processes import make_worker_app, serve_models
@@ -87,6 +89,49 @@ def test_a_slow_client_and_a_silent_one_hold_up_nobody(service: Callable[..., An
                 silent.close()
             slow.settimeout(20)
             assert b"408" in slow.recv(100)
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_error_of_the_server() -> None:
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(HTTPException, match="the connection was closed") as caught:
+        pool.submit(asyncio.run, read_body(request, 100)).result()
+    assert caught.value.status_code == 400
+
+
+def test_new_connections_are_refused_while_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[str] = []
+
+    class Worker:
+        exitcode, pid = STARTUP_FAILURE, 0
+
+        def __init__(self, config: Any, sockets: list[socket.socket]) -> None:
+            self.address = sockets[0].getsockname()
+
+        def is_alive(self, timeout: float) -> bool:
+            return False
+
+        def start(self) -> None:
+            socket.create_connection(self.address).close()
+            outcomes.append("accepted")
+
+        def terminate(self) -> None:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(self.address)
+            outcomes.append("refused")
+
+        def join(self) -> None:
+            pass
+
+        kill = join
+
+    monkeypatch.setattr("uvicorn.supervisors.multiprocess.Process", Worker)
+    monkeypatch.setattr("uvicorn.supervisors.multiprocess.SIGNALS", {})  # those of the tests stay as they are
+    with pytest.raises(RunError, match="a worker could not start"):
+        serve_app(FastAPI, "127.0.0.1", 0, workers=2)
+    assert outcomes == ["accepted", "accepted", "refused", "refused"]
 
 
 @pytest.mark.slow
