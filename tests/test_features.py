@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from claf2.data import features as features_module
@@ -194,3 +195,32 @@ def test_only_fields_of_tokens_are_rounded_up_with_the_tokens() -> None:
             "input_ids": 32, "token_type_ids": 32, "attention_mask": 32, "segments": 32, "word_ids": 30,
         }  # fmt: skip
         assert arrays["segments"][-1, 30:].tolist() == [-1, -1]
+
+
+def test_columns_of_more_tokens_than_32_bits_count() -> None:
+    """Two parts of 1.5 billion places each, which take no memory because they hold nothing but nulls."""
+    size = 1_500_000_000
+    part = pa.ListArray.from_arrays(pa.array([0, size - 1, size], pa.int32()), pa.nulls(size))
+    features = FeatureSet(pa.table({"input_ids": pa.chunked_array([part, part])}), {}, np.zeros(4, dtype=np.uint64))
+    assert features.lengths().tolist() == features.token_counts().tolist() == [size - 1, 1, size - 1, 1]
+    with pytest.raises(pa.ArrowInvalid, match="overflow"):
+        features.table.take([1, 3])
+    assert features._take("input_ids", np.array([3, 1])).to_pylist() == [[None], [None]]
+
+
+def test_an_empty_table_has_no_tokens() -> None:
+    schema = pa.schema({"input_ids": pa.list_(pa.int32()), "label": pa.int64()})
+    features = FeatureSet(schema.empty_table(), {}, np.zeros(0, dtype=np.uint64))
+    assert (features.lengths().tolist(), features.token_ids().tolist(), features.records()) == ([], [], [])
+
+
+def test_rows_come_from_all_parts_of_a_table() -> None:
+    parts = [[[1], [2, 2]], [], [[3, 3, 3]], [[4], [5]]]
+    ids = pa.chunked_array([pa.array(part, pa.list_(pa.int32())) for part in parts])
+    labels = pa.chunked_array([pa.array([10, 20, 30, 40, 50])])
+    features = FeatureSet(pa.table({"input_ids": ids, "label": labels}), {}, np.zeros(5, dtype=np.uint64))
+    arrays = features.arrays(np.array([4, 1, 2, 1]), {"input_ids": -1, "label": 0})
+    assert arrays["input_ids"].tolist() == [[5, -1, -1], [2, 2, -1], [3, 3, 3], [2, 2, -1]]
+    assert arrays["label"].tolist() == [50, 20, 30, 20]
+    assert [record["label"] for record in features.records()] == [10, 20, 30, 40, 50]
+    assert features.token_ids().tolist() == [1, 2, 3, 4, 5]

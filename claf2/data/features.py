@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,26 +71,41 @@ class FeatureSet:
     def _token_counts(self, reduce: np.ufunc) -> np.ndarray:
         """Return the number of tokens of each feature, (M,), reduced over its texts."""
         import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
 
-        ids = self.table["input_ids"].combine_chunks()
-        counts: np.ndarray = pc.list_value_length(ids).to_numpy()
-        if not pa.types.is_list(ids.type.value_type):
-            return counts
-        inner = pc.list_value_length(ids.flatten()).to_numpy()
-        reduced: np.ndarray = reduce.reduceat(inner, np.cumsum(counts) - counts)
-        return reduced
+        counts = [_count_tokens(part, reduce) for part in self._columns["input_ids"][0]]
+        return np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[list[pa.Array], np.ndarray]]:
+        """The parts of each column, and the row that each begins with. As a whole, a column may have more tokens than
+        the offsets of a list can count, which have 32 bits."""
+        import numpy as np
+
+        parts = {name: [part for part in self.table[name].chunks if len(part)] for name in self.names}
+        return {name: (column, np.cumsum([0, *map(len, column[:-1])])) for name, column in parts.items()}
+
+    def _take(self, name: str, rows: np.ndarray) -> pa.Array:
+        """Return a column at ``rows``, (B,). Arrow's ``take`` joins all parts of a column first, which takes time in
+        proportion to the data."""
+        import numpy as np
+        import pyarrow as pa
+
+        parts, starts = self._columns[name]
+        numbers = np.searchsorted(starts, rows, side="right") - 1
+        places = zip(numbers.tolist(), (rows - starts[numbers]).tolist(), strict=True)
+        return pa.concat_arrays([parts[number].slice(place, 1) for number, place in places])
 
     def token_ids(self) -> np.ndarray:
         """Return the different ids of all features, ascending."""
         import numpy as np
         import pyarrow as pa
 
-        ids = self.table["input_ids"].combine_chunks()
-        while pa.types.is_list(ids.type):
-            ids = ids.flatten()
-        return np.unique(ids.to_numpy())
+        different = [np.zeros(0, dtype=np.int64)]
+        for ids in self._columns["input_ids"][0]:
+            while pa.types.is_list(ids.type):
+                ids = ids.flatten()
+            different.append(np.unique(ids.to_numpy()))
+        return np.unique(np.concatenate(different))
 
     @property
     def names(self) -> list[str]:
@@ -98,8 +114,7 @@ class FeatureSet:
 
     def arrays(self, rows: np.ndarray, padding: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Return some fields of the features at ``rows``, (B,), each as one array, (B, …): name → padding value."""
-        table = self.table.select(list(padding)).take(rows)
-        return {name: _pad_column(table[name].combine_chunks(), fill) for name, fill in padding.items()}
+        return {name: _pad_column(self._take(name, rows), fill) for name, fill in padding.items()}
 
     def check_targets(self, targets: Iterable[str], path: Path) -> None:
         """Check that the data has what the loss compares with.
@@ -119,7 +134,7 @@ class FeatureSet:
     def records(self) -> list[Feature]:
         """Return every feature without its token ids, as ``Head.predict`` reads them: numbers, and arrays of them."""
         names = [name for name in self.names if name not in TOKEN_FIELDS]
-        columns = [_to_values(self.table[name].combine_chunks()) for name in names]
+        columns = [chain.from_iterable(map(_to_values, self._columns[name][0])) for name in names]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -193,6 +208,20 @@ def featurize_in_memory(
         Claf2Error: when an example cannot be turned into features.
     """
     return FeatureList(list(featurizer.features(examples, tokenizer, labels, Counter())))
+
+
+def _count_tokens(ids: pa.Array, reduce: np.ufunc) -> np.ndarray:
+    """Return the number of tokens of each row of a column, reduced over its texts where it has several."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    counts: np.ndarray = pc.list_value_length(ids).to_numpy()
+    if not pa.types.is_list(ids.type.value_type):
+        return counts
+    inner = pc.list_value_length(ids.flatten()).to_numpy()
+    reduced: np.ndarray = reduce.reduceat(inner, np.cumsum(counts) - counts)
+    return reduced
 
 
 def _to_values(column: pa.Array) -> list[Any]:

@@ -38,9 +38,10 @@ def normalise_korean(text: str) -> str:
 def normalise_japanese(text: str) -> str:
     """Normalise a Japanese answer as JSQuAD does (JGLUE's patch for `transformers`).
 
-    Lower case, single spaces, no 「。」 at the end. Other punctuation and English articles stay.
+    Lower case, no 「。」 at the end, single spaces, in this order: a 「。」 before a space stays. Other punctuation and
+    English articles stay.
     """
-    return " ".join(text.lower().split()).rstrip("。")
+    return " ".join(text.lower().rstrip("。").split())
 
 
 def _words(text: str) -> list[str]:
@@ -54,10 +55,10 @@ def _characters(text: str) -> list[str]:
 LANGUAGES: dict[str, tuple[Callable[[str], str], Callable[[str], list[str]], float]] = {
     "en": (normalise_english, _words, 1.0),
     "ko": (normalise_korean, _characters, 0.0),
-    "ja": (normalise_japanese, _characters, 0.0),
+    "ja": (normalise_japanese, list, 1.0),
 }
-"""Language → normalizer, tokenizer for F1, and the F1 of two empty answers. SQuAD 2.0's script returns 1 for these; the
-others, which are made for answerable questions, return 0."""
+"""Language → normalizer, tokenizer for F1, and the F1 of two empty answers. The scripts of SQuAD 2.0 and JSQuAD return
+1 for these; that of KorQuAD returns 0. JSQuAD counts the spaces of an answer among its characters, KorQuAD does not."""
 
 
 @register_metric("squad")

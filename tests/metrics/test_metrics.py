@@ -178,6 +178,11 @@ def test_japanese_and_unknown_languages() -> None:
     japanese = metrics.get("squad")(language="ja")
     assert compute(japanese, [(["東京。"], "東京")]) == {"f1": 100.0, "em": 100.0}
     assert compute(japanese, [(["the cat!"], "cat")])["em"] == 0.0
+    # As JGLUE's patch of `squad_metrics.py` computes them: spaces are characters, and 。 before a space stays.
+    assert compute(japanese, [(["Steve Jobs"], "Steve")])["f1"] == pytest.approx(200 / 3)
+    assert compute(japanese, [(["東京 。"], "東京")])["em"] == 100.0
+    assert compute(japanese, [(["東京。 "], "東京")]) == {"f1": pytest.approx(80.0), "em": 0.0}
+    assert compute(japanese, [(["。"], "。")]) == {"f1": 100.0, "em": 100.0}
     with pytest.raises(Claf2Error, match="no official script for answers in language 'fr'; valid: en, ja, ko"):
         compute(metrics.get("squad")(language="fr"), [(["x"], "x")])
 
