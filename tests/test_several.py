@@ -30,7 +30,7 @@ from claf2.export.predictor import Predictor
 from claf2.metrics import Prediction
 from claf2.runs.inference import evaluate_run
 from claf2.runs.locate import locate_splits
-from claf2.runs.resolve import Run, resolve_weights
+from claf2.runs.resolve import Run, merge_evaluations, resolve_weights
 from claf2.runs.train import train
 from claf2.runtime.seed import generator
 
@@ -117,6 +117,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[..
     """A run on four tasks of four kinds."""
     folder = tmp_path_factory.mktemp("several")
     return folder, train(load(folder, model_folder()))
+
+
+def test_a_score_of_which_less_is_better_is_not_averaged(tmp_path: Path) -> None:
+    tasks = {"rte": {"base_config": "glue/rte_bert"}, "masked": {"data_reader": {"dataset": "masked_text"}}}
+    model = {"name": "bert_for_multi", "bert_for_multi": {"pretrained_model_name": "x"}}
+    (tmp_path / "base.json").write_text(json.dumps({"tasks": tasks, "model": model}))
+    experiment = config.load(str(tmp_path / "base.json"))
+    reports = [
+        Report("valid", {"rte": TaskReport({"accuracy": accuracy}, 0.0, ()),
+                         "masked": TaskReport({"nats_per_byte": nats}, 0.0, ())})
+        for accuracy, nats in ((60.0, 4.0), (62.0, 1.0))
+    ]  # fmt: skip
+    assert [merge_evaluations(experiment, [report]).average for report in reports] == [60.0, 62.0]
 
 
 def test_four_kinds_of_heads_train_together(finished: tuple[Path, Report]) -> None:

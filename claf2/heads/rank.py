@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from claf2.task import Task
-
     from claf2.heads.networks.ranking import Ranking
+    from claf2.task import Task
 
 
 class RankingHead(SingleLabelHead[Any], ABC):

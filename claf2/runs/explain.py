@@ -33,7 +33,7 @@ from claf2.runs.follow_ups import follow_up_experiment
 from claf2.runs.locate import TaskSplits, locate_splits
 from claf2.runs.prepare import PreparedRun, build_plan, build_stream, check_metric_key, describe_padding, prepare
 from claf2.runs.provenance import collect_provenance, read_provenance
-from claf2.runs.resolve import Run, resolve, resolve_weights, split_name
+from claf2.runs.resolve import Run, average_weight, resolve, resolve_weights, split_name
 from claf2.runtime import distributed
 from claf2.runtime.files import LOCK_FILES
 from claf2.runtime.precision import Precision
@@ -181,7 +181,7 @@ def _tasks(prepared: PreparedRun) -> dict[str, Any]:
             "batch_size": task_config.iterator.batch_size,
             "eval_batch_size": task_config.iterator.eval_batch_size,
             "loss_weight": task_config.mix.loss_weight,
-            "average_weight": task_config.mix.average_weight,
+            "average_weight": average_weight(task_config),
         }
         for task, task_config in tasks.items()
     }

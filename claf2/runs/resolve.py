@@ -15,7 +15,7 @@ import torch
 from claf2 import config
 from claf2.adapters.layers.adapt import adapt
 from claf2.adapters.layers.stored import is_adapted
-from claf2.config import Experiment
+from claf2.config import Experiment, TaskConfig
 from claf2.data.batch import TaskDataset
 from claf2.data.features import FeatureList, FeatureSet, feature_key, featurize
 from claf2.data.microbatch import CostModel
@@ -23,7 +23,7 @@ from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error, ConfigError, DataError, ModelError
 from claf2.evaluation.engine import Engine
 from claf2.evaluation.evaluate import EvaluationData, evaluate_model
-from claf2.evaluation.report import Report, merge_reports
+from claf2.evaluation.report import Report, lower_is_better, merge_reports
 from claf2.heads import MIN_LENGTH
 from claf2.models import PRUNING_FIELDS, SCRATCH
 from claf2.models.configuration import position_limit
@@ -46,15 +46,9 @@ from claf2.tokenizers.word import BertBasic
 from claf2.training.checkpoint import best_dir
 
 __all__ = [
-    "EvaluationSets",
-    "Run",
-    "make_run",
-    "merge_evaluations",
-    "open_run",
-    "resolve",
-    "resolve_weights",
-    "split_name",
-]
+    "EvaluationSets", "Run", "average_weight", "make_run", "merge_evaluations", "open_run", "resolve",
+    "resolve_weights", "split_name",
+]  # fmt: skip
 
 logger = logging.getLogger("claf2")
 
@@ -266,10 +260,7 @@ class Run:
         """Evaluate a model on one split or more; the report is that of the first one, with the others beside it."""
         reports = []
         for split, tasks in sets.items():
-            data = {
-                task: self.evaluation_data(task, *features_and_examples)
-                for task, features_and_examples in tasks.items()
-            }
+            data = {task: self.evaluation_data(task, *rows) for task, rows in tasks.items()}
             reports.append(evaluate_model(engine, data, split=split, precision=self.precision()))
         return merge_evaluations(self.experiment, reports)
 
@@ -278,9 +269,14 @@ def _examples(data: SplitData | HeldOutRows, features: FeatureSet) -> list[Examp
     return data.examples(features) if isinstance(data, HeldOutRows) else list(data.examples())
 
 
+def average_weight(config: TaskConfig) -> float:
+    """Return the weight of a task in the average: 0 if lower values of its selection metric are better."""
+    return 0.0 if lower_is_better(config.task.metrics, config.selection_key) else config.mix.average_weight
+
+
 def merge_evaluations(experiment: Experiment, reports: Sequence[Report]) -> Report:
     """Merge reports on splits and tasks of an experiment into one, with the average of the tasks."""
-    weights = {task: task_config.mix.average_weight for task, task_config in experiment.tasks.items()}
+    weights = {task: average_weight(task_config) for task, task_config in experiment.tasks.items()}
     keys = {task: task_config.selection_key for task, task_config in experiment.tasks.items()}
     return merge_reports(reports, weights, keys)
 
