@@ -23,7 +23,7 @@ from claf2.models.embeddings import trained_rows
 from claf2.runs.locate import cache_dir
 from claf2.runs.prepare import PreparedRun, first_examples
 from claf2.runs.resolve import EvaluationSets, Run
-from claf2.runtime.device import peak_memory_mib, resident_memory_mib
+from claf2.runtime.device import peak_memory_mib
 from claf2.runtime.files import replace_dir_atomic
 from claf2.training.callbacks import Callback
 from claf2.training.kept_steps import KeptSteps
@@ -93,8 +93,6 @@ class StepCosts:
     """How often micro-batches had to be halved to fit into memory."""
     peak_mib: float
     """The peak memory of this process, or of its GPU, after these steps."""
-    resident_mib: float
-    """The memory that is still in use then, without activations and gradients."""
 
 
 class _StepTimer(Callback):
@@ -188,7 +186,7 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
         fit(replace(context, plan=extended))
     seconds = timer.ends[-1] - timer.ends[0]
     optimizer.zero_grad(set_to_none=True)
-    peak, resident = list(peak_memory_mib().values())[-1], resident_memory_mib()
+    peak = list(peak_memory_mib().values())[-1]
     rows = {task: steps * task_config.iterator.eval_batch_size for task, task_config in experiment.tasks.items()}
     sample: EvaluationSets = {split: first_examples(tasks, rows) for split, tasks in prepared.valid.items()}
     started = time.monotonic()
@@ -201,14 +199,13 @@ def measure_steps(prepared: PreparedRun, steps: int) -> StepCosts:
         activation_tokens=max(tokens[0]),
         oom_splits=state.oom_splits,
         peak_mib=peak,
-        resident_mib=resident,
     )
 
 
 def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str, Any]:
     """Return what training needs besides the process itself, in MiB: weights, gradients and optimizer state exactly;
-    activations as measured, and scaled to the tokens of the largest micro-batch. ``peak`` includes the process itself:
-    it is what the largest micro-batch needs, or what saving a checkpoint needs between two steps.
+    activations as measured, and scaled to the tokens of the largest micro-batch. ``peak`` is what this process has
+    needed for the measured steps, imports included, scaled in the same way, and what saving a checkpoint needs.
 
     Args:
         prepared: the run.
@@ -237,10 +234,8 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         "most_tokens": most_tokens,
         "oom_splits": costs.oom_splits,
         "all": sum(memory.values()) + most,
-        "peak": max(
-            costs.peak_mib + most - activations,
-            costs.resident_mib + memory_to_save(prepared.model) / MIB,
-        ),
+        # The allocator of a CPU keeps what the largest micro-batch has freed, so that saving needs more.
+        "peak": costs.peak_mib + most - activations + memory_to_save(prepared.model) / MIB,
     }
 
 

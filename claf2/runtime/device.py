@@ -20,7 +20,6 @@ __all__ = [
     "peak_memory_mib",
     "preserve_backends",
     "reset_peak_memory",
-    "resident_memory_mib",
     "select_device",
 ]
 
@@ -90,26 +89,12 @@ def reset_peak_memory() -> None:
 
 def peak_memory_mib() -> dict[str, float]:
     """Return the peak memory of this process in MiB: resident, and on a GPU where there is one."""
-    peak = _process_memory_mib("VmHWM")  # on Linux, ru_maxrss of a child process includes its parent's memory
-    if peak is None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    memory = {"peak_memory_mib": round(peak, 1)}
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, ru_maxrss of a child process includes its parent's memory
+        peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = {"peak_memory_mib": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)}
     if torch.cuda.is_available():
         memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 1024**2, 1)
     return memory
-
-
-def resident_memory_mib() -> float:
-    """Return the memory that this process, or its GPU where there is one, uses now, in MiB; without such a figure from
-    the operating system, the peak."""
-    if torch.cuda.is_available():
-        return torch.cuda.memory_allocated() / 1024**2
-    return _process_memory_mib("VmRSS") or peak_memory_mib()["peak_memory_mib"]
-
-
-def _process_memory_mib(name: str) -> float | None:
-    """Return an entry of Linux's status of this process, in MiB; ``None`` on other systems."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) / 1024
