@@ -239,7 +239,7 @@ def open_corpus(
     """Open the corpus of some sources.
 
     Raises:
-        ConfigError: if a field does not exist, or has a wrong value.
+        ConfigError: if a field does not exist, has a wrong value, or has no effect.
     """
     from claf2.cli.vocab import parse_source
     from claf2.corpus.corpus import Corpus
@@ -264,6 +264,10 @@ def open_corpus(
         except ValueError:
             block[name] = text
     section = make_component(CorpusSection, values)
+    for name, kind in (("instances", section.instances), ("masks", section.masks)):
+        for other in sorted(kind.model_fields_set - {"name", kind.name}):
+            problem = f"has no effect while {name}.name is {kind.name!r}"
+            raise ConfigError(f"--set {name}.{other}", problem, hint=f"add --set {name}.name={other}, or leave it out")
     folder = Path(tokenizer_path)
     tokenizer = load_tokenizer(folder if folder.exists() else tokenizer_path)
     return Corpus(section, tokenizer, cache_dir=cache_dir or default_cache_dir(), data_dir=data_dir, workers=workers)

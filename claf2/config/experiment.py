@@ -149,8 +149,7 @@ class Experiment:
         return digest([values, self.runtime.precision])
 
     def recipe_digest(self) -> str:
-        """Return the digest of everything that scores in one table must share: all but model, seed, paths and
-        `runtime`."""
+        """Return the digest of what scores in one table must share: all but model, seed, paths and `runtime`."""
         identities = [config.task.identity() for config in self.tasks.values()]
         return digest([self.recipe, self.runtime.precision, *identities])
 
@@ -209,7 +208,7 @@ def validate(filled: FilledConfig) -> Experiment:
         tasks=task_configs,
         token=_tokenizer_parts(sections.token),
         model=ModelSpec(**{key: block[key] for key in ModelSpec.model_fields if key in block}),
-        adapter=_adapter(sections.model.peft, task_configs, trainer),
+        adapter=_adapter(sections, task_configs, trainer),
         wrappers=active_wrappers,
         trainer_config=sections.trainer,
         trainer=trainer,
@@ -230,19 +229,21 @@ def validate(filled: FilledConfig) -> Experiment:
 
 def _given_blocks(section: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return the optional blocks of a section that are given, by name."""
-    blocks = {name: getattr(section, name, None) for name in names}
-    return {name: block for name, block in blocks.items() if block is not None}
+    return {name: block for name in names if (block := getattr(section, name, None)) is not None}
 
 
-def _adapter(section: Any, task_configs: Mapping[str, TaskConfig], trainer: Trainer) -> Adapter | None:
-    """Return the adapter of section `model.peft`; refuse one that a task or a later stage cannot use."""
-    if section is None:
+def _adapter(sections: Any, task_configs: Mapping[str, TaskConfig], trainer: Trainer) -> Adapter | None:
+    """Return the adapter of section `model.peft`; refuse one that a task, an objective or a later stage cannot use."""
+    if (section := sections.model.peft) is None:
         return None
     adapter: Adapter = getattr(section, section.name)
     adapter.check({task: config.head for task, config in task_configs.items()})
     if not adapter.can_merge and any(follow_up.from_refined for follow_up in trainer.follow_ups(task_configs)):
         problem = f"later stages cannot begin with {section.name!r}, which cannot be merged"
         raise ConfigError("model.peft.name", problem, hint="use 'lora', or --trainer.name finetune")
+    if adapter.extra_tokens and sections.objectives.relations is not None:
+        problem = f"{section.name!r} adds tokens to the student alone, and relations need the same tokens"
+        raise ConfigError("model.peft.name", problem, hint="use 'lora', or objectives.distil")
     return adapter
 
 
@@ -373,8 +374,7 @@ def _check_head(name: str, task: Task, filled: FilledConfig) -> None:
 
 def _check_legacy(filled: FilledConfig) -> None:
     """Refuse CLaF's second vocabulary path where it differs from the first."""
-    token = filled.values.get("token")
-    if not token:
+    if not (token := filled.values.get("token")):
         return
     chosen = token["tokenizer"]["subword"][filled.selected["token.tokenizer.subword.name"]]["vocab_path"]
     repeated = token["feature"]["vocab"]["pretrained_path"]

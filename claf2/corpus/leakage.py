@@ -7,6 +7,7 @@ pass may write the corpus without the lines that leak.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -201,21 +202,23 @@ def find_leakage(
 
 
 def _targets(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
-    """Return where each file is written. Files of one name get a number."""
+    """Return where each file is written. Where a name is taken, a number is appended."""
     if folder is None:
         return [None] * len(paths)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is not a folder; give another one with --remove")
-    names: dict[str, int] = {}
-    targets: list[Path | None] = []
+    numbers: defaultdict[str, int] = defaultdict(lambda: 1)
+    targets: dict[Path, None] = {}
     for path in paths:
         stem = path.name.split(".")[0] or "text"
-        names[stem] = names.get(stem, 0) + 1
-        target = folder / (f"{stem}.jsonl" if names[stem] == 1 else f"{stem}-{names[stem]}.jsonl")
+        target = folder / f"{stem}.jsonl"
+        while target in targets:  # a file may be called as another one with its number
+            numbers[stem] += 1
+            target = folder / f"{stem}-{numbers[stem]}.jsonl"
         if target.exists():
             raise RunError(f"{target}: exists already; give another folder with --remove")
-        targets.append(target)
-    return targets
+        targets[target] = None
+    return list(targets)
 
 
 def _count(document: Document, leaked: Sequence[int], counts: LeakageCounts, file: TextIO | None) -> None:

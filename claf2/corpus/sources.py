@@ -201,6 +201,8 @@ class _OpenFile:
     """Its content, unpacked."""
     position: Callable[[], int]
     """Returns how many of the stored bytes have been read."""
+    from_start: bool = True
+    """Whether the content begins where that of the file begins."""
 
 
 def format_of(path: Path) -> str:
@@ -222,7 +224,7 @@ def _open_bytes(path: Path, span: tuple[int, int] | None = None) -> Iterator[_Op
 
         if span is not None:
             raw.seek(span[0])
-            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), position)
+            yield _OpenFile(path, io.BytesIO(raw.read(span[1] - span[0])), position, from_start=span[0] == 0)
         elif path.suffix.lower() == ".zst":
             import pyarrow as pa
 
@@ -251,7 +253,7 @@ def _read_lines(opened: _OpenFile) -> Iterator[tuple[int, str]]:
     In contrast to ``readers.read_lines``, a carriage return inside a line is part of the text: rows of a table must not
     contain one, but found text does.
     """
-    with decode_text(opened.stream, opened.path) as file:
+    with decode_text(opened.stream, opened.path, from_start=opened.from_start) as file:
         for number, line in enumerate(_bounded_lines(opened.path, file), start=1):
             yield number, line.rstrip("\r\n")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from claf2.corpus.batches import InputLayout
 from claf2.corpus.corpus import Corpus
@@ -13,6 +14,9 @@ from claf2.corpus.section import Phase
 from claf2.errors import DataError
 
 __all__ = ["CorpusStatistics", "FrequencyBaseline", "corpus_statistics", "frequency_baseline", "planned_epochs"]
+
+ROWS_AT_ONCE = 4096
+"""How many rows are in memory as arrays."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +77,20 @@ def corpus_statistics(
     rows, row_tokens = dict.fromkeys(lengths, 0.0), dict.fromkeys(lengths, 0.0)
     random_rows = 0.0
     read = 0
-    for number, source in enumerate(corpus.section.sources):
-        chosen = _spread_shards(corpus, number, shards)
-        stored = sum(block.stored_bytes for block in corpus.blocks if block.source == number)
-        scale = stored / max(1, sum(corpus.blocks[index].stored_bytes for index in chosen))
-        for index in chosen:
-            shard = corpus.shard(index)
-            counts = (shard.text_bytes, shard.documents, shard.sentences, len(shard))
-            for name, value in zip(totals, counts, strict=True):
-                totals[name] += scale * value
-            for length in lengths:
-                cut = corpus.rows(index, length - specials)
-                rows[length] += scale * source.weight * len(cut)
-                row_tokens[length] += scale * source.weight * (float(cut.lengths().sum()) + specials * len(cut))
-                random_rows += scale * source.weight * float(cut.random_next.sum())
-            read += 1
-            if on_open is not None:
-                on_open(read)
+    for index, scale in _sample_shards(corpus, shards):
+        shard = corpus.shard(index)
+        counts = (shard.text_bytes, shard.documents, shard.sentences, len(shard))
+        for name, value in zip(totals, counts, strict=True):
+            totals[name] += scale * value
+        weight = corpus.section.sources[corpus.blocks[index].source].weight
+        for length in lengths:
+            cut = corpus.rows(index, length - specials)
+            rows[length] += scale * weight * len(cut)
+            row_tokens[length] += scale * weight * (float(cut.lengths().sum()) + specials * len(cut))
+            random_rows += scale * weight * float(cut.random_next.sum())
+        read += 1
+        if on_open is not None:
+            on_open(read)
     if not all(rows.values()):
         raise DataError("corpus", "contains no rows", hint="check the files and the weights of its sources")
     return CorpusStatistics(
@@ -102,11 +103,16 @@ def corpus_statistics(
     )
 
 
-def _spread_shards(corpus: Corpus, source: int, shards: int | None) -> list[int]:
-    """Return the shards of a source, or as many of them as allowed, which are spread over it."""
-    members = [index for index, block in enumerate(corpus.blocks) if block.source == source]
-    count = len(members) if shards is None else min(shards, len(members))
-    return [members[place * len(members) // count] for place in range(count)]
+def _sample_shards(corpus: Corpus, shards: int | None) -> Iterator[tuple[int, float]]:
+    """Yield the shards of each source, or as many of them as allowed, which are spread over it, and the factor by which
+    their numbers are scaled up."""
+    for source in range(len(corpus.section.sources)):
+        members = [index for index, block in enumerate(corpus.blocks) if block.source == source]
+        count = len(members) if shards is None else min(shards, len(members))
+        chosen = [members[place * len(members) // count] for place in range(count)]
+        stored, read = (sum(corpus.blocks[index].stored_bytes for index in group) for group in (members, chosen))
+        for index in chosen:
+            yield index, stored / max(1, read)
 
 
 def planned_epochs(statistics: CorpusStatistics, phases: Sequence[Phase]) -> list[float]:
@@ -135,11 +141,25 @@ def frequency_baseline(corpus: Corpus, max_seq_length: int, *, shards: int | Non
     masked = labels[labels >= 0]
     # One is added to each count, so that a token that the training text lacks costs a finite number of nats.
     counts = np.ones(corpus.tokenizer.vocab_size)
-    for number, source in enumerate(corpus.section.sources):
-        for index in _spread_shards(corpus, number, shards):
-            ids = corpus.shard(index).ids[corpus.held_out_tokens(index) :]
-            counts += source.weight * np.bincount(ids, minlength=len(counts))
+    for index, scale in _sample_shards(corpus, shards):
+        weight = corpus.section.sources[corpus.blocks[index].source].weight
+        for ids in _target_ids(corpus, index, max_seq_length):
+            counts += scale * weight * np.bincount(ids, minlength=len(counts))
     nats = float(-np.log(counts / counts.sum())[masked].sum())
     known, frequency = np.unique(masked, return_counts=True)
     size = int(np.dot(corpus.tokenizer.byte_lengths(known.tolist()), frequency))
     return FrequencyBaseline(len(masked), nats / len(masked), nats / size)
+
+
+def _target_ids(corpus: Corpus, index: int, max_seq_length: int) -> Iterator[NDArray[np.integer]]:
+    """Yield the ids in a shard that a training may have to predict: those of its text and, where whole rows are
+    predicted, the special tokens after the first one."""
+    if corpus.masks.effect == "hide":
+        yield corpus.shard(index).ids[corpus.held_out_tokens(index) :]
+        return
+    layout = InputLayout(corpus.tokenizer, corpus.instances, hides=False)
+    rows = corpus.rows(index, max_seq_length - layout.special_tokens).of_shard(index, len(corpus))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows.take(slice(start, start + ROWS_AT_ONCE))
+        ids, _, _, lengths = layout.tokens(part, corpus.shard, max_seq_length)
+        yield ids[:, 1:][np.arange(1, max_seq_length) < lengths[:, None]]

@@ -47,12 +47,15 @@ class _Recorder:
         self._packing = packing
         self._recorded: dict[str, torch.Tensor] = {}
         layers: Any = encoder.get_submodule(PRUNABLE[kind].layers)
+        layers[-1].register_forward_pre_hook(lambda module, args: self._recorded.clear())
         for name in PROJECTIONS[kind]:
             layers[-1].get_submodule(name).register_forward_hook(self._record(name))
 
     def _record(self, name: str) -> Any:
         def record(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            self._recorded[name] = output if self._packing is None else self._packing.unpack(output)
+            # DeBERTa with `share_att_key` projects the relative positions afterwards, with the same weights.
+            if name not in self._recorded:
+                self._recorded[name] = output if self._packing is None else self._packing.unpack(output)
 
         return record
 

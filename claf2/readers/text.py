@@ -69,10 +69,11 @@ class _CheckedBytes(io.BufferedIOBase):
     """The bytes of a text file on their way to the decoder, which cannot tell ISO-2022 from UTF-8, nor a data file from
     what was downloaded in its place."""
 
-    def __init__(self, raw: IO[bytes], path: Path | str) -> None:
+    def __init__(self, raw: IO[bytes], path: Path | str, *, from_start: bool) -> None:
         self._raw = cast(io.BufferedReader, raw)
         self._path = path
-        self._end: bytes | None = None  # of the block before: a sequence may begin there
+        # The end of the block before, since a sequence may begin there; nothing at the start of the file.
+        self._end: bytes | None = None if from_start else b""
 
     def readable(self) -> bool:
         return True
@@ -103,18 +104,20 @@ class _CheckedBytes(io.BufferedIOBase):
         return block
 
 
-def decode_text(raw: IO[bytes], path: Path | str) -> TextIO:
+def decode_text(raw: IO[bytes], path: Path | str, *, from_start: bool = True) -> TextIO:
     """Return a stream of UTF-8 bytes as text. A byte order mark is skipped, and only a line feed ends a line.
 
     Args:
         raw: the bytes.
         path: what errors name as their source.
+        from_start: whether the bytes begin where the file begins. Only there, they may tell that it is another file.
 
     Raises:
         DataError: while it is read, if the text is in ISO-2022, or is a Git LFS pointer or an HTML page.
         UnicodeDecodeError: while it is read, if it is in another encoding.
     """
-    return io.TextIOWrapper(cast(io.BufferedReader, _CheckedBytes(raw, path)), encoding="utf-8-sig", newline="\n")
+    checked = cast(io.BufferedReader, _CheckedBytes(raw, path, from_start=from_start))
+    return io.TextIOWrapper(checked, encoding="utf-8-sig", newline="\n")
 
 
 def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:

@@ -353,8 +353,8 @@ class PassageIndex(Sequence[Passage]):
             method: ``bm25``, ``dense``, ``hybrid``, or ``None``: ``best_method``.
 
         Raises:
-            Claf2Error: if the question is empty or no text, there is no such method, or it needs vectors, and the
-                index has none.
+            Claf2Error: if the question is empty or no text, ``k`` is below 1, there is no such method, or it needs
+                vectors, and the index has none.
         """
         return self.search_all([question], k, method)[0]
 
@@ -372,6 +372,8 @@ class PassageIndex(Sequence[Passage]):
         fault = next(filter(None, map(find_fault, questions)), None)
         if fault is not None:
             raise RunError(f"a question {fault}; write one in UTF-8")
+        if k < 1:
+            raise RunError(f"k: {k} is not a number of passages; give 1 or more")
         chosen = method or self.best_method
         if chosen not in get_args(SearchMethod):
             raise RunError(f"there is no method {chosen!r}; {nearest(str(chosen), get_args(SearchMethod))}")

@@ -226,6 +226,8 @@ def test_mistakes_are_one_line(model_folder: Callable[..., Path], tmp_path: Path
         load(tmp_path, model_folder(), "prompt", base="scratch/klue_ner")
     with pytest.raises(ConfigError, match=r"model\.peft\.lora.*leave out one of use_dora and quantize"):
         load(tmp_path, model_folder(), "lora", "--use_dora", "true", "--quantize", "nf4")
+    with pytest.raises(ConfigError, match=r"model\.peft\.name: 'prompt' adds tokens to the student.*use 'lora', or"):
+        load(tmp_path, model_folder(), "prompt", "--relations.teacher", str(model_folder()))
     with pytest.raises(ConfigError, match=r"model\.peft\.name: adapter 'lorra' is not registered.*lora"):
         config.load("scratch/nsmc", ["--model.peft.name", "lorra"])
     with pytest.raises(

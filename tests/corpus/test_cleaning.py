@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from collections import Counter
 from typing import Any
@@ -75,6 +76,7 @@ def test_what_rules_do(name: str, fields: dict[str, Any], before: str, after: st
         ("4111 1111 1111 1111", "<card>"),
         ("5500-0000-0000-0004", "<card>"),
         ("378282246310005", "<card>"),
+        ("3782 822463 10005", "<card>"),
     ],
 )
 def test_personal_data_is_replaced_and_counted(text: str, kind: str) -> None:
@@ -108,6 +110,17 @@ def test_several_kinds_in_one_text() -> None:
     cleaned, counts = apply("personal", text)
     assert cleaned == "<email> <phone> <phone>, <card>\n<resident>"
     assert counts == {"e-mail addresses": 1, "telephone numbers": 2, "card numbers": 1, "resident numbers": 1}
+
+
+@pytest.mark.parametrize(
+    "form", ["010-{}-{} 010-{}-{}", "(02) 123-{} 010-{}-{}", "+82 10-{}-{} 02-123-{}", "010-{}-{} (02) 123-{}"]
+)
+def test_two_telephone_numbers_are_no_card(form: str) -> None:
+    """A tenth of them has the check digit of a card."""
+    rng = random.Random(0)
+    for _ in range(200):
+        text = form.format(*(f"{rng.randrange(10_000):04}" for _ in range(form.count("{}"))))
+        assert apply("personal", text) == ("<phone> <phone>", {"telephone numbers": 2}), text
 
 
 def test_duplicates_are_dropped_across_documents() -> None:

@@ -102,6 +102,8 @@ def test_build_makes_all_shards(run: Callable[..., tuple[int, str]], tmp_path: P
         ("--set window=0", "window: Input should be greater than or equal to 1"),
         ("--set windows=3", "windows: no such field; did you mean 'window'?"),
         ('--set masks.mixture={"parts":{"word":[[0,0.5]]}}', "masks.mixture: the shares of the parts must sum to 1"),
+        ("--set masks.ngram.max_words=5", "masks.ngram: has no effect while masks.name is 'token'; add --set masks"),
+        ("--set instances.sentence_pair={}", "sentence_pair: has no effect while instances.name is 'full_sen"),
         ("--sample", "--sample: needs --base_config"),
         ("--windows 3", "--windows: no such option"),
         ("--base_config scratch/nsmc", "--tokenizer: cannot be combined with --base_config"),

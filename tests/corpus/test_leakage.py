@@ -287,6 +287,19 @@ def test_real_paragraphs_leak_and_other_texts_do_not(tmp_path: Path, capsys: pyt
     assert all(entry["leaked"] <= 0.001 * entry["rows"] for entry in report["splits"])
 
 
+def test_files_of_equal_names_are_written_to_different_ones(tmp_path: Path) -> None:
+    names = ["a/part.txt", "a/part-2.txt", "b/part.txt", "b/part-2.txt", "c/part.txt"]
+    sources = []
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"the text of {name}\n")
+        sources.append(TextSource(path=str(path)))
+    written = find_leakage(Benchmark(), sources, remove_to=tmp_path / "clean").written
+    assert [path.stem for path in written] == ["part", "part-2", "part-3", "part-2-2", "part-4"]
+    assert [json.loads(path.read_text())["text"] for path in written] == [f"the text of {name}" for name in names]
+
+
 def test_a_file_is_no_folder_for_the_corpus(tmp_path: Path) -> None:
     from claf2.corpus.leakage import _targets
 

@@ -70,6 +70,18 @@ def test_a_document_is_not_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [document.text for block in blocks for document in read_block(block)] == documents
 
 
+def test_only_the_start_of_a_file_says_that_it_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    starts = ("text", "<html> is a tag", "<!DOCTYPE html>", "version https://git-lfs.github.com/spec/v1")
+    documents = [start.ljust(50, "x") for start in starts]
+    path.write_text("\n\n".join(documents))
+    blocks = list_blocks([TextSource(path=str(path))], 52)
+    assert [[document.text for document in read_block(block)] for block in blocks] == [[text] for text in documents]
+    path.write_text("\n\n".join(documents[1:]))
+    with pytest.raises(DataError, match="an HTML page, not the file"):
+        list(read_block(blocks[0]))
+
+
 def test_endings_in_upper_case(tmp_path: Path, open_corpus: Callable[..., Corpus]) -> None:
     write(tmp_path / "a.jsonl.gz", TEXTS).rename(tmp_path / "A.JSONL.GZ")
     write(tmp_path / "b.jsonl", TEXTS).rename(tmp_path / "B.JSONL")

@@ -113,6 +113,24 @@ def test_a_student_with_the_teachers_weights_has_distance_zero(
         assert bool((distances.abs() < 1e-6).all()) == (is_same or kind == "bert")
 
 
+def test_a_projection_that_positions_share_is_recorded_for_the_tokens(
+    model_folder: Callable[..., Path], batch: dict[str, torch.Tensor]
+) -> None:
+    """As in the published DeBERTa-v3."""
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    folder = model_folder("deberta-v2", share_att_key=True, position_buckets=8, **relative)
+    model = build(folder)
+    teacher = RelationTeacher(folder, model, None)
+    model("t", {**batch, "input_ids": batch["input_ids"].flip(0)})  # an earlier pass, which nobody reads
+    model("t", batch)
+    encoder: Any = AutoModel.from_pretrained(folder).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    hidden = encoder(**inputs, output_hidden_states=True).hidden_states[-2]
+    attention = encoder.encoder.layer[-1].attention.self
+    expected = [getattr(attention, f"{name}_proj")(hidden) for name in ("query", "key", "value")]
+    torch.testing.assert_close(teacher._recorders[0].take(), expected)
+
+
 def test_packed_or_not_distances_and_gradients_are_the_same(
     model_folder: Callable[..., Path], batch: dict[str, torch.Tensor]
 ) -> None:

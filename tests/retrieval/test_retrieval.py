@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from claf2.cli.main import main
-from claf2.errors import Claf2Error
+from claf2.errors import Claf2Error, RunError
 from claf2.metrics import Prediction
 from claf2.metrics.retrieval import RetrievalScore
 from claf2.retrieval.bm25 import K1, LENGTH_WEIGHT, best_places
@@ -65,6 +65,9 @@ def test_bm25_is_the_formula(tmp_path: Path) -> None:
         assert set(found) == {text for text, score in zip(texts, expected, strict=True) if score > 0}
         assert [found.get(text, 0.0) for text in texts] == pytest.approx(expected, rel=1e-6)
     assert index.search("xylophone") == []
+    for k in (0, -1):
+        with pytest.raises(RunError, match=f"k: {k} is not a number of passages; give 1 or more"):
+            index.search("a dog", k)
 
 
 def test_bm25_equals_bm25s(tmp_path: Path) -> None:

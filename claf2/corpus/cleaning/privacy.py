@@ -12,7 +12,8 @@ DIGITS = re.compile(r"[+(]?\d(?:[-.() ]{0,2}\d){8,}")
 """Where a number may be: nine digits or more, with at most two separators between them."""
 RESIDENT = re.compile(r"(?<!\d)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(-| - |)[1-8]\d{6}(?!\d)")
 """A resident registration number of Korea: the date of birth, then a digit for century and sex, and six more."""
-CARD = re.compile(r"(?<![\d.])\d(?:[- ]?\d){12,18}(?!\d)")
+CARD = re.compile(r"(?<![\d.-])[1-9](?:(?:-?\d){12,18}|(?: ?\d){12,18})(?![\d-])")
+"""A card number: 13 to 19 digits with one kind of separator, so that it is not made of parts of two other numbers."""
 PHONE = re.compile(
     r"(?<![\d.-])(?:"
     r"\+\d{1,3}[-. ]?\(?\d{1,4}\)?(?:[-. ]?\d{3,4}){2}"  # international
