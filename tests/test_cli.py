@@ -449,6 +449,42 @@ def test_a_bench_from_the_command_line(workplace: Path) -> None:
     assert "has no format for submissions" in claf2("suite", "submit", "klue", cwd=workplace, code=2).stderr
 
 
+@pytest.mark.parametrize(("words", "request_"), [
+    (["--text", "- the film was bad, of all"], {"text": "- the film was bad, of all"}),
+    (["--text", "-10", "--text_b", "-"], {"text": "-10", "text_b": "-"}),
+    (["--text=- a", "--text_b", "-- b"], {"text": "- a", "text_b": "-- b"}),
+    (["--text", ""], {"text": ""}),
+    (["--task", "-x", "--text", "-o"], {"text": "-o"}),
+])  # fmt: skip
+def test_texts_may_begin_with_a_hyphen(
+    words: list[str], request_: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("claf2.export.predictor.Predictor", lambda *_: lambda **fields: fields)
+    monkeypatch.setattr("claf2.evaluation.predictions.to_json_line", json.dumps)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "run", *words])
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out) == request_
+
+
+@pytest.mark.parametrize("words", [["--text"], ["--text", "--"], ["--text", "--text_b", "x"]])
+def test_a_field_without_a_value_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("claf2.export.predictor.Predictor", lambda *_: lambda **fields: fields)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "run", *words])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: text: has no value; write --text TEXT")
+
+
+def test_help_is_asked_for_after_any_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "run", "--text", "-h"])
+    assert not ended.value.code
+    assert "Usage: claf2 predict" in capsys.readouterr().out
+
+
 def test_a_file_that_ends_too_early_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     """click takes an EOFError for the end of the input, whatever was read."""
 

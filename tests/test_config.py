@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claf2 import config
@@ -331,6 +331,48 @@ def test_jsonnet_files_that_import_each_other_are_one_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("b + { n+: 2 }", {"n": 5}),
+        ("b + { name+: '-x' }", {"name": "a-x"}),
+        ("b + { list+: [{ s: 2 }] }", {"list": [{"s": 1}, {"s": 2}]}),
+        ("b + { n: if b.n == 3 then 1 else 0 }", {"n": 1}),
+        ("b + { n: std.length(b.list) }", {"n": 1}),
+        ("b + { n: (import 'lib.libsonnet').double(b.n) }", {"n": 6}),
+    ],
+)
+def test_imported_values_may_be_computed_with(text: str, change: dict[str, Any], tmp_path: Path) -> None:
+    values = {"n": 3, "name": "a", "list": [{"s": 1}]}
+    (tmp_path / "base.json").write_text(json.dumps(values))
+    (tmp_path / "lib.libsonnet").write_text("{ double(x):: 2 * x }")
+    path = jsonnet(tmp_path, f"local b = import 'base.json';\n{text} // a comment")
+    found, origins = source.read_config(path)
+    assert found == values | change
+    assert {key: origins[key] for key in change} == dict.fromkeys(change, str(path))
+
+
+def test_only_computed_values_lose_their_origin(tmp_path: Path) -> None:
+    (tmp_path / "base.libsonnet").write_text("{ n: 3, m: self.n + 1, k: 1 }")
+    (tmp_path / "middle.libsonnet").write_text("(import 'base.libsonnet') + { l: 1 }")
+    path = jsonnet(tmp_path, "(import 'middle.libsonnet') + { n: 5 }")
+    found, origins = source.read_config(path)
+    assert found == {"k": 1, "l": 1, "m": 6, "n": 5}
+    assert {key: Path(origin).name for key, origin in origins.items()} == {
+        "k": "base.libsonnet", "l": "middle.libsonnet", "m": "x.jsonnet", "n": "x.jsonnet",
+    }  # fmt: skip
+
+
+def test_yaml_merges_objects(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: {b: &b {<<: &c {x: 1, y: 2}, y: 3}}\nd: {<<: [*b, *c], z: 4}\ne: {<<: *b, <<: *c}\n")
+    values, _ = source.read_config(path)
+    assert values == {"a": {"b": {"x": 1, "y": 3}}, "d": {"x": 1, "y": 3, "z": 4}, "e": {"x": 1, "y": 2}}
+    path.write_text("a: &a {x: 1}\nd: {<<: *a, y: 1, y: 2}\n")
+    with pytest.raises(ConfigError, match=r"^y: is duplicated in one object"):
+        source.read_config(path)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", r"^base_config: is nested too deeply \(from .*x.json\)$"),
@@ -489,6 +531,7 @@ def test_every_listed_config_names_its_source_and_is_valid(name: str) -> None:
     assert len(experiment.recipe_digest()) == 64
 
 
+@settings(deadline=None)  # reads a file of Jsonnet each time
 @given(st.text(min_size=1))
 def test_any_text_is_either_an_override_or_one_line(text: str) -> None:
     try:

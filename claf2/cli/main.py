@@ -26,7 +26,7 @@ from claf2.cli.latency import latency_command
 from claf2.cli.listings import config_group, suite_group, tasks_group
 from claf2.cli.machine import machine_group
 from claf2.cli.notify import notify_command
-from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options
+from claf2.cli.options import PATH, WITH_OVERRIDES, NumberRange, experiment_options, join_values
 from claf2.cli.retrieval import index_command, search_command
 from claf2.cli.serve import serve_command
 from claf2.cli.store import ls_command, pull_command, push_command
@@ -58,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_ConsoleFormatter())
     logger.handlers = [handler]
+    words = join_values(claf2, sys.argv[1:] if arguments is None else arguments)
     try:
         with stop_signals_interrupt():
-            code = claf2.main(arguments, prog_name="claf2", standalone_mode=False)
+            code = claf2.main(words, prog_name="claf2", standalone_mode=False)
     except Claf2Error as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -260,7 +261,10 @@ def _request(fields: tuple[str, ...]) -> dict[str, str]:
         if override.key in request:
             hint = "give several requests with --input, one per line"
             raise ConfigError(override.key, "is given twice, but this is one request", hint=hint)
-        request[override.key] = override.text or ""
+        if override.text is None:
+            hint = f"write --{override.key} TEXT, or --{override.key}=TEXT for a text such as --"
+            raise ConfigError(override.key, "has no value", hint=hint)
+        request[override.key] = override.text
     return request
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import click
 from claf2.errors import RunError
 
 __all__ = [
-    "PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "matrix_options", "needs_extra",
+    "PATH", "WITH_OVERRIDES", "NumberRange", "experiment_options", "join_values", "matrix_options", "needs_extra",
     "overrides_argument", "plugin_option",
 ]  # fmt: skip
 
@@ -21,6 +21,37 @@ WITH_OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
 """The settings of a command that takes overrides: all options that it does not know."""
 
 PATH = click.Path(path_type=Path)
+
+
+def join_values(group: click.Group, words: Sequence[str]) -> list[str]:
+    """Join the overrides in a command line with their values to ``--name=value`` if these begin with a hyphen, since
+    click would take them for short options.
+
+    Args:
+        group: the group of commands.
+        words: the words that follow its name.
+    """
+    command: click.Command | None = group
+    joined, rest = list[str](), list(words)
+    while rest and isinstance(command, click.Group):
+        command = command.commands.get(rest[0])
+        joined.append(rest.pop(0))
+    if command is None or not command.context_settings.get("ignore_unknown_options"):
+        return list(words)
+    known = {"--", "-h", "--help", *(name for param in command.params for name in param.opts)}
+    for word in rest:
+        if word.startswith("-") and known.isdisjoint((joined[-1], word)) and _is_override(joined[-1], word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _is_override(name: str, word: str) -> bool:
+    """Say whether two words are the name of a field and a value for it."""
+    from claf2.config.source import is_option
+
+    return is_option(name) and "=" not in name and not is_option(word)
 
 
 SERVER_LIBRARIES = ("fastapi", "prometheus_client", "sqlalchemy", "starlette", "uvicorn")

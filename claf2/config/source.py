@@ -20,6 +20,7 @@ __all__ = [
     "Override",
     "deep_merge",
     "find_config",
+    "is_option",
     "iter_leaves",
     "list_configs",
     "matching_paths",
@@ -96,10 +97,10 @@ class Override:
         """Return the words that set the field on the command line."""
         if self.text is None:
             return [f"--{self.key}"]
-        return [f"--{self.key}={self.text}"] if _is_option(self.text) else [f"--{self.key}", self.text]
+        return [f"--{self.key}={self.text}"] if is_option(self.text) else [f"--{self.key}", self.text]
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
     """Say whether a word names a field. A text such as ``-- x`` does not, and is a value."""
     return re.match(r"--[^\s=-]", word) is not None
 
@@ -120,9 +121,9 @@ def parse_overrides(arguments: Sequence[str | Override]) -> list[Override]:
         key, equals, value = word.removeprefix("--").partition("=")
         if equals and key and not key.startswith("-"):
             overrides.append(Override(key, value))
-        elif not _is_option(word):
+        elif not is_option(word):
             raise ConfigError(word, "is not an option", origin="command line", hint=_option_hint(word))
-        elif words and isinstance(words[0], str) and not _is_option(words[0]):
+        elif words and isinstance(words[0], str) and not is_option(words[0]):
             overrides.append(Override(key, str(words.pop(0))))
         else:
             overrides.append(Override(key, None))

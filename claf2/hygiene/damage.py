@@ -19,6 +19,14 @@ SEPARATOR = re.compile(f"[{LINE_SEPARATORS}]")
 CONTROL = re.compile("[\x80-\x9f]")
 REPAIRED = re.compile(f"(?P<garbled>{GARBLED.pattern})|{INVISIBLE.pattern}")
 REPLACEMENT = "\ufffd"
+LEADS = "ÂÃÄÅÎÏÐÑ"
+"""What the first bytes of the Latin, Greek and Cyrillic letters are decoded as."""
+NO_WORDS = "ÂÃÎÏÐâêëì"
+"""First characters that are no words by themselves, so that no mark follows them at the beginning of a word."""
+MARKS = "…‘’“”„‚‹›«»–—•™®"
+MAYBE_CORRECT = re.compile(f".[{MARKS}]|.[{MARKS}\xa0]{{2,3}}|Å[²³]|[^{LEADS}].")
+"""Runs of one decoded character that may be correct text: a letter and what may follow a word, such as ``É…`` and
+``à »``, and any other letter than the usual first ones, as in ``×²``."""
 
 
 def _to_bytes(character: str) -> bytes:
@@ -31,11 +39,20 @@ def _to_bytes(character: str) -> bytes:
 
 
 def _undo_wrong_decoding(match: re.Match[str]) -> str:
-    """Undo the decoding of UTF-8 as Latin-1 or code page 1252; return any other text unchanged."""
+    """Undo the decoding of UTF-8 as Latin-1 or code page 1252; return what may be correct text unchanged."""
     try:
-        return b"".join(map(_to_bytes, match[0])).decode("utf-8")
+        decoded = b"".join(map(_to_bytes, match[0])).decode("utf-8")
     except UnicodeError:
         return match[0]
+    before = match.string[max(match.start() - 1, 0) : match.start()]
+    return decoded if len(decoded) > 1 or _is_garbled(match[0], before) else match[0]
+
+
+def _is_garbled(run: str, before: str) -> bool:
+    """Say whether the characters of one letter cannot be correct text after the character before them."""
+    if MAYBE_CORRECT.fullmatch(run) is None or (before.islower() and run[0].isupper()):
+        return True
+    return run[0] in NO_WORDS and not before.isalpha()
 
 
 def find_damage(text: str) -> Counter[str]:

@@ -61,9 +61,9 @@ def clean_copies(splits: Sequence[RowSplit], folder: Path) -> dict[str, int]:
     """Write cleaned copies of the files of a data set, and the list of changes.
 
     Only rows of ``train`` are removed, so that scores on held-out rows remain comparable: those that repeat an earlier
-    one, those that another split has, and all rows of a group with equal texts and different labels. Texts count as
-    equal if they are after the repair. Text is repaired in all splits; see ``repair_text``. Rows with positions of
-    characters whose length would change stay as they are.
+    one, or without a label a labelled one, those that another split has, and all rows of a group with equal texts and
+    different labels. Texts count as equal if they are after the repair. Text is repaired in all splits; see
+    ``repair_text``. Rows with positions of characters whose length would change stay as they are.
 
     Args:
         splits: the files, with one row per line or as one JSON list.
@@ -112,7 +112,7 @@ def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], tuple[str
         replace(split, rows=[replace(row, texts=tuple(map(repair_text, row.texts))) for row in split.rows])
         for split in splits
     ]
-    repeated, shared = find_repeated(splits)
+    _, shared = find_repeated(splits)
     train = [(number, place) for number, split in enumerate(splits) if split.name == "train"
              for place in range(len(split.rows))]  # fmt: skip
     reasons = {
@@ -120,11 +120,15 @@ def _find_reasons(splits: Sequence[RowSplit]) -> dict[tuple[int, int], tuple[str
     }
     for group in find_conflicts([splits[number].rows[place] for number, place in train]):
         reasons |= {train[place]: ("removed: the same texts have different labels", "") for place in group}
-    for place in train:
-        if place in repeated:
-            owner, first = repeated[place]
-            detail = f": row {mask_personal_data(splits[owner].rows[first].id)}"
-            reasons.setdefault(place, ("removed: the same as an earlier row", detail))
+    rows = {(number, place): splits[number].rows[place] for number, place in train}
+    kept: dict[tuple[str, ...], tuple[int, int]] = {}
+    for place in sorted(train, key=lambda place: rows[place].label is None):
+        first = kept.setdefault(rows[place].texts, place)
+        if first != place:
+            kind = "an earlier" if first < place else "a labelled"
+            reasons.setdefault(
+                place, (f"removed: the same as {kind} row", f": row {mask_personal_data(rows[first].id)}")
+            )
     return reasons
 
 

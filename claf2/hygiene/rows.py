@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -224,6 +225,8 @@ def _from_record(path: Path, line: int, record: Any, fields: Iterable[str], labe
     if not all(isinstance(value, str) for value in values):
         raise DataError(path, f"the row has no text in {', '.join(fields)}", line=line)
     value = None if label is None else record.get(label)
+    if value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        value = None  # pandas writes an empty cell or NaN for a missing label
     name = None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     identity = str(record.get("id", record.get("guid", line)))
     if any(map(has_lone_surrogate, (*values, name or "", identity))):  # reports show them all

@@ -34,7 +34,8 @@ class Jsonl(Reader):
     takes_rows: ClassVar[bool] = True
 
     columns: Annotated[Mapping[str, str], AfterValidator(check_columns)]
-    """Example field (`id`, `text_a`, `text_b`, `label`) → key; `a.b` is the key `b` of the object `a`."""
+    """Example field (`id`, `text_a`, `text_b`, `label`) → key; `a.b` is the key `b` of the object `a`, unless the row
+    has a key `a.b`."""
     label_map: Mapping[str, str] = {}
     """The file's label → the task's label name, where they differ."""
     choices: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Jsonl(Reader):
     def _value(self, path: Path, line: int, row: Mapping[str, Any], field: str, key: str) -> str | None:
         """Return the value of a field as a string; ``None`` if it is null, or a label that is missing."""
         value: Any = row
-        for part in key.split("."):
+        for part in [key] if key in row else key.split("."):
             if not isinstance(value, dict) or part not in value:
                 known = list(value) if isinstance(value, dict) else []
                 if field == "label":  # an unlabelled test file
@@ -81,8 +82,8 @@ class Jsonl(Reader):
             value = value[part]
         if value is None or isinstance(value, str):
             return value
-        if isinstance(value, float) and not math.isfinite(value) and field != "label":
-            return None  # pandas writes NaN for a missing text
+        if isinstance(value, float) and not math.isfinite(value):
+            return None  # pandas writes NaN for what is missing
         if isinstance(value, int | float):
             return repr(value)  # so that True becomes "True", and a score keeps its digits
         raise DataError(path, f"{key!r} is {type(value).__name__}, not a string or a number", line=line)

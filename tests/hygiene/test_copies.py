@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,52 @@ def test_bytes_without_a_character_are_restored() -> None:
     assert repair_text("\u00ec\u009d.") == "\u00ec\u009d."
     assert repair_text("a\u009db") == "ab"
     assert (find_damage("\ue000"), repair_text("\ue000")) == ({"private-use characters": 1}, "\ue000")
+
+
+def garble(text: str) -> str:
+    """Decode UTF-8 as code page 1252; what that has no characters for becomes control characters."""
+    return "".join(bytes([byte]).decode("cp1252" if byte not in b"\x81\x8d\x8f\x90\x9d" else "latin-1")
+                   for byte in text.encode())  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [
+    "déjà vu à Noël, où Là-bas",
+    "Österreich und Ägypten sind schön, die Straße über 20 °C",
+    "it’s a “quoted” word… and — well – another",
+    "« Bonjour » 3 × 4 = 12 ® ½ ■ ▲ ○ →",
+    "영화 참 재미있다 그 은 날씨",
+    "映画はとても面白い。の",
+    "В Москве и я с ним у дома",
+    "κόσμος, α and β, 5 µm",
+    "Łódź, zażółć gęślą jaźń",
+    "cafe\u0301 u\u0308ber",
+    "👍 great 😀",
+])  # fmt: skip
+def test_garbled_text_is_restored(text: str) -> None:
+    repaired = unicodedata.normalize("NFC", text)
+    assert (repair_text(garble(text)), repair_text(text.encode().decode("latin-1"))) == (repaired, repaired)
+    assert find_damage(garble(text))["wrong decoding"]
+
+
+@pytest.mark.parametrize("text", [
+    "Das macht „Spaß“! Ein Gruß – bis bald, Gruß–Formel, »Spaß« und »SPASS«, der ‚Strauß‘, Maß®, (Gieß™), Café–„Bar“",
+    "BEYONCÉ’S NEW ALBUM, CAFÉ…, « voilà\xa0», « café\xa0», à\xa0« Paris\xa0», “passé”…, passé…”, DÉJÀ—VU",
+    "IRMÃ–FILHA, AMANHÃ…, “MAÇÔ, «MANHû, É’É, avó—avô, «é»",
+    "la letra Ñ», ESPAÑ… ¿qué? «Así»…, “¡Olé!”, LUNEDÌ’, COSÌ…, hâlâ…",
+    "10×², 120 Å², 10 Å–20 Å, Ø…, É\x85",
+])  # fmt: skip
+def test_correct_text_stays(text: str) -> None:
+    assert (find_damage(text)["wrong decoding"], repair_text(text)) == (0, text)
+
+
+def test_a_labelled_row_is_kept_of_equal_ones(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{**GOOD, "label": label} for label in (None, float("nan"), "1", "1", "")]
+    train = write_rows(tmp_path / "train.jsonl", [*rows, {**BAD, "label": None}, {**BAD, "label": None}])
+    assert clean_copies([read_untyped_split(train)], tmp_path / "clean") == {
+        "removed: the same as a labelled row": 2, "removed: the same as an earlier row": 3,
+    }  # fmt: skip
+    assert read_rows(tmp_path / "clean/train.jsonl") == [GOOD, {**BAD, "label": None}]
+    assert read_rows(tmp_path / "clean" / CHANGES)[0]["change"] == "removed: the same as a labelled row: row 3"
 
 
 def test_held_out_rows_stay(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import claf2.readers
+from claf2.data.row_file import read_row_file
 from claf2.errors import DataError
 from claf2.readers import (
     Answer,
@@ -120,6 +121,24 @@ def test_what_is_not_a_number_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"id": 1, "a": "x", "c0": "y", "c1": null, "label": 1}\n')
     with pytest.raises(DataError, match=r"b\.jsonl:1: 'c1' is null, not a string"):
         list(Jsonl(columns=columns, choices=("c0", "c1")).read(tmp_path / "b.jsonl"))
+
+
+@pytest.mark.parametrize("label", ["NaN", "Infinity", "-Infinity", "null"])
+def test_a_label_that_is_no_number_is_missing(label: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(f'{{"text": "x", "label": 1.0}}\n{{"text": "y", "label": {label}}}\n')
+    columns = {"text_a": "text", "label": "label"}
+    assert [example.label for example in Jsonl(columns=columns).read(path)] == ["1.0", None]
+    with pytest.raises(DataError, match=r"train\.jsonl:2: the row has no label"):
+        read_row_file(path, columns)
+
+
+def test_a_key_may_contain_a_dot(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"a.b": "x", "a": {"b": "y"}, "label": 1}\n{"a": {"b": "y"}, "label": 1}\n')
+    columns = {"text_a": "a.b", "label": "label"}
+    assert [example.text_a for example in Jsonl(columns=columns).read(path)] == ["x", "y"]
+    assert [example.text_a for example in read_row_file(path, columns).examples] == ["x", "y"]
 
 
 @QUIET
