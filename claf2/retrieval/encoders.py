@@ -216,7 +216,7 @@ class RunEncoder(TextEncoder):
         folder: the folder of the run.
 
     Raises:
-        RunError: if it is not finished, or damaged.
+        RunError: if it is not finished, damaged, or no encoder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -226,6 +226,7 @@ class RunEncoder(TextEncoder):
 
         answerer = Answerer.open(folder)
         self._embedder = Embedder(answerer)
+        self._embedder.check()
         self.device = self._embedder.device
         self.name = str(folder)
         best = folder / "best"

@@ -45,6 +45,9 @@ __all__ = [
 
 MIB = 2**20
 
+COUNTED_STEPS = 1000
+"""How many steps are looked at for the largest micro-batch. To divide a batch takes about a millisecond."""
+
 SAVED_BYTES = 256 * MIB
 """The most that is written to measure how fast checkpoints are saved."""
 
@@ -223,7 +226,9 @@ def estimate_memory(prepared: PreparedRun, costs: StepCosts | None) -> dict[str,
         return memory
     most_tokens = costs.activation_tokens
     if isinstance(prepared.stream, BatchStream):
-        most_tokens = max(most_tokens, prepared.stream.largest_microbatch(prepared.plan.total_steps))
+        most_tokens = max(
+            most_tokens, prepared.stream.largest_microbatch(min(prepared.plan.total_steps, COUNTED_STEPS))
+        )
     activations = costs.activation_bytes / MIB
     most = activations * max(1.0, most_tokens / costs.activation_tokens)
     return {

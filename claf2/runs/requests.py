@@ -85,7 +85,8 @@ def parse_requests(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
             if not isinstance(value, dict):
                 found = json.dumps(value, ensure_ascii=False)[:80]
                 raise RunError(f"request {number}: expected a JSON object, got {found}; {HINT}")
-            yield {"id": str(line if is_line else number), **value}
+            fields = {name: field for name, field in value.items() if name != "id" or field is not None}
+            yield {"id": str(line if is_line else number), **fields}
 
 
 def _json_values(text: str, remaining: Iterator[str], number: int) -> list[Any] | None:

@@ -30,6 +30,7 @@ def texts(requests: Iterable[Any]) -> list[tuple[str, str]]:
 REQUESTS: list[tuple[str, str, list[tuple[str, str]]]] = [
     ("plain text", "one\n\ntwo\n", [("1", "one"), ("3", "two")]),
     ("JSON Lines", '{"text": "one"}\n{"text": "two", "id": "x"}\n', [("1", "one"), ("x", "two")]),
+    ("an id of null", '{"text": "one", "id": null}\n', [("1", "one")]),
     ("a byte order mark", '\ufeff{"text": "one"}\n', [("1", "one")]),
     ("a mark and text", "\ufeffone\n", [("1", "one")]),
     ("a list", '[{"text": "one"}, {"text": "two"}]', [("1", "one"), ("2", "two")]),
