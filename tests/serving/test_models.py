@@ -15,6 +15,8 @@ from language_models import save_language_model
 from transformers import AutoModel, AutoTokenizer
 
 import claf2
+from claf2.errors import RunError
+from claf2.retrieval.encoders import open_encoder
 from claf2.serving.app import create_service_app
 from claf2.serving.limits import RequestLimits, ServiceSettings
 from claf2.serving.replay import stored_rows
@@ -95,6 +97,8 @@ def test_an_encoder_decoder_that_ranks_choices_is_asked_for_them_and_has_no_vect
         refused = client.post("/embed", json={"text": "a"})
     assert refused.status_code == 422
     assert refused.json()["detail"] == "this model is an encoder-decoder; give an encoder, such as BERT or E5"
+    with pytest.raises(RunError, match="is an encoder-decoder; give an encoder"):
+        open_encoder(tmp_path / "run")
 
 
 @pytest.mark.slow
