@@ -15,8 +15,8 @@ from claf2.errors import DataError
 
 __all__ = ["CorpusStatistics", "FrequencyBaseline", "corpus_statistics", "frequency_baseline", "planned_epochs"]
 
-ROWS_AT_ONCE = 4096
-"""How many rows are in memory as arrays."""
+COUNTED_ROWS = 4096
+"""How many rows are counted at a time, in memory as arrays."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _target_ids(corpus: Corpus, index: int, max_seq_length: int) -> Iterator[NDA
         return
     layout = InputLayout(corpus.tokenizer, corpus.instances, hides=False)
     rows = corpus.rows(index, max_seq_length - layout.special_tokens).of_shard(index, len(corpus))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows.take(slice(start, start + ROWS_AT_ONCE))
+    for start in range(0, len(rows), COUNTED_ROWS):
+        part = rows.take(slice(start, start + COUNTED_ROWS))
         ids, _, _, lengths = layout.tokens(part, corpus.shard, max_seq_length)
         yield ids[:, 1:][np.arange(1, max_seq_length) < lengths[:, None]]
