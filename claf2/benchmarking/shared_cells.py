@@ -64,7 +64,7 @@ def _fetch(remote: RemoteFolder, path: str, job: CellJob) -> bool:
         return False  # finished here: `run_cell` finds out whether it still holds
     try:
         metrics = remote.read(f"{path}/{METRICS}")
-        if job.weights_digest is not None and _weights_digest(remote, path) != job.weights_digest:
+        if job.weights_digest is not None and _recorded_weights(remote, path) != job.weights_digest:
             return False
     except NotStoredError:
         return False
@@ -76,7 +76,7 @@ def _fetch(remote: RemoteFolder, path: str, job: CellJob) -> bool:
     return True
 
 
-def _weights_digest(remote: RemoteFolder, path: str) -> str:
+def _recorded_weights(remote: RemoteFolder, path: str) -> str:
     """Return the digest of the weights that a stored result began with; empty if it is damaged."""
     try:
         return str(json.loads(remote.read(f"{path}/run.json"))["weights"])

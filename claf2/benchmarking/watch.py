@@ -234,7 +234,10 @@ def _claim_folder(out: Path, root: str) -> None:
         RunError: if it is that of another run.
     """
     path = out / WATCHED_FILE
-    watched = read_json(path).get("run") if path.is_file() else None
+    try:
+        watched = read_json(path).get("run") if path.is_file() else None
+    except RunError as error:
+        raise RunError(f"{error}; delete it if the folder is that of {root}") from error
     if watched not in (None, root):
         raise RunError(f"{out}: holds the curve of {watched}; give another folder with --out")
     write_json(path, {"run": root})

@@ -166,6 +166,9 @@ def test_two_runs_of_one_name_need_two_folders(run: Path) -> None:
     watch(run / "steps")
     with pytest.raises(RunError, match=f"holds the curve of {run}; give another folder with --out"):
         watch(other)
+    (run.parent / "out/watch.json").write_text("{")
+    with pytest.raises(RunError, match=f"not JSON: .*; delete it if the folder is that of {run}$"):
+        watch(run)
 
 
 def test_a_store_that_cannot_be_listed_is_reported_once(
