@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from claf2.config.schema import TrainerSection
+from claf2.config.source import is_override
 from claf2.corpus.masks import Effect
 from claf2.corpus.section import CorpusSection
 from claf2.errors import ConfigError
@@ -79,13 +80,15 @@ def check_pretraining(
         raise ConfigError("trainer.name", problem, origin=origins.get("trainer.name"), hint="use corpus_mlm")
     _check_steps(section, trainer, origins)
     _check_effects(section, origins)
-    for task, (head, corpus) in corpora.items():
+    for task, corpus in on_corpus.items():
+        _check_blocks(f"data_reader.{task}", corpus, origins)
+        head, _ = corpora[task]
         effect = EFFECTS.get(head, "hide")
-        if corpus is not None and corpus.masks.chosen().effect != effect:
+        if corpus.masks.chosen().effect != effect:
             path = f"data_reader.{task}.masks.name"
             problem = f"{corpus.masks.name!r} does not fit the head {head!r}"
             raise ConfigError(path, problem, origin=origins.get(path), hint=FITTING_MASKS[effect])
-        if head == "mlm_nsp" and corpus is not None and corpus.instances.name != PAIRS:
+        if head == "mlm_nsp" and corpus.instances.name != PAIRS:
             path = f"data_reader.{task}.instances.name"
             problem = f"{corpus.instances.name!r} makes no pairs, so there is no next sentence to predict"
             raise ConfigError(path, problem, origin=origins.get(path), hint=f"use {PAIRS}, or the task corpus_mlm")
@@ -113,7 +116,7 @@ def _check_effects(section: TrainerSection, origins: Mapping[str, str]) -> None:
     """Refuse what was set and would be ignored. The config of a run lists every setting with its default, so only a
     setting of the command line, another value than the default, or a block's field shows that somebody has set it."""
     for path, origin in origins.items():
-        is_given = origin.startswith(("command line", "argument"))
+        is_given = is_override(origin)
         if path == "trainer.num_epochs":
             is_given |= section.num_epochs != TrainerSection.model_fields["num_epochs"].default
         if path in WITHOUT_EFFECT and is_given:
@@ -122,3 +125,14 @@ def _check_effects(section: TrainerSection, origins: Mapping[str, str]) -> None:
         block = ".".join(path.split(".")[:2])
         if block in LABEL_OBJECTIVES and (is_given or (path != block and origin != "default")):
             raise ConfigError(block, "has no effect on masked tokens", origin=origin, hint="leave it out")
+
+
+def _check_blocks(path: str, corpus: CorpusSection, origins: Mapping[str, str]) -> None:
+    """Refuse settings of masks and instances that were given, but whose kind is not selected."""
+    for name, section in (("instances", corpus.instances), ("masks", corpus.masks)):
+        for other in sorted(section.model_fields_set - {"name", section.name}):
+            block = f"{path}.{name}.{other}"
+            for field, origin in origins.items():
+                if f"{field}.".startswith(f"{block}.") and is_override(origin):
+                    problem = f"has no effect while {name}.name is {section.name!r}"
+                    raise ConfigError(block, problem, origin=origin, hint=f"add --{name}.name {other}, or leave it out")

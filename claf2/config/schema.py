@@ -42,6 +42,7 @@ __all__ = [
     "TrainerSection",
     "experiment_type",
     "iter_fields",
+    "json_schema",
     "parse_value",
     "section_of",
     "union_members",
@@ -347,3 +348,20 @@ def parse_value(text: str, annotation: Any) -> Any:
         return parse_json(text)
     except ValueError:
         return text
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a BaseConfig with the blocks of everything registered, for editors."""
+    one, several = (
+        experiment_type({selector.path: selector.registry.names() for selector in selectors}).model_json_schema()
+        for selectors in (SELECTORS, SHARED_SELECTORS)
+    )
+    description = "Experiments by name; an entry updates the BaseConfig that its `base_config` names."
+    entries = {"type": "object", "description": description}
+    return {
+        **one,
+        "$defs": {**several["$defs"], **one["$defs"]},
+        "properties": {**one["properties"], "sampler": several["properties"]["sampler"], "tasks": entries},
+        "required": [],
+        "anyOf": [{"required": ["data_reader"]}, {"required": ["tasks"]}],
+    }

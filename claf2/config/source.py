@@ -21,6 +21,7 @@ __all__ = [
     "deep_merge",
     "find_config",
     "is_option",
+    "is_override",
     "iter_leaves",
     "list_configs",
     "matching_paths",
@@ -98,6 +99,11 @@ class Override:
         if self.text is None:
             return [f"--{self.key}"]
         return [f"--{self.key}={self.text}"] if is_option(self.text) else [f"--{self.key}", self.text]
+
+
+def is_override(origin: str) -> bool:
+    """Say whether a value with this origin was given as an override, and not read from a file."""
+    return origin.startswith(("command line", "argument"))
 
 
 def is_option(word: str) -> bool:

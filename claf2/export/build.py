@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from transformers import PreTrainedModel
 
+from claf2.config import replace_values
 from claf2.errors import RunError
 from claf2.evaluation.engine import Batching
 from claf2.evaluation.predictions import predictions_path, read_predictions
@@ -166,7 +167,7 @@ def _fill(
             quantize_graph(traced, folder / GRAPH, int8, calibration)
     source.run.tokenizer.save(folder)
     source.model.config.save_pretrained(folder)
-    plain = source.run.experiment.with_values({f"runtime.{key}": value for key, value in PLAIN.items()})
+    plain = replace_values(source.run.experiment, {f"runtime.{key}": value for key, value in PLAIN.items()})
     write_json(folder / EXPERIMENT, plain.values)
     batching: Batching = "single"
     if int8 != "dynamic":

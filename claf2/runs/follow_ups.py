@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from claf2.config import Experiment
+from claf2.config import Experiment, replace_values
 from claf2.errors import RunError
 from claf2.models import PRUNING_FIELDS
 from claf2.runs.resolve import Run
@@ -48,4 +48,4 @@ def follow_up_experiment(run: Run, follow_up: FollowUpRun) -> Experiment:
     if follow_up.from_refined:
         values["token"] = None  # the tokenizer and the size are those of the refined model
         values |= {f"{block}.{name}": None for name in PRUNING_FIELDS if name in experiment.values["model"][kind]}
-    return experiment.with_values(values)
+    return replace_values(experiment, values)
