@@ -31,14 +31,14 @@ __all__ = ["FeatureList", "FeatureSet", "feature_key", "featurize", "featurize_i
 SLICE = 1000
 """How many examples are tokenized at a time."""
 
-AHEAD = 2
+AHEAD = 4
 """How many slices are turned into features while the one before is used: while Python builds the features of one, the
 tokenizer encodes the other."""
 
 TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """The fields that only the model reads."""
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the layout of the files below changes, or what readers read from a file."""
 
 
