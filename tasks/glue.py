@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from claf2 import Published, Suite, Task, register_suite, register_task
 from claf2.readers import Delimited, Ranked
 
@@ -49,13 +51,15 @@ NOTES = {
 for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
     matched = "_matched" if name == "mnli" else ""
     texts = {"text_a": first} if second is None else {"text_a": first, "text_b": second}
+    # The published files of QQP have rows with missing cells, which the code of BERT and MT-DNN skips as well.
+    on_malformed: Literal["fail", "skip"] = "skip" if name == "qqp" else "fail"
     register_task(
         Task(
             name=name,
             language="en",
             head=head,
             labels=labels,
-            reader=Delimited(columns={**texts, "label": label}, header=name != "cola"),
+            reader=Delimited(columns={**texts, "label": label}, header=name != "cola", on_malformed=on_malformed),
             metrics=scores,
             files={
                 "train": f"glue_data/{folder}/train.tsv",
@@ -67,7 +71,8 @@ for name, folder, hub, head, labels, scores, (first, second, label) in ROWS:
                 columns={
                     "id": "id" if name == "qqp" else "index",
                     **({"text_a": "sentence"} if name == "cola" else texts),
-                }
+                },
+                on_malformed=on_malformed,
             ),
             hub=f"nyu-mll/glue:{hub}",
             hub_columns=dict(zip(("text_a", "text_b"), HUB_TEXTS[name], strict=False)),

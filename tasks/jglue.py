@@ -177,7 +177,7 @@ register_suite(
             published("Waseda RoBERTa large s512", README, 0.961, (0.926, 0.892), 0.934, (0.918, 0.963), 0.891),
             published("XLM-R base", README, 0.961, (0.877, 0.831), 0.898, None, 0.687),
             published("XLM-R large", README, 0.964, (0.918, 0.884), 0.924, None, 0.840),
-            published("human", README, 0.989, (0.899, 0.861), 0.925, (0.871, 0.944), 0.986),
+            published("human", "JGLUE README", 0.989, (0.899, 0.861), 0.925, (0.871, 0.944), 0.986),
             published("Waseda RoBERTa base", NOBU_G, 0.965, (0.913, 0.876), 0.905, (0.853, 0.916), 0.853, 0.867),
             published("DeBERTa-v2 base", NOBU_G, 0.970, (0.922, 0.886), 0.922, (0.899, 0.951), 0.873, 0.879),
             published("DeBERTa-v2 large", NOBU_G, 0.968, (0.925, 0.892), 0.924, (0.912, 0.959), 0.890, 0.882),

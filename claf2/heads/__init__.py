@@ -129,9 +129,8 @@ class TextFeaturizer(Featurizer, ABC):
             [example.text_a for example in examples], second, max_length=self.max_seq_length, offsets=False
         )
         for position, (example, (encoding,)) in enumerate(zip(examples, encodings, strict=True)):
-            feature: Feature = {
-                "input_ids": encoding.ids, "token_type_ids": encoding.type_ids, "example": position
-            }  # fmt: skip
+            ids = encoding.ids or [tokenizer.end_id]  # an empty text without special tokens
+            feature: Feature = {"input_ids": ids, "token_type_ids": encoding.type_ids or [0], "example": position}
             if example.label is not None:
                 try:
                     feature["labels"] = self.target(example.label, labels)

@@ -37,6 +37,8 @@ class DialogueFeaturizer(Featurizer):
         self, examples: Sequence[DialogueExample], tokenizer: Tokenizer, labels: Sequence[str], counts: Counter[str]
     ) -> Iterator[Feature]:
         separator = tokenizer.separator
+        if not separator:
+            raise Claf2Error("the turns of a dialogue need a tokenizer with a token between texts; set its sep_token")
         texts = []
         for example in examples:
             first = [separator] if len(example.turns) == 1 else []

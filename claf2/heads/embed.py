@@ -372,11 +372,17 @@ def _first_rows(examples: Sequence[Example]) -> dict[str | None, int]:
 
 
 def _rank_all(collected: CollectedOutputs[Example]) -> list[Prediction]:
-    """Rank the second texts of all rows for each row. A text is called by the id of the first row that has it."""
+    """Rank the second texts of all rows for each row. A text is called by the id of the first row that has it, and by
+    the number of that row besides if an earlier text has the same id."""
     import numpy as np
 
     first_rows = _first_rows(collected.examples)
-    names = [collected.examples[row].id for row in first_rows.values()]
+    names: list[str] = []
+    taken: set[str] = set()
+    for row in first_rows.values():
+        name = collected.examples[row].id
+        names.append(f"{name}#{row + 1}" if name in taken else name)
+        taken.add(name)
     places = {text: place for place, text in enumerate(first_rows)}
     candidates = np.stack([collected.outputs[row]["vectors"][1] for row in first_rows.values()])
     predictions = []

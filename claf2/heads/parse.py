@@ -21,6 +21,7 @@ from claf2.heads import (
     register_head,
 )
 from claf2.metrics import Prediction
+from claf2.metrics.parsing import MISSING
 from claf2.readers import Example, ParseExample
 from claf2.tokenizers import Tokenizer
 
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-MISSING = -1
-"""The head predicted for a word that did not fit into the input."""
-
 IGNORED = -100
 """The target of words that have none; the loss ignores it."""
+
+NO_PIECE = -1
+"""The position of the pieces of a word that is not there, in rows with fewer words than others."""
 
 POS_ROWS = 64
 """Rows of the embedding of parts of speech, including the unknown one."""
@@ -119,7 +120,7 @@ class ParsingHead(Head[ParseExample, ParseOutput]):
     relations, each the mean over words. Each word's head is chosen independently; the heads need not form a tree."""
 
     featurizer: ClassVar[type[Featurizer]] = ParseFeaturizer
-    inputs: ClassVar[Mapping[str, int]] = {"first": 0, "last": 0, "pos": 0}
+    inputs: ClassVar[Mapping[str, int]] = {"first": NO_PIECE, "last": NO_PIECE, "pos": 0}
     targets: ClassVar[Mapping[str, int]] = {"heads": IGNORED, "relations": IGNORED}
     teacher_forced: ClassVar[tuple[str, ...]] = ("heads", "relations")
     request_fields: ClassVar[tuple[str, ...]] = ("words", "pos")

@@ -273,24 +273,22 @@ def _best(values: np.ndarray, count: int) -> np.ndarray:
 
 def _central(features: Sequence[Feature]) -> list[np.ndarray]:
     """Say for each position of each window whether no other window gives its token more context (Devlin et al., 2019):
-    the smaller of the contexts to its left and right, plus a hundredth of the window's length."""
+    the smaller of the contexts to its left and right, plus a hundredth of the window's length.
+
+    Pieces with the same characters, such as the bytes of a Hangul syllable, count as one token: an answer may begin at
+    the first of them and end at the last, so all must be permitted in the same window."""
     import numpy as np
 
-    margins = []
+    most: dict[tuple[int, int], float] = {}
+    own: list[tuple[list[tuple[int, int]], dict[tuple[int, int], float]]] = []
     for feature in features:
         inside = np.flatnonzero(np.asarray(feature["ends"]) >= 0)
-        margin = np.full(len(feature["ends"]), -1.0)
-        margin[inside] = np.minimum(np.arange(len(inside)), np.arange(len(inside))[::-1]) + 0.01 * len(inside)
-        margins.append(margin)
-    most: dict[tuple[int, int], float] = {}
-    for feature, margin in zip(features, margins, strict=True):
-        for key, value in zip(zip(feature["starts"], feature["ends"], strict=True), margin, strict=True):
-            if value > most.get(key, -1.0):
-                most[key] = value
-    return [
-        np.array(
-            [value >= most.get(key, 0.0) for key, value in
-             zip(zip(feature["starts"], feature["ends"], strict=True), margin, strict=True)]
-        )
-        for feature, margin in zip(features, margins, strict=True)
-    ]  # fmt: skip
+        margin = np.minimum(np.arange(len(inside)), np.arange(len(inside))[::-1]) + 0.01 * len(inside)
+        spans = list(zip(feature["starts"], feature["ends"], strict=True))
+        highest: dict[tuple[int, int], float] = {}
+        for position, value in zip(inside.tolist(), margin.tolist(), strict=True):
+            highest[spans[position]] = max(highest.get(spans[position], 0.0), value)
+        for span, value in highest.items():
+            most[span] = max(most.get(span, 0.0), value)
+        own.append((spans, highest))
+    return [np.array([span in highest and highest[span] == most[span] for span in spans]) for spans, highest in own]

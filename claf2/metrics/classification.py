@@ -23,12 +23,12 @@ def _one_hot(predictions: Sequence[Prediction], labels: Sequence[str]) -> tuple[
     return gold[:, None] == columns, predicted[:, None] == columns
 
 
-def _macro_f1(predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
-    """Return the resampler of the mean F1 of some labels."""
+def _macro_f1(predictions: Sequence[Prediction], labels: Sequence[str], *, occurring: bool = False) -> Resampler:
+    """Return the resampler of the mean F1 of some labels; see ``f1``."""
     import numpy as np
 
     gold, predicted = _one_hot(predictions, labels)
-    return f1(gold & predicted, np.add(gold, predicted, dtype=np.float64))
+    return f1(gold & predicted, np.add(gold, predicted, dtype=np.float64), occurring=occurring)
 
 
 @register_metric("accuracy")
@@ -86,7 +86,8 @@ class AccuracyAndF1(Metric):
 
 @register_metric("macro_f1")
 class MacroF1(Metric):
-    """The unweighted mean of the F1 of all labels of the task; a label that occurs nowhere counts 0."""
+    """The unweighted mean of the F1 of the task's labels that occur in gold or predictions, as scikit-learn's macro F1
+    without ``labels``, which the scripts of KLUE and SuperGLUE call. A prediction that is no label counts as wrong."""
 
     selects: ClassVar[str] = "macro_f1"
     keys: ClassVar[frozenset[str]] = frozenset({"macro_f1"})
@@ -95,7 +96,7 @@ class MacroF1(Metric):
         return {"macro_f1": self.resampler(predictions, labels).value()}
 
     def resampler(self, predictions: Sequence[Prediction], labels: Sequence[str]) -> Resampler:
-        return _macro_f1(predictions, labels)
+        return _macro_f1(predictions, labels, occurring=True)
 
 
 @register_metric("matthews")

@@ -13,6 +13,9 @@ OTHERS = 15
 WRONG_HEAD = OTHERS + 1
 """The predicted class of a word with a wrong head."""
 
+MISSING = -1
+"""The predicted head of a word that did not fit into the input."""
+
 
 @register_metric("klue_dp")
 class KlueDp(Metric):
@@ -25,6 +28,9 @@ class KlueDp(Metric):
       a common position.
     - ``las_macro_f1`` is the macro F1 of relations, of which those from the sixteenth on are one class. If the head is
       wrong, the predicted class is one that no gold word has. This class is part of the mean, with an F1 of 0.
+
+    As in KLUE-baseline, words that did not fit into the input are no part of the macro F1 scores. In ``uas`` and
+    ``las``, they count as wrong.
     """
 
     selects: ClassVar[str] = "las_macro_f1"
@@ -36,7 +42,8 @@ class KlueDp(Metric):
         gold = [arc for prediction in predictions for arc in _arcs(prediction.gold)]
         predicted = [arc for prediction in predictions for arc in _arcs(prediction.prediction)]
         pairs = list(zip(gold, predicted, strict=True))
-        heads = f1_score([g[0] for g in gold], [p[0] for p in predicted], average="macro", zero_division=0.0)
+        read = [(g[0], p[0]) for g, p in pairs if p[0] != MISSING]
+        heads = f1_score(*zip(*read, strict=True), average="macro", zero_division=0.0) if read else 0.0
         return {
             "las_macro_f1": self.resampler(predictions, labels).value(),
             "uas_macro_f1": 100.0 * float(heads),
@@ -52,6 +59,8 @@ class KlueDp(Metric):
         for row, prediction in enumerate(predictions):
             arcs = zip(_arcs(prediction.gold), _arcs(prediction.prediction), strict=True)
             for (gold_head, gold_relation), (predicted_head, predicted_relation) in arcs:
+                if predicted_head == MISSING:
+                    continue
                 gold = classes[gold_relation]
                 predicted = classes[predicted_relation] if predicted_head == gold_head else WRONG_HEAD
                 right[row, gold] += gold == predicted

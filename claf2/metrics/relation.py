@@ -11,7 +11,7 @@ from claf2.metrics import Metric, Prediction, Resampler, Scores, f1, register_me
 
 @register_metric("klue_re")
 class KlueRe(Metric):
-    """Micro F1 over all relations except ``none``, and AUPRC, as in KLUE-baseline.
+    """Micro F1 over all relations except `no_relation`, and AUPRC, as in KLUE-baseline.
 
     AUPRC is the trapezoidal area under the precision-recall curve of a label, averaged over *all* labels. For a label
     without positive examples, scikit-learn returns an area that means nothing; ``auprc_fixed`` averages over the labels

@@ -51,8 +51,8 @@ class RetrievalScore(Metric):
 
 @register_metric("ndcg")
 class GainScore(RetrievalScore):
-    """The scores of ``retrieval``, of which ``ndcg_at_10`` selects the best checkpoint, as in MTEB (Muennighoff et al.,
-    2023, https://arxiv.org/abs/2210.07316)."""
+    """nDCG@10, recall@1, @5 and @10, and MRR@10 of a ranking; ``ndcg_at_10`` selects the best checkpoint, as in MTEB
+    (Muennighoff et al., 2023, https://arxiv.org/abs/2210.07316)."""
 
     selects: ClassVar[str] = f"ndcg_at_{LONGEST_LIST}"
 

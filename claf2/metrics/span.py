@@ -52,13 +52,15 @@ def _characters(text: str) -> list[str]:
     return [character for character in text if not character.isspace()]
 
 
-LANGUAGES: dict[str, tuple[Callable[[str], str], Callable[[str], list[str]], float]] = {
-    "en": (normalise_english, _words, 1.0),
-    "ko": (normalise_korean, _characters, 0.0),
-    "ja": (normalise_japanese, list, 1.0),
+LANGUAGES: dict[str, tuple[Callable[[str], str], Callable[[str], list[str]], bool]] = {
+    "en": (normalise_english, _words, True),
+    "ko": (normalise_korean, _characters, False),
+    "ja": (normalise_japanese, list, True),
 }
-"""Language → normalizer, tokenizer for F1, and the F1 of two empty answers. The scripts of SQuAD 2.0 and JSQuAD return
-1 for these; that of KorQuAD returns 0. JSQuAD counts the spaces of an answer among its characters, KorQuAD does not."""
+"""Language → normalizer, tokenizer for F1, and whether its script knows empty answers. Those of SQuAD 2.0 and JSQuAD
+do: two empty answers have an F1 of 1, and a gold answer that is empty after normalization is left out beside others. In
+that of KorQuAD, two empty answers have an F1 of 0. JSQuAD counts the spaces of an answer among its characters, KorQuAD
+does not."""
 
 
 @register_metric("squad")
@@ -73,8 +75,9 @@ class SquadScore(Metric):
       script's ``best_f1`` and ``best_exact``. Below its threshold a question gets its best span, also if the run itself
       answered nothing.
 
-    An answer that is empty after normalization, such as "the", matches only an empty answer. KorQuAD's script gives
-    that pair EM 1 and F1 0.
+    An answer that is empty after normalization, such as "the", matches only an empty answer, and only if no other one
+    is accepted. The scripts of KorQuAD and SQuAD 1.1 give any such pair EM 1 and F1 0. SQuAD 1.1 differs from SQuAD 2.0
+    in nothing else, so the rules of SQuAD 2.0 are used for both.
     """
 
     selects: ClassVar[str] = "f1"
@@ -144,11 +147,13 @@ class SquadScore(Metric):
             raise Claf2Error(
                 f"no official script for answers in language {self.language!r}; {nearest(self.language, LANGUAGES)}"
             )
-        normalise, tokenize, empty = LANGUAGES[self.language]
-        answer = normalise(prediction)
-        matches = []
-        for gold in map(normalise, golds):
-            matches.append((float(gold == answer), _f1(tokenize(gold), tokenize(answer), empty)))
+        normalise, tokenize, knows_empty = LANGUAGES[self.language]
+        answer, accepted = normalise(prediction), [normalise(gold) for gold in golds]
+        if knows_empty:
+            accepted = [gold for gold in accepted if gold] or [""]
+        matches = [
+            (float(gold == answer), _f1(tokenize(gold), tokenize(answer), float(knows_empty))) for gold in accepted
+        ]
         # The two maxima may come from different answers, as in the official scripts.
         return max(em for em, _ in matches), max(f1 for _, f1 in matches)
 

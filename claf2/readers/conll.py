@@ -21,7 +21,8 @@ DOCUMENT = "-DOCSTART-"
 
 @register_reader("conll")
 class Conll(Reader):
-    """Columns of tokens and tags. With ``unit`` "character" a line is one character, and a space is a token as well."""
+    """Columns of tokens and tags. With ``unit`` "character" a line is one character, and a space is a token as well.
+    A file of words without further columns is unlabelled."""
 
     delimiter: str | None = "\t"
     """The separator of columns; `null`: any run of spaces and tabs."""
@@ -42,22 +43,25 @@ class Conll(Reader):
 
     def _sentences(self, path: Path) -> Iterator[TokenExample]:
         identity, columns = "", 0  # columns: of the lines of a sentence; 0 until one is known
+        is_labelled: bool | None = None
         for block in read_blocks(path):
             # A token may begin like a comment. It has as many columns as the last line of its sentence.
             last = block[-1][1]
             columns = columns if self._begins_comment(last) else len(self._cells(last))
+            if is_labelled is None and not last.startswith(DOCUMENT):  # the first sentence decides for all
+                is_labelled = columns != 1 or self.unit != "word" or self.token != 0
             start, tokens, tags = 0, [], []  # type: tuple[int, list[str], list[str]]
             for line, text in block:
                 # A sentence may contain the comment sign as a token, so that only lines before it are comments.
                 if not tokens and self._is_comment(text, columns):
                     identity = text[len(self.comment or "") :].strip().split("\t")[0]
                 elif not text.startswith(DOCUMENT):
-                    token, tag = self._columns(path, line, text)
+                    token, *tag = self._columns(path, line, text, is_labelled is not False)
                     start = start or line
                     tokens.append(token)
-                    tags.append(tag)
+                    tags += tag
             if tokens:  # an id survives blank lines between its comment and the sentence
-                yield self._sentence(identity, tokens, tags, start)
+                yield self._sentence(identity, tokens, None if is_labelled is False else tags, start)
                 identity = ""
 
     @property
@@ -85,23 +89,29 @@ class Conll(Reader):
         # str.split() would also split at other separators of Unicode, which occur inside tokens.
         return re.split("[ \t]+", text.strip(" \t")) if self.delimiter is None else text.split(self.delimiter)
 
-    def _columns(self, path: Path, line: int, text: str) -> tuple[str, str]:
-        """Return token and tag of a line."""
+    def _columns(self, path: Path, line: int, text: str, is_labelled: bool) -> tuple[str, ...]:
+        """Return token and tag of a line, or the token alone."""
         cells = self._cells(text)
+        if not is_labelled:
+            if len(cells) > 1:
+                problem = f"expected 1 column, as in the first sentence, got {len(cells)}"
+                raise DataError(path, problem, line=line, hint="give tags to all tokens or to none")
+            return (cells[0],)
         if len(cells) < self._width:
-            raise DataError(path, f"expected at least {self._width} columns, got {len(cells)}", line=line)
+            problem = f"expected at least {self._width} columns, got {len(cells)}"
+            raise DataError(path, problem, line=line, hint="give each token its tag, or delete the line")
         token, tag = cells[self.token], cells[self.tag]
         if not is_tag(tag):
             problem = f"{tag!r} is not a tag of IOB, IOBES or BILOU (O, B-TYPE, I-TYPE, E-TYPE …)"
             raise DataError(path, problem, line=line)
         return token, tag
 
-    def _sentence(self, identity: str, tokens: list[str], tags: list[str], line: int) -> TokenExample:
+    def _sentence(self, identity: str, tokens: list[str], tags: list[str] | None, line: int) -> TokenExample:
         return TokenExample(
             id=identity or str(line),
             line=line,
             tokens=tuple(tokens),
-            tags=tuple(to_iob2(tags, from_iob1=self.scheme == "iob1")),
+            tags=None if tags is None else tuple(to_iob2(tags, from_iob1=self.scheme == "iob1")),
             joiner=self.joiner,
         )
 

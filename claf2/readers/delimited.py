@@ -83,7 +83,8 @@ class Delimited(Reader):
                 else:
                     yield example
             elif self.on_malformed == "fail":
-                raise DataError(path, f"expected {width} columns, got {len(cells)}", line=line)
+                hint = "correct the row, or delete it"
+                raise DataError(path, f"expected {width} columns, got {len(cells)}", line=line, hint=hint)
             else:
                 malformed += 1
         if malformed:

@@ -73,7 +73,8 @@ class Squad(Reader):
             misplaced = [answer for answer in answers or () if not _occurs(answer, context)]
             if misplaced and self.on_malformed == "fail":
                 text, start = misplaced[0].text, misplaced[0].start
-                raise DataError(path, f"question {identity!r}: the context has no {text!r} at character {start}")
+                problem = f"question {identity!r}: the context has no {text!r} at character {start}"
+                raise DataError(path, problem, hint="correct its answer_start, which counts characters from 0")
             skipped += len(misplaced)
             if misplaced and len(misplaced) == len(answers or ()):
                 continue

@@ -212,6 +212,13 @@ def test_rows_are_ranked_among_all_different_texts(tokenizer: Tokenizer) -> None
     assert [p.score for p in predictions] == pytest.approx([1.0, 0.0, 0.6, 1.0])
 
 
+def test_texts_of_rows_with_one_id_are_told_apart(tokenizer: Tokenizer) -> None:
+    examples = [SpanExample(id="1", question="q", context=context, answers=()) for context in "xy"]
+    x, y = np.eye(2, dtype=np.float32)
+    predictions = ContrastiveHead().predict(collected(examples, np.stack([[y, x], [y, y]]), tokenizer))
+    assert [(p.gold, p.prediction) for p in predictions] == [(["1"], ["1#2", "1"]), (["1#2"], ["1#2", "1"])]
+
+
 def test_an_evaluation_computes_each_paragraph_once(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

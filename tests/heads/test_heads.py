@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from language_models import byte_tokenizer
 
 from claf2.errors import Claf2Error
 from claf2.heads import CollectedOutputs, LabelFeaturizer, Request, heads
@@ -200,6 +202,36 @@ def test_choices_are_encoded_side_by_side(tokenizer: Tokenizer) -> None:
     perfect = [{"probabilities": np.array([0.2, 0.8])}]
     (prediction,) = heads.get("choice")().predict(CollectedOutputs(rows, [feature], perfect, ["0", "1"], tokenizer))
     assert (prediction.gold, prediction.prediction) == ("1", "1")
+
+
+@pytest.mark.parametrize("answer", ["서울", "🐈 ran"])
+@pytest.mark.parametrize("lead", [3, 20, 37])
+def test_an_answer_of_several_pieces_a_character_is_found_in_several_windows(answer: str, lead: int) -> None:
+    """Bytes of one character have the same offsets, and none of them gives another one less context."""
+    context = "the cat " * lead + answer + " the dog" * (40 - lead)
+    example = SpanExample(id="0", question="who", context=context, answers=(Answer(answer, context.index(answer)),))
+    counts: Counter[str] = Counter()
+    tokenizer = byte_tokenizer()
+    features = list(SpanFeaturizer(max_seq_length=64, context_stride=16).features([example], tokenizer, (), counts))
+    assert len(features) > 1
+    assert not counts["lost_spans"]
+    rows = []
+    for feature in features:
+        start, end = (np.full(len(feature["starts"]), -10.0, np.float32) for _ in range(2))
+        start[feature["start_positions"]] = end[feature["end_positions"]] = 10.0 if feature["start_positions"] else 0.0
+        rows.append({"start": start, "end": end})
+    (prediction,) = SpanHead().predict(CollectedOutputs([example], features, rows, [], tokenizer))
+    assert prediction.prediction == answer
+
+
+def test_an_empty_text_without_special_tokens_is_a_row_of_one_token(tmp_path: Path) -> None:
+    byte_tokenizer().save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": None}))
+    tokenizer = load_tokenizer(tmp_path)
+    (feature,) = LabelFeaturizer().features([TextExample(id="0", text_a="")], tokenizer, ["a"], Counter())
+    assert feature["input_ids"] == [tokenizer.end_id]
+    assert feature["token_type_ids"] == [0]
 
 
 TREE = ParseExample(

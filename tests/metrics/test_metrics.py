@@ -46,7 +46,7 @@ def test_labels_against_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     assert compute(metrics.get("accuracy")(), pairs)["accuracy"] == pytest.approx(
         100 * sk.accuracy_score(gold, predicted)
     )
-    expected = sk.f1_score(gold, predicted, average="macro", labels=LABELS, zero_division=0.0)
+    expected = sk.f1_score(gold, predicted, average="macro", zero_division=0.0)
     assert compute(metrics.get("macro_f1")(), pairs, LABELS)["macro_f1"] == pytest.approx(100 * expected)
     counts = {(g, p): sum(pair == (g, p) for pair in pairs) for g in LABELS for p in LABELS}
     right, total = sum(counts[label, label] for label in LABELS), len(pairs)
@@ -110,13 +110,13 @@ def test_klue_sts_cuts_both_sides_at_three(pairs: list[tuple[float, float]]) -> 
 
 
 def squad_script(predicted: str, golds: list[str]) -> tuple[float, float]:
-    """SQuAD 2.0's rule, written down anew: tokens of the normalised texts, the best gold counts."""
+    """SQuAD 2.0's rule, written down anew: tokens of the normalised texts, the best gold that has some counts."""
 
     def tokens(text: str) -> list[str]:
         kept = "".join(c for c in text.lower() if c not in string.punctuation)
         return [word for word in re.sub(r"\b(?:a|an|the)\b", " ", kept).split() if word]
 
-    return best(tokens(predicted), [tokens(gold) for gold in golds or [""]], " ", 1.0)
+    return best(tokens(predicted), [kept for gold in golds if (kept := tokens(gold))] or [[]], " ", 1.0)
 
 
 def korquad_script(predicted: str, golds: list[str]) -> tuple[float, float]:
@@ -344,6 +344,35 @@ def test_klue_dp_against_its_definition(trees: list[list[tuple[int, int, str, st
     assert scores["las_macro_f1"] == pytest.approx(macro([c[0] for c in classes], [c[1] for c in classes]))
     assert scores["uas"] == pytest.approx(100 * np.mean([w[0] == w[1] for w in words]))
     assert scores["las"] == pytest.approx(100 * np.mean([w[0] == w[1] and w[2] == w[3] for w in words]))
+
+
+def test_klue_dp_leaves_words_out_that_did_not_fit_into_the_input() -> None:
+    labels = ["NP", "VP"]
+    trees = [({"heads": [2, 0], "relations": labels}, {"heads": [2, head], "relations": labels}) for head in (0, -1)]
+    scores = compute(metrics.get("klue_dp")(), trees, labels)
+    assert scores == {"las_macro_f1": 100.0, "uas_macro_f1": 100.0, "uas": 75.0, "las": 75.0}
+    nothing = [({"heads": [0], "relations": ["VP"]}, {"heads": [-1], "relations": ["NP"]})]
+    assert set(compute(metrics.get("klue_dp")(), nothing, labels).values()) == {0.0}
+
+
+def test_a_label_that_is_not_one_of_the_task_adds_no_class_to_macro_f1() -> None:
+    assert compute(metrics.get("macro_f1")(), [("a", "a"), ("b", "?")], LABELS)["macro_f1"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("language", "golds", "prediction", "em", "f1"),
+    [
+        ("en", ["ice", "."], "", 0.0, 0.0),
+        ("en", ["."], "the", 100.0, 100.0),
+        ("ja", ["氷", "。"], "", 0.0, 0.0),
+        ("ko", ["얼음", "."], "", 100.0, 0.0),
+    ],
+)
+def test_gold_answers_that_are_empty_after_normalization(
+    language: str, golds: list[str], prediction: str, em: float, f1: float
+) -> None:
+    scores = compute(metrics.get("squad")(language=language), [(golds, prediction)])
+    assert (scores["em"], scores["f1"]) == (em, f1)
 
 
 STATES = st.lists(

@@ -19,7 +19,7 @@ SIZES: dict[str, Any] = {
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
 BATCHES = {
     "parse": {
-        "first": torch.tensor([[1, 2], [1, 0]]), "last": torch.tensor([[1, 3], [1, 0]]),
+        "first": torch.tensor([[1, 2], [1, -1]]), "last": torch.tensor([[1, 3], [1, -1]]),
         "pos": torch.tensor([[1, 2], [1, 0]]), "heads": torch.tensor([[2, 0], [0, -100]]),
         "relations": torch.tensor([[0, 1], [1, -100]]),
     },
@@ -110,6 +110,15 @@ def test_no_word_hangs_on_padding_and_rows_do_not_touch_each_other() -> None:
     assert both.heads.shape == (2, 2, 3)
     assert both.heads[1, :, 2].max() < -1e30
     torch.testing.assert_close(both.heads[1, 0, :2], alone.heads[0, 0, :2])
+
+
+def test_a_word_at_the_first_position_can_be_a_head() -> None:
+    """As with a tokenizer that puts no special token before a text."""
+    _, network, batch = make("parse")
+    with torch.no_grad():
+        scores = network(**{**batch, "first": batch["first"] - 1, "last": batch["last"] - 1, "heads": None}).heads
+    assert scores[0].min() > -1e30
+    assert scores[1, 0, :2].min() > -1e30
 
 
 def test_a_parser_at_work_does_not_look_at_gold_heads() -> None:

@@ -22,6 +22,7 @@ from claf2.readers import (
     Dialogues,
     Example,
     Jsonl,
+    ParseExample,
     Ranked,
     Reader,
     SpanExample,
@@ -33,6 +34,7 @@ from claf2.readers import (
     readers,
 )
 from claf2.readers.tags import to_iob2
+from claf2.task import tasks
 
 PAIR = {"id": "id", "text_a": "a", "text_b": "b", "label": "label"}
 # Line breaks and the delimiter cannot stand in a cell; surrogates are no text.
@@ -457,6 +459,39 @@ def test_a_tree_without_a_comment_has_no_id_of_another_one(tmp_path: Path) -> No
     row = "1\tgo\tgo\tVV\t0\tVP\n\n"
     path.write_text(f"## a\tgo\n\n{row}{row}## b\n{row}")
     assert [(tree.id, tree.line) for tree in Treebank().read(path)] == [("a", 3), ("5", 5), ("b", 8)]
+
+
+def test_sentences_without_tags_or_trees_are_unlabelled(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("## 1\tNew York\nNew\nYork\n\nRome\n")
+    for reader in (Conll(comment="##"), Conll(delimiter=None, comment="##", tag=3)):
+        rows = [row for row in reader.read(path) if isinstance(row, TokenExample)]
+        assert [(row.id, row.tokens, row.tags) for row in rows] == [
+            ("1", ("New", "York"), None),
+            ("5", ("Rome",), None),
+        ]
+    for text, problem in [
+        ("Rome\tO\n\nNew\n", "x.tsv:3: expected at least 2 columns, got 1"),
+        ("Rome\n\nNew\tO\n", "x.tsv:3: expected 1 column, as in the first sentence, got 2"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(DataError, match=problem):
+            list(Conll().read(path))
+    with pytest.raises(DataError, match="expected at least 2 columns"):  # a space would be a blank line
+        list(Conll(unit="character").read(path))
+    tree = ParseExample(id="1", line=2, words=("go", "home"), pos=("VV", "NNG"))
+    assert round_trip(Treebank(), [tree], tmp_path) == [tree]
+    path.write_text("1\tgo\tgo\tVV\t_\t_\n2\tgo\tgo\tVV\t1\tVP\n")
+    with pytest.raises(DataError, match=r"x\.tsv:1: word 1 has the head _, .*without labels has _ in columns 5 and 6"):
+        list(Treebank().read(path))
+
+
+def test_rows_of_qqp_with_missing_cells_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\ta\tb\t0\n4\t5\t6\n")
+    (row,) = tasks.get("qqp").reader.read(path)
+    assert tuple(row.texts()) == ("a", "b")
+    assert "skipped 1 malformed rows" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -78,17 +78,17 @@ class BiaffineParser(EncoderNetwork):
         Args:
             input_ids: token ids, (B, L).
             attention_mask: 1 for a token, 0 for padding, (B, L).
-            first: the position of each word's first piece, (B, W); 0 where there is no word.
-            last: the position of each word's last piece, (B, W); 0 where there is no word.
+            first: the position of each word's first piece, (B, W); negative where there is no word.
+            last: the position of each word's last piece, (B, W); negative where there is no word.
             pos: the part of speech of each word, (B, W); 0 is unknown.
             token_type_ids: the segment of each token, (B, L).
             heads: the gold head of each word, counted from 1, 0 for the root, (B, W); negative where there is none.
             relations: not read here.
         """
         states = self.hidden(input_ids, attention_mask, token_type_ids=token_type_ids)
-        there = first > 0
+        there = first >= 0
         root = torch.zeros_like(first[:, :1])
-        words = torch.cat([_at(states, torch.cat([root, pieces], 1)) for pieces in (first, last)], -1)
+        words = torch.cat([_at(states, torch.cat([root, pieces.clamp_min(0)], 1)) for pieces in (first, last)], -1)
         parts = self._drop(self.pos(torch.cat([root, pos], 1)), whole_words=True)
         lengths = there.sum(1) + 1
         read, cell = _recur(self.reader, torch.cat([words, parts], -1), lengths)
