@@ -64,7 +64,7 @@ def _format_suite(suite: Suite) -> str:
 
 
 def _format_task(task: Task, configs: Sequence[str]) -> str:
-    files = ", ".join(f"{split} `{name}`" for split, name in task.files.items())
+    files = ", ".join(f"{split} `{name}`" for split, name in task.files.items()) or "your own"
     facts = [
         f"- language {task.language}, head `{task.head}`"
         + (f", {len(task.labels)} labels: {_format_labels(task.labels)}" if task.labels else ""),
@@ -72,7 +72,7 @@ def _format_task(task: Task, configs: Sequence[str]) -> str:
         + (f"; hub `{task.hub}`" if task.hub else ""),
         *(f"- metric {_format_metric(metric)}" for metric in task.metrics),
         f"- BaseConfigs: {', '.join(f'`{name}`' for name in configs) or 'none'}",
-        f"- source: {task.source}; licence: {task.licence or 'not stated'}",
+        f"- source: {task.source}; licence: {task.licence or 'not stated'}" if task.source else "- source: your own text",
     ]
     facts += [f"- {note}" for note in task.notes]
     return f"## `{task.name}`\n\n" + "\n".join(facts) + f"\n\n```text\n{_sample_rows(task)}\n```"
