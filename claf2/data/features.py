@@ -33,7 +33,7 @@ SLICE = 1000
 
 AHEAD = 4
 """How many slices are turned into features while the one before is used: while Python builds the features of one, the
-tokenizer encodes the other."""
+tokenizer encodes others. With two, the tokenizer often waits for Python."""
 
 TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """The fields that only the model reads."""
