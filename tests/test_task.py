@@ -222,7 +222,7 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("klue_re", json.dumps([RELATION], ensure_ascii=False).encode("cp949"), "not in UTF-8.*iconv -f CP949"),
     ("klue_re", json.dumps([RELATION]).replace('"r"', '"\\ud800"'), r"bad\.txt:1: contains a lone surrogate"),
     ("klue_re", entity(start_idx=9, end_idx=9), "the sentence has no '너' at character 9"),
-    ("klue_re", entity(word="나", start_idx=0, end_idx=0), "the entities overlap"),
+    ("klue_re", entity(word="나", start_idx=0, end_idx=0), "subject and object are the same characters"),
     ("klue_re", entity(start_idx=3, end_idx=1), "not a row in KLUE RE format"),
     ("klue_re", json.dumps([{**RELATION, "sentence": None}]), "sentence is null, not a string"),
     ("klue_re", json.dumps([{**RELATION, "label": "per:boss"}]), "label 'per:boss' of example 'r' is not a label"),
@@ -249,6 +249,17 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("cola", "x\n", "no column at position 3 for 'text_a': the first row has 1"),
     ("question_pair", "question1,question2,is_duplicate\n\"a,b,0\n", ":2: a quote .* is not closed"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "end", "text"),
+    [("나는", 1, "<subj>나</subj><obj>나는</obj> 너"), ("나는 너", 3, "<subj>나</subj><obj>나는 너</obj>")],
+)
+def test_entities_that_overlap_are_marked_as_in_klue_baseline(word: str, end: int, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(entity(word=word, start_idx=0, end_idx=end))
+    (example,) = tasks.get("klue_re").read(path)
+    assert list(example.texts()) == [text]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), MALFORMED)

@@ -50,8 +50,10 @@ class Relations(Reader):
                     raise DataError(path, f"{identity}: the sentence has no {word!r} at character {start}", line=line)
             # Either entity may come first.
             (first, first_end, *first_markers), (second, second_end, *second_markers) = spans
-            if second < first_end:
-                raise DataError(path, f"{identity}: the entities overlap", line=line)
+            if (first, first_end) == (second, second_end):
+                problem = f"{identity}: subject and object are the same characters"
+                raise DataError(path, problem, line=line, hint="correct start_idx and end_idx of one of them")
+            # The characters that two entities share are in the text twice, as in KLUE-baseline.
             text = "".join(
                 (
                     sentence[:first], first_markers[0], sentence[first:first_end], first_markers[1],
