@@ -319,8 +319,10 @@ def test_wrong_inputs_are_one_line(model_folder: Callable[..., Path], tmp_path: 
         build_model(ModelSpec(architecture={"model_type": "bertt"}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
     with pytest.raises(Claf2Error, match="no such setting; did you mean 'hidden_size'"):
         build_model(ModelSpec(architecture={"hiden_size": 3}), "scratch", part, vocab_size=9, pad_id=0, seed=1)
-    with pytest.raises(ModelError, match="not a usable model"):
+    with pytest.raises(ModelError, match=r"not a usable model: .*; correct its config\.json"):
         build_model(ModelSpec(), tmp_path, part, vocab_size=9, pad_id=0, seed=1)
+    with pytest.raises(ModelError, match=r"not a usable model: .*; check its name and the network"):
+        build_model(ModelSpec(), "no/such-model", part, vocab_size=9, pad_id=0, seed=1)
 
 
 def test_positions(model_folder: Callable[..., Path]) -> None:
