@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from contrastive_batches import OneStep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
-from claf2.data.batch import Batch, BatchStream, TaskDataset
+from claf2.data.batch import Batch, BatchStream, Stream, TaskDataset
 from claf2.data.features import FeatureSet, featurize
 from claf2.data.microbatch import CostModel, pack_microbatches
 from claf2.errors import Claf2Error, ConfigError
@@ -22,6 +23,7 @@ from claf2.evaluation.evaluate import EvaluationData, evaluate_model
 from claf2.evaluation.report import Report, TaskReport
 from claf2.heads import Head, LabelFeaturizer
 from claf2.heads.classify import ClassificationHead
+from claf2.heads.mlm import MaskedLanguageModelHead
 from claf2.heads.tag import TagFeaturizer, TaggingHead
 from claf2.metrics.classification import Accuracy
 from claf2.models import ModelSpec
@@ -29,7 +31,9 @@ from claf2.models.encoder import EncoderWithHeads, TaskHead, build_model
 from claf2.readers import TextExample, TokenExample
 from claf2.runtime.precision import Precision
 from claf2.tokenizers.build import load_tokenizer
+from claf2.training.kept_steps import KeptSteps
 from claf2.training.loop import Plan, TrainingContext, fit
+from claf2.training.objectives import Objective
 from claf2.training.optim import AdamW, WarmupLinear, parameter_groups
 from claf2.training.state import State
 
@@ -57,6 +61,7 @@ class Recorder:
         self.losses: list[float] = []
         self.rates: list[float] = []
         self.kept: list[int] = []
+        self.saved: list[str] = []
         self.reports = 0
 
     def on_step(self, state: State, loss: torch.Tensor, learning_rate: float) -> None:
@@ -70,7 +75,10 @@ class Recorder:
         self.kept.append(self.reports + 1)
 
     def save_last(self, state: State) -> None:
-        return None
+        self.saved.append(f"last {state.step}")
+
+    def save_step(self, step: int, kept_steps: KeptSteps) -> None:
+        self.saved.append(f"step {step}")
 
     def close(self) -> None:
         return None
@@ -103,13 +111,14 @@ def plan(total: int, **changes: Any) -> Plan:
 
 def train(
     model: EncoderWithHeads,
-    stream: BatchStream,
+    stream: Stream,
     the_plan: Plan,
     *,
     head: Head | None = None,
     evaluate_model: Callable[[], Report] | None = None,
     state: State | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    objectives: Sequence[Objective] = (),
 ) -> tuple[Recorder, State]:
     recorder, state = Recorder(), state or State()
     torch.manual_seed(0)
@@ -127,6 +136,7 @@ def train(
             callback=recorder,
             interrupted=lambda: False,
             precision=Precision(precision, torch.device("cpu")),
+            objectives=objectives,
         )
     )
     return recorder, state
@@ -262,6 +272,55 @@ def test_undefined_scores_do_not_improve(features: FeatureSet, model_folder: Cal
     assert (state.best_score, state.best_step, state.step, state.finished) == (None, 2, 6, True)
 
 
+@pytest.mark.parametrize("patience", [1, None])
+def test_the_last_step_is_kept_before_it_is_done(
+    patience: int | None, features: FeatureSet, model_folder: Callable[..., Path]
+) -> None:
+    """Also where it is the last one because the score does not improve."""
+    stream = BatchStream({"t": source(features)}, batch_sizes={"t": 8}, seed=3)
+    the_plan = plan(8, interval=2, patience=patience, kept_steps=KeptSteps(3))
+    recorder, state = train(model_of(model_folder()), stream, the_plan)
+    ended = ["last 2", "step 3", "step 4", "last 4"]
+    whole = ["last 2", "step 3", "last 4", "step 6", "last 6", "step 8", "last 8"]
+    assert state.finished
+    assert recorder.saved == (ended if patience else whole)
+
+
+class OddLabels(Objective):
+    """Leaves out every other target, and masks those that are left."""
+
+    def change_inputs(
+        self, model: EncoderWithHeads, task: str, tensors: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        labels = tensors["labels"].clone()
+        labels[:, ::2] = -100
+        return {**tensors, "input_ids": tensors["input_ids"].masked_fill(labels >= 0, 4), "labels": labels}
+
+
+@pytest.mark.parametrize("head", [MaskedLanguageModelHead(), TaggingHead()])
+def test_targets_that_an_objective_changes_are_those_that_are_learned(
+    head: Head, model_folder: Callable[..., Path]
+) -> None:
+    """And their number is what the loss is divided by, over all micro-batches."""
+    tags = ["O", "B-PS", "I-PS"]
+    ids = np.array([[2, 10, 11, 12, 13, 3], [2, 14, 15, 3, 0, 0], [2, 16, 3, 0, 0, 0]])
+    mask = (ids > 0).astype(np.int64)
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0}
+    labels = np.where(mask == 1, ids % 3, -100)
+    odd = np.where(np.arange(6) % 2, labels, -100)
+    given = Batch({**arrays, "labels": labels})
+    changed = Batch({**arrays, "input_ids": np.where(odd >= 0, 4, ids), "labels": odd})
+    results = []
+    for batch, objectives in ((given, [OddLabels()]), (changed, []), (given, [])):
+        parts = [Batch({name: array[rows] for name, array in batch.arrays.items()}) for rows in ([0], [1, 2])]
+        model = model_of(model_folder(**NO_DROPOUT), head, tags)
+        recorder, _ = train(model, OneStep(parts), plan(2), head=head, objectives=objectives)
+        results.append((recorder.losses, model.weights()))
+    assert results[0][0] == results[1][0] != results[2][0]
+    for name, tensor in results[1][1].items():
+        assert torch.equal(results[0][1][name], tensor)
+
+
 @pytest.mark.parametrize(
     ("interval", "per_epoch", "due"),
     [(4, False, [4, 8, 12]), (3, True, [3, 6, 9, 12]), (4, True, [4, 10, 12]), (6, True, [6, 12])],
@@ -384,7 +443,7 @@ class Small(torch.nn.Module):
 
     def __init__(self, inner: EncoderWithHeads, rows: int) -> None:
         super().__init__()
-        self.inner, self.rows, self.device = inner, rows, inner.device
+        self.inner, self.rows, self.device, self.learned = inner, rows, inner.device, inner.learned
         self.refused = 0
 
     def forward(self, task: str, inputs: Mapping[str, torch.Tensor]) -> Any:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import contrastive_batches as batches
+import numpy as np
 import pytest
 import torch
 
+from claf2.data.batch import Batch
 from claf2.training.objectives import Objective, objectives
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -35,6 +37,17 @@ def test_with_dropout_the_second_pass_repeats_the_first(model_folder: Callable[.
     divided = batches.divide(batches.dataset(folder), [8] * 8)
     computed = batches.by_loop(batches.build(folder, pack=pack), divided)
     check_equal(computed, batches.by_hand(batches.build(folder, pack=pack), divided))
+
+
+def test_rows_without_padding_are_dropped_the_same_in_both_passes(model_folder: Callable[..., Path]) -> None:
+    """Without padding an evaluation is not packed, but the pass without a graph is none."""
+    folder = model_folder(hidden_dropout_prob=0.2)
+    divided = []
+    for batch in batches.divide(batches.dataset(folder), [8] * 2):
+        repeated = {name: np.tile(batch.arrays[name], 16)[..., :64] for name in ("input_ids", "token_type_ids")}
+        divided.append(Batch({**batch.arrays, **repeated, "attention_mask": np.ones_like(repeated["input_ids"])}))
+    computed = batches.by_loop(batches.build(folder), divided)
+    check_equal(computed, batches.by_hand(batches.build(folder), divided))
 
 
 @pytest.mark.parametrize("sizes", [[8] * 8, [1, 20, 43], [32, 32]])
@@ -61,12 +74,13 @@ def test_two_processes_compute_the_loss_of_one(model_folder: Callable[..., Path]
 
 def test_objectives_see_the_value_of_the_loss_and_change_the_same_inputs(model_folder: Callable[..., Path]) -> None:
     """An objective that scales the loss by something learned needs its value; one that changes the inputs at random is
-    asked in both passes."""
-    folder = model_folder(**NO_DROPOUT)
+    asked once for both passes."""
+    folder, asked = model_folder(**NO_DROPOUT), []
 
     class Noise(Objective):
         def change_inputs(self, model, task, tensors):  # type: ignore[no-untyped-def]
             ids = tensors["input_ids"]
+            asked.append(len(ids))
             replaced = torch.rand(ids.shape) < 0.2
             return {**tensors, "input_ids": torch.where(replaced & (ids > 4), ids.flip(-1).clamp(min=5), ids)}
 
@@ -81,3 +95,4 @@ def test_objectives_see_the_value_of_the_loss_and_change_the_same_inputs(model_f
     divided = batches.divide(batches.dataset(folder), [8] * 8)
     plain, noisy = (batches.by_loop(batches.build(folder), divided, given) for given in ([], [Noise()]))
     assert plain[0] != pytest.approx(noisy[0], rel=1e-3)
+    assert asked == [8] * 8

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stored import last_bytes
+from stored import last, last_bytes
 from torch.nn.functional import cross_entropy
 
 from claf2 import config
@@ -22,7 +22,13 @@ from claf2.runs import distillation
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import resolve_weights
 from claf2.runs.train import train
-from claf2.training.objectives import Distillation, ForwardPass, SmartRegularization, UncertaintyWeighting, soft_field
+from claf2.training.objectives import (
+    Distillation,
+    ForwardPass,
+    SmartRegularization,
+    UncertaintyWeighting,
+    soft_field,
+)
 
 POOLED = soft_field("pooled")
 
@@ -116,6 +122,34 @@ def test_uncertainty_weighs_and_learns(model_folder: Callable[..., Path]) -> Non
     assert loss.item() == pytest.approx(own_loss.item() * np.exp(-0.7) + 0.35)
     loss.backward()
     assert parameter.grad.item() == pytest.approx(10 * (-own_loss.item() * np.exp(-0.7) + 0.5), rel=1e-4)
+
+
+def test_what_objectives_learn_does_not_shrink_the_steps_of_the_weights(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """At first, each loss has the factor 1, so that a clipped step is the one without uncertainty."""
+    words = ["--num_steps", "1", "--warmup_proportion", "0", "--op_type", "sgd", "--grad_max_norm", "0.01"]
+    for name, more in (("plain", []), ("uncertainty", ["--objectives.uncertainty", "{}"])):
+        train(short(tmp_path / name, model_folder(), *words, "--learning_rate", "1", *more))
+    plain, weighed = (last(tmp_path / name) for name in ("plain", "uncertainty"))
+    assert abs(float(weighed["learned.uncertainty.mrpc"])) > 0.1  # its own step is not clipped
+    for name, tensor in plain.items():
+        assert torch.equal(weighed[name], tensor), name
+
+
+@pytest.mark.parametrize("kind", ["classify", "regress"])
+def test_smart_moves_every_token_in_fp16(kind: str, model_folder: Callable[..., Path]) -> None:
+    """Where two answers hardly differ, the gradient of their distance is too small for fp16."""
+    with torch.autocast("cpu", torch.float16):
+        here, own_loss = at(model_folder(), kind)
+        encoder: Any = here.model.encoder
+        embedded: list[torch.Tensor] = []
+        encoder.embeddings.LayerNorm.register_forward_pre_hook(lambda _, args: embedded.append(args[0].detach()))
+        here.model(here.task, here.batch)
+        SmartRegularization(noise=1e-3, step=0.1).loss(own_loss, here)
+    clean, _, adversarial = embedded
+    moved = (adversarial - clean).abs().amax(-1)
+    torch.testing.assert_close(moved[here.batch["attention_mask"] == 1], torch.full((8,), 0.1))
 
 
 def short(folder: Path, model: Path, *words: str, base: str = "glue/mrpc_bert") -> config.Experiment:

@@ -41,7 +41,9 @@ class TrainedRows(nn.Embedding):
         # No buffers: `last/` need not hold them, and they need not be sent to other processes.
         self._table, self._ids = table, ids
         self._places = torch.full((len(table),), -1).index_copy(0, ids, torch.arange(len(ids)))
-        self._padding = None if self.padding_idx is None else int(self._places[self.padding_idx])
+        padding = -1 if self.padding_idx is None else int(self._places[self.padding_idx])
+        # PyTorch would take -1 for the last row, which then gets no gradient.
+        self._padding = padding if padding >= 0 else None
         self.train(embedding.training)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

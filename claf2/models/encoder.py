@@ -234,12 +234,17 @@ def build_model(
         raise ConfigError("model.name", problem, hint="train a run for each task")
     config = make_configuration(spec, source, vocab_size, pad_id, special_ids)
     _check_vocabulary(spec, config, vocab_size - added_tokens, has_token_section=has_token_section)
+    load_encoder = partial(_load, transformers.AutoModel, source, copy.deepcopy(config), spec)  # `config` changes
     modules: dict[str, PreTrainedModel] = {}
     encoder: nn.Module | None = None
     fresh_weights: list[str] = []
     for task, task_head in tasks.items():
+        own_config = copy.deepcopy(config)
         with seeded(seed, "init", task):
-            modules[task] = _head_module(spec, source, task_head, copy.deepcopy(config), encoder, fresh_weights)
+            if encoder is None:
+                modules[task], fresh_weights = _first_module(spec, source, task_head, own_config)
+            else:
+                modules[task] = _next_module(task_head, own_config, encoder, load_encoder, fresh_weights)
             if encoder is None and spec.is_pruned:
                 prune(modules[task], config, layers=spec.keep_layers, width=spec.ffn_width)
             if vocab_size > config.vocab_size:
@@ -272,38 +277,56 @@ def _check_vocabulary(spec: ModelSpec, config: PreTrainedConfig, ids: int, *, ha
     )
 
 
-def _head_module(
-    spec: ModelSpec,
-    source: Path | str,
-    task: TaskHead,
-    config: PreTrainedConfig,
-    encoder: nn.Module | None,
-    fresh_weights: list[str],
-) -> PreTrainedModel:
-    """Return the module of a task; the fresh weights of a stored encoder are added to ``fresh_weights``."""
-    stored = read_label_names(config)
+def _configure(task: TaskHead, config: PreTrainedConfig) -> Any:
+    """Write what a task wants of its module into a configuration, and return the class of the module."""
     task.head.configure(config, task.labels)
     if task.dropout is not None:
         set_head_dropout(config, task.dropout)
-    kind: Any = getattr(transformers, task.head.auto_class) if task.head.auto_class else task.head.network()
-    if encoder is not None:
-        module = fresh_module(kind, config)
-        setattr(module, module.base_model_prefix, encoder)
-        if task.head.predicts_tokens:
-            module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
-        return module
+    return getattr(transformers, task.head.auto_class) if task.head.auto_class else task.head.network()
+
+
+def _first_module(
+    spec: ModelSpec, source: Path | str, task: TaskHead, config: PreTrainedConfig
+) -> tuple[PreTrainedModel, list[str]]:
+    """Return the module of the first task, whose encoder the others share, and the encoder's fresh weights."""
+    stored = read_label_names(config)
+    kind = _configure(task, config)
     if task.may_be_new and isinstance(source, Path) and not has_weights(source):
         logger.warning("%s has no weights, so pre-training starts with new ones", source)
-        return fresh_module(kind, config)
+        return fresh_module(kind, config), []
     if task.is_filled_later:
-        return fresh_module(kind, config)
+        return fresh_module(kind, config), []
     module, fresh = _load(kind, source, config, spec, task.head)
-    fresh_weights += fresh
     order = find_label_order(stored, task.labels)
     if order is not None:
         reorder_head(module, kind, task.head, task.labels, order)
     elif source != SCRATCH and stored != read_label_names(config):
         reset_head(module, fresh_module(kind, config))
+    return module, fresh
+
+
+def _next_module(
+    task: TaskHead,
+    config: PreTrainedConfig,
+    encoder: nn.Module,
+    load_encoder: Callable[[Head[Any, Any]], tuple[PreTrainedModel, list[str]]],
+    fresh_weights: list[str],
+) -> PreTrainedModel:
+    """Return the module of another task on a shared encoder. What its own encoder has and the shared one lacks, such as
+    a pooler, becomes part of the shared one; which weights of it are fresh is added to ``fresh_weights``."""
+    module: PreTrainedModel = fresh_module(_configure(task, config), config)
+    parts: nn.Module = _encoder_of(module)
+    # The classes of `transformers` have a pooler only if they read it. Our networks read hidden states alone.
+    own = [name for name, _ in parts.named_children()] if task.head.auto_class else []
+    lacking = [name for name in own if getattr(encoder, name, None) is None]
+    if lacking and not task.is_filled_later:
+        parts, fresh = load_encoder(task.head)
+        fresh_weights += fresh
+    for name in lacking:
+        setattr(encoder, name, getattr(parts, name))
+    setattr(module, module.base_model_prefix, encoder)
+    if task.head.predicts_tokens:
+        module.tie_weights()  # the decoder is tied to the embeddings of the encoder that was replaced
     return module
 
 

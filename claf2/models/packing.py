@@ -175,6 +175,7 @@ class Packing:
         stack: nn.Module = getattr(encoder, self._architecture.stack)
         stack.register_forward_pre_hook(self._before, with_kwargs=True)
         stack.register_forward_hook(self._after)
+        self._stack = stack
         last_layer, self._applications = _last_layer(stack, model.config)
         last_layer.register_forward_pre_hook(self._before_last_layer, with_kwargs=True)
         self._applied = 0
@@ -186,9 +187,10 @@ class Packing:
         """Pack the forward pass inside the block: rows of these lengths, (N,) or (B, C), padded to ``width``. With
         ``first_tokens`` the encoder returns the first token of each row alone."""
         flat = lengths.flatten().numpy()
-        if (flat == width).all() and not torch.is_grad_enabled() and not first_tokens:
+        is_evaluation = not torch.is_grad_enabled() and not self._stack.training
+        if (flat == width).all() and is_evaluation and not first_tokens:
             # Nothing is padded, as in a single request, so packing would only copy. Outputs have the same bits either
-            # way, gradients of single rows do not.
+            # way; gradients of single rows do not, nor does what dropout draws.
             yield
             return
         self._layout, self._shape = Layout(flat, width, device, first_tokens=first_tokens), (len(flat), width)

@@ -15,6 +15,7 @@ from claf2.errors import ModelError
 from claf2.models.encoder import EncoderWithHeads
 from claf2.models.packing import Packing, is_packable
 from claf2.models.pruning import PRUNABLE
+from claf2.models.stored_weights import check_encoder, check_finite
 from claf2.runtime.model_files import reading_model
 
 __all__ = ["RelationTeacher", "relation_distances"]
@@ -45,24 +46,36 @@ class _Recorder:
                 f"the relations of {kind} cannot be distilled; supported: {', '.join(sorted(PROJECTIONS))}"
             )
         self._packing = packing
-        self._recorded: dict[str, torch.Tensor] = {}
+        self._recorded: dict[str, torch.Tensor] | None = None
+        """What the current pass has computed; ``None`` between passes, where a layer may be computed again for its
+        gradient."""
+        self._latest: list[torch.Tensor] = []
+        encoder.register_forward_pre_hook(self._begin)
+        encoder.register_forward_hook(self._end)
         layers: Any = encoder.get_submodule(PRUNABLE[kind].layers)
-        layers[-1].register_forward_pre_hook(lambda module, args: self._recorded.clear())
         for name in PROJECTIONS[kind]:
             layers[-1].get_submodule(name).register_forward_hook(self._record(name))
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        self._recorded = {}
 
     def _record(self, name: str) -> Any:
         def record(module: nn.Module, args: Any, output: torch.Tensor) -> None:
             # DeBERTa with `share_att_key` projects the relative positions afterwards, with the same weights.
-            if name not in self._recorded:
-                self._recorded[name] = output if self._packing is None else self._packing.unpack(output)
+            if self._recorded is not None:
+                self._recorded.setdefault(name, output)
 
         return record
 
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        # Not within the layer: what is computed there must not depend on whether it is computed again.
+        recorded, self._recorded = list((self._recorded or {}).values()), None
+        self._latest = recorded if self._packing is None else [self._packing.unpack(tensor) for tensor in recorded]
+
     def take(self) -> list[torch.Tensor]:
         """Return what was recorded, and forget it."""
-        recorded, self._recorded = self._recorded, {}
-        return list(recorded.values())
+        latest, self._latest = self._latest, []
+        return latest
 
 
 class RelationTeacher:
@@ -74,12 +87,17 @@ class RelationTeacher:
         heads: how many heads are compared; ``None``: as many as the teacher's attention has.
 
     Raises:
-        ModelError: when the teacher cannot be loaded, or one of the two has no such relations.
+        ModelError: when the teacher cannot be loaded or is damaged, or one of the two has no such relations.
     """
 
     def __init__(self, source: Path | str, student: EncoderWithHeads, heads: int | None) -> None:
         with reading_model(source, "its weights cannot be loaded", "config.json", hint="check its files"):
-            encoder: Any = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
+            encoder: Any
+            encoder, info = AutoModel.from_pretrained(
+                source, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            )
+        check_encoder(encoder, info, source)
+        check_finite(encoder, source)
         self._encoder = encoder.eval().requires_grad_(False).to(student.device)
         self._packing = Packing(encoder) if is_packable(encoder) else None
         self._takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1

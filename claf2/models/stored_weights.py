@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from claf2.errors import ModelError
 from claf2.heads import Head
 
-__all__ = ["align_weights", "check_finite", "check_loaded", "has_weights", "weight_files"]
+__all__ = ["align_weights", "check_encoder", "check_finite", "check_loaded", "has_weights", "weight_files"]
 
 logger = logging.getLogger("claf2")
 
@@ -31,14 +31,17 @@ def align_weights(model: nn.Module) -> None:
         tensor.data = tensor.data.clone()
 
 
-def check_loaded(
-    model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]
-) -> list[str]:
-    """Refuse an encoder of which a part would silently stay random. A missing pooler and a missing decoder of tokens
-    only give a warning, as layers do that the configuration leaves out.
+def check_encoder(model: PreTrainedModel, info: Mapping[str, Any], source: Path | str) -> tuple[list[str], list[str]]:
+    """Refuse an encoder of which a part other than the pooler would silently stay random. Layers that the configuration
+    leaves out only give a warning.
+
+    Args:
+        model: the encoder, or a head with the encoder inside.
+        info: what `transformers` says about loading it.
+        source: where it was loaded from.
 
     Returns:
-        The weights of the encoder that stay random, by their names in it.
+        The missing weights: those of the pooler, and those outside the encoder.
     """
     prefix = f"{model.base_model_prefix}."
     headless = type(model) is type(model.base_model)
@@ -54,9 +57,22 @@ def check_loaded(
             "%s: %d weights of layers are not used, %s among them: its config.json has fewer layers",
             source, len(left_out), left_out[0],
         )  # fmt: skip
+    return pooler, sorted(missing.difference(inside))
+
+
+def check_loaded(
+    model: PreTrainedModel, info: Mapping[str, Any], source: Path | str, head: Head[Any, Any]
+) -> list[str]:
+    """Check the encoder of a task's module, as ``check_encoder`` does, and the decoder of tokens. A missing pooler and
+    a missing decoder of masked tokens only give a warning.
+
+    Returns:
+        The weights of the encoder that stay random, by their names in it.
+    """
+    pooler, outside = check_encoder(model, info, source)
     if pooler:
         logger.warning("%s has no pooler; a newly initialized one is used", source)
-    decoder = sorted(missing.difference(inside)) if head.reads_vocabulary else []
+    decoder = outside if head.reads_vocabulary else []
     if decoder and not head.predicts_tokens:
         raise ModelError(
             f"{source}: {len(decoder)} weights of its decoder are missing, e.g. {decoder[0]}: use a checkpoint of a "
@@ -67,7 +83,7 @@ def check_loaded(
             "%s: %d weights of the decoder of masked tokens are missing, %s among them; new ones are used",
             source, len(decoder), decoder[0],
         )  # fmt: skip
-    return [key.removeprefix(prefix) for key in pooler]
+    return [key.removeprefix(f"{model.base_model_prefix}.") for key in pooler]
 
 
 def check_finite(model: PreTrainedModel, source: Path | str) -> None:

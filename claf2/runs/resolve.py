@@ -212,14 +212,15 @@ class Run:
         if any(objective.reads_all_tokens for objective in experiment.objectives.values()):
             model.first_token_tasks = frozenset()
         self._pack(model)
+        if runtime.activation_checkpointing:
+            encoder: Any = model.encoder  # not the heads: a network of ours does not know what its encoder can do
+            if not encoder.supports_gradient_checkpointing:
+                problem = f"{encoder.config.model_type} cannot compute activations again"
+                raise ConfigError("runtime.activation_checkpointing", problem, hint="use false")
+            encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         for name in model.names:
             module: Any = model.head(name)
             experiment.tasks[name].head.prepare_generation(module, experiment.tasks[name].featurizer, self.tokenizer)
-            if runtime.activation_checkpointing:
-                if not module.supports_gradient_checkpointing:
-                    problem = f"{module.config.model_type} cannot compute activations again"
-                    raise ConfigError("runtime.activation_checkpointing", problem, hint="use false")
-                module.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
             if runtime.compile:
                 module.compile(dynamic=True)
         model.place(select_device(runtime.device), runtime.engine, offload=runtime.cpu_offload)

@@ -28,7 +28,7 @@ STEP_DIGITS = 9
 
 @dataclass(frozen=True)
 class KeptSteps:
-    """Which steps of a run are kept: every ``interval`` steps, and the last one.
+    """Which steps of a run are kept: every ``interval`` steps, and the last one, however the run ends.
 
     Of these, the latest ``last`` stay, and for good those whose number is a multiple of ``every``; all of them where
     ``last`` is ``None``.

@@ -79,9 +79,9 @@ class Plan:
         return counted % self.interval == 0 or state.step == self.total_steps
 
     def is_kept(self, state: State) -> bool:
-        """Say whether to keep the weights after the step that ``state`` has just counted. The loss is read before, so
-        that none are kept after one that is not finite."""
-        return self.kept_steps is not None and self.kept_steps.is_due(state.step, self.total_steps)
+        """Say whether to keep the weights after the step that ``state`` has just counted: also where an evaluation has
+        ended the run early. The loss is read before, so that none are kept after one that is not finite."""
+        return self.kept_steps is not None and (state.finished or self.kept_steps.is_due(state.step, self.total_steps))
 
 
 NO_BEST: Mapping[str, Any] = {"score": None, "step": None, "unimproved": 0, "logs": {}}
@@ -161,7 +161,7 @@ def fit(context: TrainingContext) -> None:
             loss, rows, interrupted = _accumulate_gradients(context, losses, network, task, batches)
             if plan.max_norm is not None:
                 scaler.unscale_(optimizer)  # the norm is that of the true gradients; nothing happens unless fp16
-                torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
+                _clip_gradients(model, plan.max_norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -179,9 +179,8 @@ def fit(context: TrainingContext) -> None:
                 state.loss_sum += _read_loss(unread_loss, task, state.step, learning_rate)
                 unread_loss.zero_()
             context.callback.on_step(state, loss, learning_rate)
-            kept = _keep_step(context) if is_kept else None
+            kept = evaluate_and_save(context) if is_due else _keep_step(context)
             if is_due:
-                evaluate_and_save(context)
                 model.train()
             if kept is not None:
                 context.callback.on_kept(state, kept)
@@ -198,11 +197,19 @@ def fit(context: TrainingContext) -> None:
             state.paused = exhausted if len(exhausted) < len(state.tasks) else []
 
 
+def _clip_gradients(model: EncoderWithHeads, max_norm: float) -> None:
+    """Clip the gradients of the weights, but of nothing that objectives learn: it would dominate the norm."""
+    learned = set(model.learned.parameters())
+    weights = [parameter for parameter in model.parameters() if parameter not in learned]
+    torch.nn.utils.clip_grad_norm_(weights, max_norm)
+
+
 def _keep_step(context: TrainingContext) -> Path | None:
-    """Keep the weights after a step, before `last/` says that the step is done: after a kill it is taken and kept
-    again. Returns their folder."""
-    assert context.plan.kept_steps is not None
-    return context.checkpointer.save_step(context.state.step, context.plan.kept_steps)
+    """Keep the weights after a step, if that is due, and return their folder."""
+    plan, state = context.plan, context.state
+    if plan.kept_steps is None or not plan.is_kept(state):
+        return None
+    return context.checkpointer.save_step(state.step, plan.kept_steps)
 
 
 def _accumulate_gradients(
@@ -219,6 +226,8 @@ def _accumulate_gradients(
         processes.
     """
     head, device = context.heads[task], context.model.device
+    with context.precision.forward():
+        batches = [losses.change_inputs(task, batch) for batch in batches]
     for _ in range(context.state.oom_splits):
         batches = [half for batch in batches for half in batch.halves()]
     # A loss with several terms has one denominator for each, (T,): a parser has as many heads as relations, but a
@@ -246,7 +255,7 @@ def _accumulate_gradients(
             if head.whole_batch and (several or len(batches) > 1):
                 # In a context of its own: what is cast without a graph must not be found by the second pass.
                 with context.precision.forward():
-                    parts = divide_loss(head, partial(losses.outputs, task), batches, shares, counts, device)
+                    parts = divide_loss(head, partial(context.model, task), batches, shares, counts, device)
             loss = _backward(context, network, task, batches, parts, shares, share)
             return distributed.all_reduce_sum(loss) / distributed.world_size(), int(rows), bool(interrupted)
         except torch.OutOfMemoryError:
@@ -314,10 +323,10 @@ def _check_finite(report: Report, step: int, learning_rate: float) -> None:
                 )
 
 
-def evaluate_and_save(context: TrainingContext) -> None:
-    """Evaluate, save the best checkpoint, save the last one. In this order, a kill in between repeats some steps but
-    loses none: `last/` never says that an evaluation is done whose best checkpoint is not stored. The first evaluation
-    is the best one even if its score is undefined."""
+def evaluate_and_save(context: TrainingContext) -> Path | None:
+    """Evaluate, save the best checkpoint, keep the step if that is due, save the last checkpoint. In this order, a kill
+    in between repeats some steps but loses none: `last/` never says that something is done which is not stored. The
+    first evaluation is the best one even if its score is undefined. Returns the folder of the kept step."""
     plan, state = context.plan, context.state
     report = context.evaluate()
     _check_finite(report, state.step, context.optimizer.param_groups[0]["lr"])
@@ -340,7 +349,9 @@ def evaluate_and_save(context: TrainingContext) -> None:
     exhausted = plan.patience is not None and state.unimproved >= plan.patience
     state.finished = exhausted or state.step == plan.total_steps
     context.callback.on_report(state, report, logs)
+    kept = _keep_step(context)
     context.checkpointer.save_last(state)
+    return kept
 
 
 def _update_tasks(plan: Plan, state: State, report: Report) -> list[str]:

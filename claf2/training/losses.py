@@ -80,29 +80,35 @@ class LossModule(nn.Module):
 
         Args:
             task: whose rows they are.
-            tensors: the micro-batch.
+            tensors: the micro-batch, as the objectives have changed it.
             shares: the factors of the terms of the head's loss, a scalar or (T,).
             share: the factor of a loss summed over rows, a scalar.
             part: what the loss of a whole batch amounts to for this micro-batch; ``None``: the losses of rows add up.
         """
-        head = self.heads[task]
-        tensors, outputs = self.outputs(task, tensors)
+        head, outputs = self.heads[task], self.model(task, tensors)
         loss: torch.Tensor = (head.loss(outputs, tensors) * shares).sum() if part is None else part.loss(outputs)
         for objective in self.objectives:
             forward_pass = ForwardPass(self.model, task, head, tensors, outputs, share, shares, self.companions)
             loss = objective.loss(loss, forward_pass)
         return loss
 
-    def outputs(self, task: str, tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], Any]:
-        """Return the inputs that the objectives make of those of a micro-batch, and the model's outputs for them."""
-        for objective in self.objectives:
+    def change_inputs(self, task: str, batch: Batch) -> Batch:
+        """Return what the objectives make of a micro-batch. They are asked before its targets are counted and its first
+        pass, so that denominators, and every pass, are those of the changed one."""
+        changing = [each for each in self.objectives if type(each).change_inputs is not Objective.change_inputs]
+        if not changing:
+            return batch
+        tensors: Mapping[str, torch.Tensor] = batch.tensors(self.model.device)
+        for objective in changing:
             tensors = objective.change_inputs(self.model, task, tensors)
-        return tensors, self.model(task, tensors)
+        # Counts are made on the host, and lengths follow from the mask.
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if name != "lengths"}
+        return Batch(arrays, batch.has_loss)
 
 
 def divide_loss(
     head: Head[Any, Any],
-    compute: Callable[[Mapping[str, torch.Tensor]], tuple[Mapping[str, torch.Tensor], Any]],
+    compute: Callable[[Mapping[str, torch.Tensor]], Any],
     batches: Sequence[Batch],
     shares: torch.Tensor,
     counts: Sequence[int],
@@ -113,7 +119,7 @@ def divide_loss(
 
     Args:
         head: whose loss it is.
-        compute: the tensors of a micro-batch → those with which the model computes, and its outputs.
+        compute: the tensors of a micro-batch → the model's outputs.
         batches: the micro-batches of this process.
         shares: the factors of the terms of the loss, a scalar or (T,).
         counts: how many rows each process has.
@@ -123,7 +129,8 @@ def divide_loss(
     with torch.no_grad():
         for batch in batches:
             states.append(get_rng_state())
-            tensors, computed = compute(batch.tensors(device))
+            tensors = batch.tensors(device)
+            computed = compute(tensors)
             rows = len(batch) * batch.has_loss
             rows_of.append(_tensor_of(computed)[:rows])
             targets.append({name: tensors[name][:rows] for name in head.targets})

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Distillation", "ForwardPass", "Objective", "objectives", "register_objective", "soft_field"]
 
+FP16_SIZE = 1024.0
+"""The size of the gradient with which a backward pass in fp16 begins where only its direction counts."""
+
 
 def soft_field(name: str) -> str:
     """Return the field of a batch that holds a teacher's answers, (B, …), which ``Head.soft_answers`` calls ``name``;
@@ -90,14 +93,16 @@ class Objective(Component, ABC):
     def change_inputs(
         self, model: EncoderWithHeads, task: str, tensors: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
-        """Return the inputs and targets of a training pass, unchanged by default.
+        """Return the inputs and targets of a micro-batch, unchanged by default. It is called once, before the targets
+        are counted and before the first pass.
 
         Random numbers must come from PyTorch's global generator, which a resume restores.
 
         Args:
             model: the model that is trained.
             task: whose rows they are.
-            tensors: ``input_ids``, ``attention_mask`` (B, L) …, and the fields of the head.
+            tensors: ``input_ids``, ``attention_mask`` (B, L) …, and the fields of the head; ``lengths``, the numbers of
+                tokens of the rows, are counted again afterwards. In the mask, tokens must come before padding.
         """
         return tensors
 
@@ -140,7 +145,7 @@ class SmartRegularization(Objective):
 
         with _changed_embeddings(forward_pass, add_noise):
             noisy = _pooled_logits(forward_pass)
-        (gradient,) = torch.autograd.grad(_difference(noisy, clean.detach()).sum(), perturbations[0])
+        gradient = _direction(noisy, clean.detach(), perturbations[0])
         perturbation = self.step * gradient / (gradient.abs().amax(-1, keepdim=True) + 1e-12)
         with _changed_embeddings(forward_pass, lambda embedded: embedded + perturbation):
             adversarial = _pooled_logits(forward_pass)
@@ -290,6 +295,24 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     first, second = one.log_softmax(-1), other.log_softmax(-1)
     divergence: torch.Tensor = ((first.exp() - second.exp()) * (first - second)).sum(-1)
     return divergence
+
+
+def _direction(noisy: torch.Tensor, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the distance of two answers, (B, C), for the noise of the first one, (B, …, H), up to a
+    factor for each row."""
+    import torch
+
+    device = noisy.device.type
+    if not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) != torch.float16:
+        (gradient,) = torch.autograd.grad(_difference(noisy, clean).sum(), noise)
+        return gradient
+    # A small distance has a small gradient, which fp16 would make 0 in the backward pass. So that pass begins with
+    # numbers of the size that scaled losses have.
+    logits = noisy.detach().float().requires_grad_()
+    (outer,) = torch.autograd.grad(_difference(logits, clean).sum(), logits)
+    outer = FP16_SIZE * outer / outer.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(outer.dtype).tiny)
+    (gradient,) = torch.autograd.grad(noisy, noise, outer.to(noisy.dtype))
+    return gradient.nan_to_num(0.0, 0.0, 0.0)  # tokens whose gradient exceeds fp16 are not moved
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pretraining_runs import train_until
+from safetensors.torch import load_file, save_file
 from stored import last, last_bytes
 from torch.nn.functional import kl_div
 from transformers import AutoModel
@@ -176,6 +178,27 @@ def test_what_has_no_such_relations_is_refused(model_folder: Callable[..., Path]
             RelationTeacher(model_folder(kind), build(model_folder()), None)
     with pytest.raises(ModelError, match="width 32 of the student cannot be divided into 3 heads"):
         RelationTeacher(model_folder(), build(model_folder()), 3)
+
+
+def test_a_damaged_teacher_is_refused(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """A missing pooler is no damage: relations do not use it."""
+    source, student, folder = model_folder("bert"), build(model_folder()), tmp_path / "teacher"
+    shutil.copytree(source, folder)
+    weights = load_file(source / "model.safetensors")
+    name = "encoder.layer.1.attention.self.query.weight"
+
+    def store(**changed: torch.Tensor) -> None:
+        rest = {key: tensor for key, tensor in weights.items() if key != name and "pooler" not in key}
+        save_file(rest | changed, folder / "model.safetensors", {"format": "pt"})
+
+    store()
+    with pytest.raises(ModelError, match=rf"1 encoder weights are missing, e\.g\. {name}: use a full checkpoint"):
+        RelationTeacher(folder, student, None)
+    store(**{name: weights[name] * float("nan")})
+    with pytest.raises(ModelError, match=rf"{folder}: its weight {name} holds NaN"):
+        RelationTeacher(folder, student, None)
+    store(**{name: weights[name]})
+    RelationTeacher(folder, student, None)
 
 
 def load(folder: Path, model: Path, *words: str) -> config.Experiment:
