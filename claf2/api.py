@@ -78,14 +78,9 @@ def load(
 
 
 def train(
-    experiment: Experiment | AnyPath | None = None,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    from_run: AnyPath | None = None,
-    changed: Sequence[str] = (),
-    **settings: Any,
-) -> Report:
+    experiment: Experiment | AnyPath | None = None, *, resume: bool = False, overwrite: bool = False,
+    from_run: AnyPath | None = None, changed: str | Sequence[str] = (), **settings: Any,
+) -> Report:  # fmt: skip
     """Train an experiment in its folder, ``trainer.log_dir``.
 
     In a notebook or a terminal, a progress bar is shown. Messages go to the logger ``claf2``, and to ``train.log`` in
@@ -96,7 +91,7 @@ def train(
         resume: continue the run in the folder, if there is one.
         overwrite: replace the run in the folder, if there is one.
         from_run: instead of an experiment: the folder of a finished run to repeat exactly, in a new folder.
-        changed: with ``from_run``: the kinds of change to accept, such as ``["versions"]``.
+        changed: with ``from_run``: the kinds of change to accept, such as ``"versions"`` or ``["versions"]``.
         **settings: with the name of a BaseConfig, the arguments of ``load``; with ``from_run``, fields that do not
             change the scores, such as ``log_dir``.
 
@@ -112,9 +107,12 @@ def train(
         >>> report.value("accuracy")
         63.5
     """
-    if from_run is not None and experiment is not None:
-        problem = "cannot be combined with an experiment: it repeats a run unchanged"
-        raise ConfigError("from_run", problem, hint="leave out the experiment")
+    if from_run is not None:
+        others = {name: settings.pop(name, None) for name in ("tasks", "plugins", "sample")}
+        named = ["the experiment"] * (experiment is not None) + [name for name, value in others.items() if value]
+        if named:
+            problem = "cannot be combined with another experiment: it repeats a run unchanged"
+            raise ConfigError("from_run", problem, hint=f"leave out {' and '.join(named)}")
     if from_run is None and changed:
         raise ConfigError("changed", "can only be used with from_run", hint="add from_run, or leave it out")
     loaded = None if from_run is not None else _to_experiment(experiment, settings)
@@ -127,7 +125,8 @@ def train(
         if loaded is not None:
             return train.train(loaded, resume=resume, overwrite=overwrite)
         given = _to_overrides(settings.pop("argv", ()), settings)
-        return repeat.repeat(Path(str(from_run)), given, changed=changed, resume=resume, overwrite=overwrite)
+        kinds = [kind for part in _to_list(changed) for kind in part.split(",") if kind]
+        return repeat.repeat(Path(str(from_run)), given, changed=kinds, resume=resume, overwrite=overwrite)
 
 
 def evaluate(run: AnyPath, data_file: AnyPath | None = None, task: str | None = None) -> Report:
@@ -161,7 +160,7 @@ def evaluate(run: AnyPath, data_file: AnyPath | None = None, task: str | None = 
 
 def explain(
     experiment: Experiment | AnyPath, *, steps: int = 3, resume: bool = False, overwrite: bool = False,
-    hardware: str | None = None, utilization: float = 0.3, price: float | None = None, **settings: Any,
+    hardware: str | None = None, utilization: float | None = None, price: float | None = None, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what ``train`` would do and what it would cost, without training.
 
@@ -171,7 +170,7 @@ def explain(
         resume: as in ``train``.
         overwrite: as in ``train``.
         hardware: of a pre-training: the devices to plan for, such as ``"16xV100"``.
-        utilization: the share of their peak that they reach, from 0 to 1.
+        utilization: the share of their peak that they reach, from 0 to 1; by default 0.3.
         price: the price of a device for an hour.
         **settings: with the name of a BaseConfig, the arguments of ``load``.
 
@@ -185,13 +184,17 @@ def explain(
         >>> claf2.explain("scratch/nsmc", sample=True)["steps"]["all"]
         188
     """
+    for name, value in (("utilization", utilization), ("price", price)):
+        if hardware is None and value is not None:
+            raise ConfigError(name, "can only be used with hardware", hint="add hardware (16xV100), or leave it out")
     loaded = _to_experiment(experiment, settings)
 
     from claf2.runs import explain as runs
     from claf2.runs.budget import Hardware
     from claf2.runtime.device import preserve_backends
 
-    devices = None if hardware is None else Hardware.parse(hardware, utilization, price)
+    reached = Hardware.utilization if utilization is None else utilization
+    devices = None if hardware is None else Hardware.parse(hardware, reached, price)
     with preserve_backends():
         return runs.explain(loaded, steps=steps, resume=resume, overwrite=overwrite, hardware=devices)
 

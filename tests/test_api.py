@@ -21,7 +21,7 @@ import claf2
 from claf2 import api, config
 from claf2.cli.main import main
 from claf2.config.source import Override
-from claf2.errors import Claf2Error, ConfigError
+from claf2.errors import Claf2Error, ConfigError, RunError
 from claf2.runtime.process import log_file
 from claf2.task import Task
 from claf2.training.callbacks.console import ProgressBar, progress_display
@@ -206,17 +206,64 @@ def test_what_cannot_be_combined_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_steps: cannot be set: the experiment is already.*set it in claf2.load"):
         claf2.train(experiment, num_steps=3)
     with pytest.raises(
-        ConfigError, match="from_run: cannot be combined with an experiment: it repeats a run unchanged"
+        ConfigError, match=r"from_run: cannot be combined with another experiment: .*; leave out the experiment"
     ):
         claf2.train(experiment, from_run=run)
+    other: dict[str, Any]
+    for other in ({"sample": True}, {"tasks": ["glue/rte_bert"]}, {"plugins": ["mine.py"]}):
+        with pytest.raises(ConfigError, match=f"it repeats a run unchanged; leave out {next(iter(other))}$"):
+            claf2.train(from_run=run, **other)
+    with pytest.raises(RunError, match="was trained on a generated sample and cannot be repeated"):
+        claf2.train(from_run=run, sample=False)
+    for changed in ("version", "versions,version", ["versions", "version"]):
+        with pytest.raises(RunError, match="--changed version: not a kind of change; did you mean 'versions'"):
+            claf2.train(from_run=run, changed=changed)
     with pytest.raises(ConfigError, match="changed: can only be used with from_run"):
         claf2.train(experiment, changed=["versions"])
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        (["영화"], r"^request 1: expected its fields, got '영화'; write predictor\.predict\(\[\{\"text\": "),
+        ([{"text": "영화"}, None], r"^request 2: expected its fields, got None; write predictor\.predict"),
+        ("영화", r"^expected a list of requests, got '영화'; write .*, or of one request predictor\(text="),
+        ({"text": "영화"}, r"^expected a list of requests, got \{'text': '영화'\}; write"),
+        (3, "^expected a list of requests, got 3; write"),
+    ],
+)
+def test_what_is_no_list_of_requests_is_named(requests: Any, message: str, run: Path) -> None:
+    with pytest.raises(RunError, match=message):
+        claf2.Predictor(run).predict(requests)
+
+
+def test_a_request_whose_id_is_nothing_gets_that_of_the_command_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = claf2.Predictor(run)
+    rows = [{"id": None, "text": "가"}, {"text": "나"}, {"id": 7, "text": "다"}]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["predict", str(run), "--input", str(tmp_path / "rows.jsonl")])
+    printed = [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [prediction.id for prediction in predictor.predict(rows)] == ["1", "2", "7"]
+    assert predictor(id=None, text="가").id == predictor(text="가").id == "0"
 
 
 def test_explain_trains_nothing(tmp_path: Path) -> None:
     explanation = claf2.explain("scratch/nsmc", sample=True, steps=0, log_dir=tmp_path / "x", **TINY)
     assert explanation["steps"]["all"] == 3
     assert not (tmp_path / "x").exists()
+
+
+def test_what_cannot_be_explained_is_refused() -> None:
+    with pytest.raises(ConfigError, match="steps: -1 steps cannot be measured; give 0 or more"):
+        claf2.explain("scratch/nsmc", sample=True, steps=-1)
+    with pytest.raises(ConfigError, match=r"hardware: .* for a pre-training, and this is a fine-tuning; leave it out"):
+        claf2.explain("scratch/nsmc", sample=True, hardware="16xV100")
+    for name in ("price", "utilization"):
+        with pytest.raises(ConfigError, match=f"{name}: can only be used with hardware; add hardware"):
+            claf2.explain("scratch/nsmc", sample=True, **{name: 0.5})
 
 
 def test_a_bench_returns_its_summary(tmp_path: Path) -> None:

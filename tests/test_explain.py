@@ -126,6 +126,16 @@ def test_several_tasks_and_what_comes_after(model_folder: Callable[..., Path], t
         assert line in text
 
 
+def test_a_split_of_one_of_several_tasks_is_called_by_its_task(
+    model_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = ["--tasks", "glue/mnli_bert,glue/rte_bert"]
+    experiment = load(tmp_path / "run", model_folder(), *words, base="multi_task/mtdnn")
+    splits = explain(experiment, steps=0)["splits"]
+    assert list(splits) == ["mnli/train", "rte/train", "mnli/valid", "rte/valid", "mnli/valid_mismatched"]
+    assert splits["mnli/valid_mismatched"]["in_train"] >= 0
+
+
 def test_checkpoints_are_part_of_the_estimate(
     model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,9 +132,8 @@ def train_command(from_run: Path | None, changed: str, resume: bool, overwrite: 
         if from_run is None:
             report = api.train(experiment, resume=resume, overwrite=overwrite)
         else:
-            kinds = [kind for kind in changed.split(",") if kind]
             report = api.train(
-                from_run=from_run, changed=kinds, argv=given["overrides"], resume=resume, overwrite=overwrite
+                from_run=from_run, changed=changed, argv=given["overrides"], resume=resume, overwrite=overwrite
             )
         if distributed.is_main():
             click.echo(report.summary())
@@ -150,15 +149,15 @@ Examples:
               help="Steps to measure; with 0, time and memory are not estimated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--hardware", metavar="NxNAME", help="Of a pre-training: the devices to plan for, e.g. 16xV100.")
-@click.option("--utilization", type=NumberRange(0, 1, min_open=True), default=0.3, show_default=True,
-              help="The share of their peak that the devices reach.")  # fmt: skip
+@click.option("--utilization", type=NumberRange(0, 1, min_open=True),
+              help="The share of their peak that the devices reach.  [default: 0.3]")  # fmt: skip
 @click.option("--price", type=NumberRange(0), metavar="X", help="The price of a device for an hour.")
 @experiment_options
 def explain_command(
     steps: int,
     as_json: bool,
     hardware: str | None,
-    utilization: float,
+    utilization: float | None,
     price: float | None,
     resume: bool,
     overwrite: bool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from claf2.evaluation.report import Report, TaskReport, compute_scores
 from claf2.export.folder import ANSWERING, EXPERIMENT, GRAPH, PARITY, Answering, ExportFolder, is_export
 from claf2.export.onnx import TOKEN_INPUTS, GraphPorts, write_graph
 from claf2.export.onnx_engine import EXTRA, OnnxEngine
-from claf2.export.parity import SHAPES, largest_differences, observed_batching, random_batches
+from claf2.export.parity import compared_shapes, largest_differences, observed_batching, random_batches
 from claf2.export.processor import processor_flags
 from claf2.export.quantize import QUANTIZED_WEIGHTS, Quantization, check_processor, quantize_graph
 from claf2.export.rows import ModelRows
@@ -136,11 +137,21 @@ def export_run(
         source = change(source)
     rows = ModelRows.read(source.run, source.model, "valid", TRACED_EXAMPLES)
     started = time.monotonic()
-    replace_dir_atomic(out, partial(_fill, source, rows, int8, _record_origin(run_dir, name)))
+    differences: dict[str, float] = {}
+
+    def fill(folder: Path) -> None:
+        answering = _fill(source, rows, int8, _record_origin(run_dir, name), folder)
+        differences.update(_compare(folder / GRAPH, answering, source, rows))
+
+    replace_dir_atomic(out, fill)
     seconds = time.monotonic() - started
-    report = _evaluate(out, sum(map(len, origin.values())))
+    try:
+        report = _evaluate(out, sum(map(len, origin.values())))
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # without scores, it would pass for a finished export
+        raise
     parity = {
-        "differences": _compare(out, source, rows),
+        "differences": differences,
         "scores": {"origin": _scores(source.run, name, origin), "export": report.logs()},
         "bytes": sum(path.stat().st_size for path in out.glob(f"{GRAPH}*")),
         "seconds": round(seconds, 1),
@@ -152,10 +163,10 @@ def export_run(
 
 def _fill(
     source: ExportSource, rows: ModelRows, int8: Quantization | None, origin: dict[str, Any], folder: Path
-) -> None:
-    """Write all that an answer depends on into the folder of an export."""
+) -> Answering:
+    """Write all that an answer depends on into the folder of an export, and return the content of `answering.json`."""
     logger.info("tracing %s", type(source.model).__name__)
-    example = rows.arguments(np.resize(np.arange(len(rows)), EXAMPLE_ROWS))
+    example = rows.example(EXAMPLE_ROWS)
     if int8 is None:
         ports = write_graph(source.model, example, folder / GRAPH, free_axes=rows.free_axes())
     else:
@@ -174,6 +185,7 @@ def _fill(
         batching = observed_batching(OnnxEngine(folder / GRAPH, "exact"), rows)
     answering = _answering(source, rows.task, ports, origin, QUANTIZED_WEIGHTS[int8] if int8 else "fp32", batching)
     write_json(folder / ANSWERING, answering.model_dump(mode="json"))
+    return answering
 
 
 def _calibration(source: ExportSource) -> Iterator[dict[str, np.ndarray]]:
@@ -296,14 +308,14 @@ def _answering(
     )
 
 
-def _compare(out: Path, source: ExportSource, rows: ModelRows) -> dict[str, float]:
+def _compare(graph: Path, answering: Answering, source: ExportSource, rows: ModelRows) -> dict[str, float]:
     """Return the largest differences of outputs to PyTorch at shapes that were not traced."""
-    answering = ExportFolder(out).answering
-    engine = OnnxEngine(out / GRAPH, answering.batching)
+    engine = OnnxEngine(graph, answering.batching)
     example = rows.arguments(np.arange(1))
+    shapes = compared_shapes(source.run.experiment.only_task.featurizer.max_seq_length)
     if set(example) <= set(TOKEN_INPUTS):
         tokenizer = source.run.tokenizer
-        batches = list(random_batches(example, SHAPES, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id))
+        batches = list(random_batches(example, shapes, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id))
     else:  # random places of words would mean nothing
-        batches = [rows.arguments(np.resize(np.arange(len(rows)), count)) for count, _ in SHAPES]
+        batches = [rows.arguments(np.resize(np.arange(len(rows)), count)) for count, _ in shapes]
     return largest_differences(source.model, engine, rows.task, batches, answering.outputs)

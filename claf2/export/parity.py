@@ -15,10 +15,21 @@ from claf2.export.onnx_engine import OnnxEngine
 from claf2.export.rows import ModelRows
 from claf2.runtime.seed import generator
 
-__all__ = ["SHAPES", "largest_differences", "observed_batching", "random_batches"]
+__all__ = ["compared_shapes", "largest_differences", "observed_batching", "random_batches"]
 
-SHAPES = ((1, 7), (5, 100), (3, 2))
-"""The numbers of rows and tokens that are compared: none of them is the shape that was traced."""
+
+MOST_COMPARED = 1024
+"""The longest input that is compared. Attention in PyTorch needs memory for the square of it."""
+
+
+def compared_shapes(longest: int) -> list[tuple[int, int]]:
+    """Return the numbers of rows and tokens that are compared: short inputs and long ones, with other numbers of rows
+    than the batch that was traced.
+
+    Args:
+        longest: the tokens of the longest input.
+    """
+    return [(1, min(7, longest)), (2, min(longest, MOST_COMPARED)), (5, 2)]
 
 
 def largest_differences(

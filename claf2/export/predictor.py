@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from claf2.export.opening import open_model_folder
 from claf2.metrics import Prediction
 from claf2.readers import Example
 from claf2.runs.answerer import Answerer, EncodedRequest
-from claf2.runs.requests import RequestLike, read_requests
+from claf2.runs.requests import RequestLike, read_requests, with_id
 
 __all__ = ["Predictor"]
+
+CALL_HINT = 'write predictor.predict([{"text": "…"}]), or of one request predictor(text="…")'
 
 
 class Predictor:
@@ -50,8 +52,7 @@ class Predictor:
 
     def __call__(self, **request: Any) -> Prediction:
         """Return the prediction for one request, e.g. ``predictor(text_a="…", text_b="…")``; see ``predict``."""
-        request = {"id": "0", **request}
-        return self._answer(self._answerer.encode(self._task, [request]))[0]
+        return self._answer(self._answerer.encode(self._task, [with_id(request, "0")]))[0]
 
     def predict(self, requests: Iterable[RequestLike]) -> list[Prediction]:
         """Return one prediction per request, in order. The requests are batched together by length.
@@ -80,9 +81,13 @@ class Predictor:
         return list(self._examples(read_requests(path, self._answerer.task(self._task))))
 
     def _examples(self, requests: Iterable[RequestLike]) -> Iterator[Example]:
+        if isinstance(requests, str | Mapping | Example) or not isinstance(requests, Iterable):
+            raise RunError(f"expected a list of requests, got {requests!r:.80}; {CALL_HINT}")
         for number, request in enumerate(requests, start=1):
+            if not isinstance(request, Mapping | Example):
+                raise RunError(f"request {number}: expected its fields, got {request!r:.80}; {CALL_HINT}")
             try:
-                named = request if isinstance(request, Example) else {"id": str(number), **request}
+                named = request if isinstance(request, Example) else with_id(request, str(number))
                 yield self._answerer.example(self._task, named)
             except Claf2Error as error:
                 raise RunError(f"request {number}: {error}") from error

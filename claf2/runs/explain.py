@@ -69,10 +69,7 @@ def explain(
     Raises:
         Claf2Error: where ``train`` would.
     """
-    if not experiment.trainer.trains:
-        name = experiment.trainer_config.name
-        problem = f"{name!r} takes no step, so there is no training to describe"
-        raise ConfigError("trainer.name", problem, hint="run claf2 train, or see the settings with claf2 config show")
+    _check_arguments(experiment, steps, hardware)
     folder = Path(experiment.trainer_config.log_dir)
     existing = check_run_dir(experiment, resume=resume, overwrite=overwrite)
     follow_ups = experiment.trainer.follow_ups(experiment.tasks)
@@ -109,6 +106,19 @@ def explain(
     else:
         explanation |= _costs(prepared, state, explanation, steps)
     return {**explanation, "leaves": _files(prepared, explanation), "values": _values(experiment)}
+
+
+def _check_arguments(experiment: Experiment, steps: int, hardware: Hardware | None) -> None:
+    """Refuse what cannot be described, before any data or weights are looked up."""
+    if not experiment.trainer.trains:
+        name = experiment.trainer_config.name
+        problem = f"{name!r} takes no step, so there is no training to describe"
+        raise ConfigError("trainer.name", problem, hint="run claf2 train, or see the settings with claf2 config show")
+    if steps < 0:
+        raise ConfigError("steps", f"{steps} steps cannot be measured", hint="give 0 or more")
+    if hardware is not None and not any(task_config.task.is_corpus for task_config in experiment.tasks.values()):
+        problem = "its days and costs are computed for a pre-training, and this is a fine-tuning"
+        raise ConfigError("hardware", problem, hint="leave it out; the seconds on this machine are measured")
 
 
 def _resumed_state(folder: Path, run: Run, data: TaskSplits) -> State:

@@ -159,7 +159,7 @@ def prepare(run: Run, data: TaskSplits) -> PreparedRun:
         for task, features in features_by_task.items():
             features.check_targets(run.experiment.tasks[task].head.targets, data[task][split].path)
     companions = make_companions(run, model)
-    counts = _counts(train, valid)
+    counts = _counts(data, train, valid)
     return PreparedRun(run, train, valid, counts, model, run.precision(), stream, plan, companions, texts)
 
 
@@ -311,12 +311,12 @@ def build_plan(experiment: Experiment, steps_per_epoch: int) -> Plan:
     )
 
 
-def _counts(train: Mapping[str, FeatureSet], valid: EvaluationSets) -> dict[str, dict[str, int]]:
+def _counts(data: TaskSplits, train: Mapping[str, FeatureSet], valid: EvaluationSets) -> dict[str, dict[str, int]]:
     """Return what was counted in each split, and how many of its rows also occur in ``train``."""
-    counts = {split_name(train, task, "train"): dict(features.counts) for task, features in train.items()}
+    counts = {split_name(data, task, "train"): dict(features.counts) for task, features in train.items()}
     for split, sets in valid.items():
         for task, (features, _) in sets.items():
-            name = split_name(sets, task, split)
+            name = split_name(data, task, split)  # not all tasks have the split
             shared = features.shared_rows(train[task]) if task in train else 0
             counts[name] = {**features.counts, "in_train": shared}
             if shared:

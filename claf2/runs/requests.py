@@ -13,7 +13,7 @@ from claf2.readers import Example, Reader, open_text
 from claf2.readers.text import CARRIAGE_RETURN, END_LINES
 from claf2.task import Task, report_damage
 
-__all__ = ["RequestLike", "parse_requests", "read_requests"]
+__all__ = ["RequestLike", "parse_requests", "read_requests", "with_id"]
 
 RequestLike: TypeAlias = Mapping[str, Any] | Example
 """Field → value, as ``Predictor`` takes it, or an example that a reader made."""
@@ -85,8 +85,12 @@ def parse_requests(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
             if not isinstance(value, dict):
                 found = json.dumps(value, ensure_ascii=False)[:80]
                 raise RunError(f"request {number}: expected a JSON object, got {found}; {HINT}")
-            fields = {name: field for name, field in value.items() if name != "id" or field is not None}
-            yield {"id": str(line if is_line else number), **fields}
+            yield with_id(value, str(line if is_line else number))
+
+
+def with_id(fields: Mapping[str, Any], default: str) -> Mapping[str, Any]:
+    """Return the fields of a request with an id: its own, or ``default`` if it has none or ``None``."""
+    return {"id": default, **{name: field for name, field in fields.items() if name != "id" or field is not None}}
 
 
 def _json_values(text: str, remaining: Iterator[str], number: int) -> list[Any] | None:

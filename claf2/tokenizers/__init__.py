@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from claf2.errors import Claf2Error
+from claf2.errors import Claf2Error, ConfigError
 from claf2.registry import Component, Registry, UserPath
 
 if TYPE_CHECKING:
@@ -235,6 +235,8 @@ class WordTokenizer(Component, ABC):
 
     is_serializable: ClassVar[bool] = True
     """Whether `tokenizers` can write it to `tokenizer.json`; it cannot if the splitting runs in Python."""
+    alphabet: ClassVar[Callable[[], list[str]] | None] = None
+    """Returns the characters in which it writes words, if these are not the characters of the text."""
 
     @abstractmethod
     def apply(self, backend: Backend) -> None:
@@ -251,8 +253,8 @@ class SubwordTokenizer(Component, ABC):
     has_metaspace: ClassVar[bool] = False
     """Whether words come with a ``▁`` in front, as in SentencePiece."""
     alphabet: ClassVar[Callable[[], list[str]] | None] = None
-    """Returns the characters that always get entries, if the pre-tokenization writes texts in an alphabet of its own,
-    without a ``▁``."""
+    """That of the word tokenizers that it needs: the characters that always get entries. It is learned from words
+    without a ``▁`` then."""
     ends_texts: ClassVar[bool] = True
     """Whether a separator follows a single text, which a model that continues texts must not see."""
 
@@ -260,6 +262,27 @@ class SubwordTokenizer(Component, ABC):
     """The vocabulary; `null`: learned from the training texts."""
     vocab_size: int = Field(default=8000, ge=10, le=10**7)
     """The size of the vocabulary if it is learned."""
+
+    def check_words(self, words: WordTokenizer) -> None:
+        """Check that words are written in the characters that the vocabulary has entries for.
+
+        Raises:
+            ConfigError: if they are not, so that every word would be unknown.
+        """
+        if type(words).alphabet is type(self).alphabet:
+            return
+        word, subword = word_tokenizers.name_of(type(words)), subword_tokenizers.name_of(type(self))
+        fitting = [
+            name for name in word_tokenizers.names() if word_tokenizers.get(name).alphabet is type(self).alphabet
+        ]
+        others = [
+            name for name in subword_tokenizers.names() if subword_tokenizers.get(name).alphabet is type(words).alphabet
+        ]
+        raise ConfigError(
+            "word",
+            f"{word!r} writes other characters than the subword tokenizer {subword!r} reads",
+            hint=f"use {' or '.join(fitting)} with {subword!r}, or {' or '.join(others)} with {word!r}",
+        )
 
     @abstractmethod
     def read(self, vocab_path: str) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ FILES = ("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*token*.json", "
 """The files that a tokenizer may be read from."""
 
 
-def load_tokenizer(source: Path | str, *, revision: str | None = None) -> Tokenizer:
+def load_tokenizer(
+    source: Path | str, *, revision: str | None = None, markers: Sequence[tuple[str, str]] = ()
+) -> Tokenizer:
     """Load the tokenizer of a model through `transformers`.
 
     Args:
         source: the folder of a model or of a run's checkpoint, or a model id on the hub.
         revision: the commit, tag or branch on the hub; ``None``: the default branch.
+        markers: entity markers to make single tokens; see ``Tokenizer.add_markers``.
 
     Raises:
         ModelError: if there is no tokenizer, or it cannot be read.
@@ -39,9 +42,14 @@ def load_tokenizer(source: Path | str, *, revision: str | None = None) -> Tokeni
     hint = "add its files, or give a token section"
     with reading_model(source, "no usable tokenizer there", *FILES, hint=hint):
         wrapped = _load_wrapped(source, revision)
-        if not isinstance(wrapped, PreTrainedTokenizerFast):
-            return AlignedTokenizer(wrapped)
-        return FastTokenizer(wrapped, PreTokenization.from_folder(Path(source)))
+        tokenizer: Tokenizer = (
+            FastTokenizer(wrapped, PreTokenization.from_folder(Path(source)))
+            if isinstance(wrapped, PreTrainedTokenizerFast)
+            else AlignedTokenizer(wrapped)
+        )
+    if markers:
+        tokenizer.add_markers(markers)
+    return tokenizer
 
 
 def compose_cached(
@@ -63,6 +71,7 @@ def compose_cached(
         identity: what distinguishes the texts from any others.
         cache: the folder of the vocabularies that were learned before.
     """
+    subword.check_words(word)  # vocabularies that do not fit may lie in the cache
     parts = [[type(part).__name__, part.model_dump(mode="json")] for part in (word, subword)]
     versions = [VOCABULARY_FORMAT, importlib.metadata.version("tokenizers")]
     folder = cache / digest([identity, *parts, longest, *versions])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger("claf2")
+
+SECOND_JAMO, LAST_JAMO = "\u1160", "\u11ff"
+"""The range of the jamo that follow the first one of a syllable."""
 
 SPEC = "claf2_tokenizer.json"
 """The file that describes a pre-tokenization in Python, which `tokenizer.json` cannot hold."""
@@ -84,7 +88,10 @@ class FastTokenizer(WrappedTokenizer):
             encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
             return [BareEncoding(encoding.ids, []) for encoding in encodings]
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._markers.rejoin_words(BareEncoding(encoding.ids, encoding.offsets)) for encoding in encodings]
+        return [
+            self._markers.rejoin_words(BareEncoding(encoding.ids, _whole_characters(text, encoding.offsets)))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def encode_flat(self, texts: Sequence[str]) -> FlatEncoding:
         import numpy as np
@@ -93,7 +100,7 @@ class FastTokenizer(WrappedTokenizer):
         lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
         total = int(lengths.sum())
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
-        spans = chain.from_iterable(encoding.offsets for encoding in encodings)
+        spans = chain.from_iterable(map(_whole_characters, texts, (encoding.offsets for encoding in encodings)))
         offsets = np.fromiter(chain.from_iterable(spans), np.int32, 2 * total).reshape(total, 2)
         words: list[int | None] = list(chain.from_iterable(encoding.word_ids for encoding in encodings))
         # A token outside all words, such as a special token that is written in the text, is a word of its own.
@@ -173,6 +180,28 @@ def _serialize(backend: Backend, pretokenization: PreTokenization | None) -> str
     return state + json.dumps(pretokenization.to_json(), sort_keys=True)
 
 
+def _whole_characters(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the spans of tokens with the marks and jamo that belong to the last character of each.
+
+    A normalizer that composes characters says of a composed one only where its first part is. Where nothing was
+    composed, the spans are returned as they are.
+    """
+    if text.isascii() or unicodedata.is_normalized("NFC", text):
+        return spans
+    starts = {start for start, _ in spans}
+    whole = []
+    for start, end in spans:
+        while end < len(text) and end not in starts and _continues_character(text[end]):
+            end += 1
+        whole.append((start, end))
+    return whole
+
+
+def _continues_character(letter: str) -> bool:
+    """Return whether a letter is a combining mark, or a vowel or a final consonant of a Hangul syllable."""
+    return unicodedata.category(letter).startswith("M") or SECOND_JAMO <= letter <= LAST_JAMO
+
+
 def _to_encoding(encoding: BackendEncoding) -> Encoding:
     sequence = [-1 if number is None else number for number in encoding.sequence_ids]
     return Encoding(ids=encoding.ids, type_ids=encoding.type_ids, offsets=encoding.offsets, sequence=sequence)
@@ -208,13 +237,14 @@ def compose_tokenizer(
         learning: how a vocabulary is learned; ``None``: from all characters of the texts.
 
     Raises:
-        Claf2Error: if there is neither a vocabulary nor a text to learn one from.
+        Claf2Error: if there is neither a vocabulary nor a text to learn one from, or the two do not fit.
         ModelError: if the vocabulary cannot be read.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
+    subword_tokenizer.check_words(word_tokenizer)
     if subword_tokenizer.vocab_path is not None:
         model = subword_tokenizer.read(subword_tokenizer.vocab_path)
     elif texts is not None:

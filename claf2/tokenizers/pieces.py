@@ -18,6 +18,13 @@ WHITE_SPACE_BYTES = "ĠĊĉč"
 """How byte-level vocabularies write the space, the line feed, the tab and the carriage return."""
 
 
+def byte_letters() -> list[str]:
+    """Return the letters of byte-level vocabularies: one for each byte."""
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
 def count_bytes(wrapped: PreTrainedTokenizerBase, ids: Sequence[int], *, is_byte_level: bool = False) -> list[int]:
     """Return how many bytes of a text in UTF-8 each id stands for, white space left out; 0 for special tokens.
 

@@ -13,6 +13,7 @@ from claf2.errors import ModelError, nearest
 from claf2.registry import UserPath
 from claf2.runtime.model_files import reading_model
 from claf2.tokenizers import METASPACE, SPECIALS, SubwordTokenizer, register_subword_tokenizer
+from claf2.tokenizers.pieces import byte_letters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -89,19 +90,13 @@ class BPE(SubwordTokenizer):
         return decoders.Metaspace()
 
 
-def _byte_letters() -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    return sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
 @register_subword_tokenizer("byte_bpe")
 class ByteBPE(BPE):
     """Byte-pair merges over bytes, as GPT-2 has them: no text is unknown. It needs the word tokenizer `byte_level`.
     Files: as those of `bpe`."""
 
     has_metaspace: ClassVar[bool] = False
-    alphabet: ClassVar[Callable[[], list[str]] | None] = _byte_letters
+    alphabet: ClassVar[Callable[[], list[str]] | None] = byte_letters
     ends_texts: ClassVar[bool] = False
 
     def decoder(self) -> Decoder:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from claf2.errors import ModelError
 from claf2.tokenizers import WordTokenizer, register_word_tokenizer
+from claf2.tokenizers.pieces import byte_letters
 
 if TYPE_CHECKING:
     from tokenizers import NormalizedString, PreTokenizedString
@@ -52,6 +53,8 @@ class Whitespace(WordTokenizer):
 class ByteLevelWord(WordTokenizer):
     """Splits at spaces, which stay in front of words, at punctuation and at digits, and writes bytes as letters
     (Radford et al., 2019), so that every text can be restored. It belongs to the subword tokenizer `byte_bpe`."""
+
+    alphabet: ClassVar[Callable[[], list[str]] | None] = byte_letters
 
     def apply(self, backend: Backend) -> None:
         from tokenizers import pre_tokenizers

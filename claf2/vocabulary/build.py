@@ -65,7 +65,7 @@ class VocabularySpec(Component):
     size: int = Field(default=32_000, ge=10, le=10**7)
     """The number of entries, special tokens included."""
     kind: str = "wordpiece"
-    """The subword tokenizer: `wordpiece`, `bpe`, `unigram` or `character`."""
+    """The subword tokenizer: `wordpiece`, `bpe`, `unigram`, `character` or `byte_bpe`."""
     word: NamedFields = Field(default={"name": "bert_basic"})
     """The word tokenizer and its fields."""
     morphemes: str | None = None
@@ -87,23 +87,18 @@ class VocabularySpec(Component):
         """
         return [make_rule(rule["name"], {key: rule[key] for key in rule if key != "name"}) for rule in self.rules]
 
-    def make_word_tokenizer(self) -> WordTokenizer:
-        """Return the word tokenizer.
+    def make_tokenizers(self) -> tuple[WordTokenizer, SubwordTokenizer]:
+        """Return the word tokenizer, and the subword tokenizer, whose vocabulary is to be learned.
 
         Raises:
-            Claf2Error: if it does not exist, or has a wrong value.
+            Claf2Error: if one of them does not exist or has a wrong value, or the two do not fit.
         """
         name = self.word["name"]
         fields = {key: value for key, value in self.word.items() if key != "name"}
-        return make_component(word_tokenizers.get(name), fields, prefix=f"{name}.")
-
-    def make_subword_tokenizer(self) -> SubwordTokenizer:
-        """Return the subword tokenizer, whose vocabulary is to be learned.
-
-        Raises:
-            RegistryError: if it does not exist.
-        """
-        return subword_tokenizers.get(self.kind)(vocab_size=self.size)
+        words = make_component(word_tokenizers.get(name), fields, prefix=f"{name}.")
+        subwords = subword_tokenizers.get(self.kind)(vocab_size=self.size)
+        subwords.check_words(words)
+        return words, subwords
 
     def make_segmenter(self) -> MorphemeTokenizer | None:
         """Return the analyzer of morphemes, if one is used.
@@ -163,7 +158,7 @@ def _build(
     """Build a vocabulary. ``check`` gets the digests of its files before it takes its place, and may raise."""
     check_vocabulary_folder(folder, overwrite=overwrite)
     rules, segmenter = spec.make_rules(), spec.make_segmenter()
-    spec.make_word_tokenizer()  # a mistake in it is found before hours of reading
+    spec.make_tokenizers()  # a mistake in them is found before hours of reading
     digests = _digest_files(files)
     sample = draw_sample(spec.sources, files, rules, size=spec.sample_size, seed=spec.seed)
     _report_sample(sample)
@@ -259,16 +254,16 @@ def learn_tokenizer(
     Raises:
         ModelError: if the sample is so large that the trainer could miscount.
     """
-    words = spec.make_word_tokenizer()
+    words, subwords = spec.make_tokenizers()
     characters = count_characters(sentences, words)
     check_pair_counts(characters)
-    alphabet, coverage = choose_alphabet(characters, spec)
+    own = type(subwords).alphabet
+    alphabet, coverage = choose_alphabet(characters, spec) if own is None else (own(), 1.0)
     learning = LearningOptions(
         alphabet=tuple(alphabet),
         boundary=None if spec.morphemes is None else BOUNDARY,
         show_progress=show_bar,
     )
-    subwords = spec.make_subword_tokenizer()
     tokenizer = compose_tokenizer(words, subwords, lambda: iter(sentences), MODEL_MAX_LENGTH, learning)
     facts = {"characters": len(alphabet), "characters_seen": len(characters), "character_coverage": round(coverage, 6)}
     return tokenizer, facts

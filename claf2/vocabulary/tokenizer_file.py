@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from claf2.errors import ModelError
-from claf2.tokenizers import METASPACE
+from claf2.runtime.files import read_json
+from claf2.tokenizers import METASPACE, Tokenizer
 
-__all__ = ["complete_entries", "renumber", "trim_tokenizer_file", "vocabulary_of"]
+__all__ = [
+    "complete_entries",
+    "normalizer_of",
+    "read_tokenizer_files",
+    "renumber",
+    "renumber_settings",
+    "trim_tokenizer_file",
+    "vocabulary_of",
+]
 
 BYTE_ENTRY = re.compile(r"<0x[0-9A-F]{2}>")
 """The entries that stand for single bytes, where a vocabulary falls back to them."""
 INNER_PREFIX = "##"
 TRIMMABLE = ("Unigram", "WordPiece", "BPE", "WordLevel")
+
+
+def read_tokenizer_files(original: Path, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of the ``tokenizer.json`` and the ``tokenizer_config.json`` of a model.
+
+    Args:
+        original: the folder of the model, for errors.
+        tokenizer: its tokenizer.
+
+    Raises:
+        ModelError: if it has no ``tokenizer.json``.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer.save(Path(temporary))
+        if not (Path(temporary) / "tokenizer.json").is_file():
+            raise ModelError(
+                f"{original}: its tokenizer runs in Python and has no tokenizer.json, so it cannot be trimmed; "
+                "give a model whose folder has one"
+            )
+        state = json.loads((Path(temporary) / "tokenizer.json").read_text(encoding="utf-8"))
+        return state, read_json(Path(temporary) / "tokenizer_config.json")
 
 
 def vocabulary_of(state: Mapping[str, Any]) -> dict[str, int]:
@@ -35,6 +68,18 @@ def vocabulary_of(state: Mapping[str, Any]) -> dict[str, int]:
     else:
         entries = dict(vocabulary)
     return entries | {token["content"]: token["id"] for token in state.get("added_tokens", ())}
+
+
+def normalizer_of(state: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what a tokenizer does with a text before it divides it.
+
+    Args:
+        state: the content of its ``tokenizer.json``.
+    """
+    from tokenizers import Tokenizer as Backend
+
+    normalizer = Backend.from_str(json.dumps(state)).normalizer
+    return (lambda text: text) if normalizer is None else normalizer.normalize_str
 
 
 def complete_entries(state: Mapping[str, Any], used: Iterable[str], letters: Iterable[str]) -> set[str]:
@@ -119,6 +164,21 @@ def trim_tokenizer_file(state: Mapping[str, Any], kept: set[str], new_ids: Mappi
     if state.get("padding"):
         trimmed["padding"] = {**state["padding"], "pad_id": new_ids[state["padding"]["pad_id"]]}
     return trimmed
+
+
+def renumber_settings(settings: Mapping[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return the content of ``tokenizer_config.json`` with the new ids of added tokens.
+
+    Args:
+        settings: the content of the file.
+        new_ids: old id → new id, from ``renumber``.
+    """
+    # Where a tokenizer was loaded from says nothing about the new one.
+    settings = {name: value for name, value in settings.items() if name not in ("is_local", "local_files_only")}
+    if "added_tokens_decoder" not in settings:
+        return settings
+    added = {str(new_ids[int(number)]): token for number, token in settings["added_tokens_decoder"].items()}
+    return {**settings, "added_tokens_decoder": added}
 
 
 def _renumber_processor(processor: Any, new_ids: Mapping[int, int]) -> Any:

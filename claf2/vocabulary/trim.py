@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claf2.corpus.sources import TextSource, read_documents, source_files
 from claf2.errors import DataError, ModelError, RunError
@@ -23,7 +21,15 @@ from claf2.tokenizers.build import load_tokenizer
 from claf2.vocabulary.bench import TEXTS_AT_ONCE, UNLIMITED, encode_bare
 from claf2.vocabulary.folder import is_vacant, write_folder
 from claf2.vocabulary.sample import HELD_OUT, is_held_out
-from claf2.vocabulary.tokenizer_file import complete_entries, renumber, trim_tokenizer_file, vocabulary_of
+from claf2.vocabulary.tokenizer_file import (
+    complete_entries,
+    normalizer_of,
+    read_tokenizer_files,
+    renumber,
+    renumber_settings,
+    trim_tokenizer_file,
+    vocabulary_of,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +91,7 @@ def trim_model(
     folder: Path,
     *,
     data_dir: Path | None = None,
+    markers: Sequence[tuple[str, str]] = (),
     min_count: int = 1,
     size: int | None = None,
 ) -> TrimResult:
@@ -98,6 +105,7 @@ def trim_model(
         sources: the texts. Their weights are not used.
         folder: the new folder.
         data_dir: the folder that relative paths of sources start from.
+        markers: the entity markers of the texts, which decide how the words around them are divided.
         min_count: how often an entry must occur in the texts to be kept.
         size: the most entries that are kept because they occur, most frequent first; ``None``: all of them.
 
@@ -112,9 +120,9 @@ def trim_model(
     files = [source_files(source, data_dir) for source in sources]
     original = _resolve_folder(name)
     _check_architecture(original)
-    tokenizer = load_tokenizer(original)
-    state, settings = _read_tokenizer(original, tokenizer)
-    counts, letters, held_out = _count_tokens(tokenizer, sources, files)
+    tokenizer = load_tokenizer(original, markers=markers)
+    state, settings = read_tokenizer_files(original, tokenizer)
+    counts, letters, held_out = _count_tokens(tokenizer, normalizer_of(state), sources, files, is_marked=bool(markers))
     names = {number: entry for entry, number in vocabulary_of(state).items()}
     # Ties are broken by the id, which does not depend on the order of the texts.
     frequent = sorted((number for number in counts if counts[number] >= min_count), key=lambda n: (-counts[n], n))
@@ -125,13 +133,10 @@ def trim_model(
     def fill(target: Path) -> None:
         tokenizer.save(target)
         write_json(target / "tokenizer.json", trim_tokenizer_file(state, kept, new_ids))
-        write_json(target / "tokenizer_config.json", _renumber_added(settings, new_ids))
+        write_json(target / "tokenizer_config.json", renumber_settings(settings, new_ids))
         weights = _write_weights(original, target, new_ids)
-        _write_config(original, target, new_ids)
-        for pattern in COPIED:
-            for path in original.glob(pattern):
-                (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
-        trimmed = load_tokenizer(target)
+        _write_other_files(original, target, new_ids)
+        trimmed = load_tokenizer(target, markers=markers)
         results.append(_compare(original, target, tokenizer, trimmed, new_ids, held_out, weights))
         record = {"model": name, "min_count": min_count, "size": size, "kept_ids": list(new_ids)}
         write_json(target / RECORD_NAME, {**asdict(results[0]), **record})
@@ -164,35 +169,30 @@ def _check_architecture(original: Path) -> None:
         )
 
 
-def _read_tokenizer(original: Path, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the content of the tokenizer.json and the tokenizer_config.json of a model."""
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer.save(Path(temporary))
-        if not (Path(temporary) / "tokenizer.json").is_file():
-            raise ModelError(
-                f"{original}: its tokenizer runs in Python and has no tokenizer.json, so it cannot be trimmed"
-            )
-        state = json.loads((Path(temporary) / "tokenizer.json").read_text(encoding="utf-8"))
-        settings = read_json(Path(temporary) / "tokenizer_config.json")
-    return state, settings
-
-
 def _count_tokens(
-    tokenizer: Tokenizer, sources: Sequence[TextSource], files: Sequence[Sequence[Path]]
+    tokenizer: Tokenizer,
+    normalize: Callable[[str], str],
+    sources: Sequence[TextSource],
+    files: Sequence[Sequence[Path]],
+    *,
+    is_marked: bool,
 ) -> tuple[Counter[int], set[str], list[str]]:
-    """Return how often each id occurs, the characters of the texts, and the documents that were held out."""
-    counts: Counter[int] = Counter()
+    """Return how often each id occurs, the characters of the texts before and after normalization, and the documents
+    that were held out."""
+    counts, divided = Counter[int](), Counter[int]()
     letters = {chr(number) for number in range(33, 127)}
     held_out: list[str] = []
     for batch in _batches(sources, files, held_out):
         for text in batch:
-            letters.update(text)
+            letters.update(text, normalize(text))
         for ids in encode_bare(tokenizer, batch):
             counts.update(ids)
+        if is_marked:  # a piece that becomes another one after a marker is needed as well
+            divided.update(tokenizer.encode_flat(batch).ids.tolist())
     if not counts or not held_out:
         problem = f"too few documents: one in {HELD_OUT} is held out to measure on"
         raise DataError(sources[0].path, problem, hint="in a text file, separate them by blank lines")
-    return counts, letters, held_out
+    return counts | divided, letters, held_out
 
 
 def _batches(
@@ -220,18 +220,12 @@ def _batches(
         yield batch
 
 
-def _renumber_added(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
-    """Return the content of tokenizer_config.json with the new ids of added tokens."""
-    # Where a tokenizer was loaded from says nothing about the new one.
-    settings = {name: value for name, value in settings.items() if name not in ("is_local", "local_files_only")}
-    if "added_tokens_decoder" not in settings:
-        return settings
-    added = {str(new_ids[int(number)]): token for number, token in settings["added_tokens_decoder"].items()}
-    return {**settings, "added_tokens_decoder": added}
-
-
-def _write_config(original: Path, target: Path, new_ids: Mapping[int, int]) -> None:
-    """Write config.json, and generation_config.json if there is one, with the new size and ids."""
+def _write_other_files(original: Path, target: Path, new_ids: Mapping[int, int]) -> None:
+    """Write config.json, and generation_config.json if there is one, with the new size and ids, and copy what stays as
+    it is."""
+    for pattern in COPIED:
+        for path in original.glob(pattern):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
     for name in ("config.json", "generation_config.json"):
         if not (original / name).is_file():
             continue

@@ -27,15 +27,16 @@ def trim_export(sources: Sequence[TextSource]) -> ModelChange:
     """
 
     def change(source: ExportSource) -> ExportSource:
+        markers = source.run.experiment.only_task.task.markers
         with tempfile.TemporaryDirectory() as temporary:
             original, trimmed = Path(temporary) / "model", Path(temporary) / "trimmed"
             source.model.save_pretrained(original)
             source.run.tokenizer.save(original)
-            result = trim_model(str(original), sources, trimmed)
+            result = trim_model(str(original), sources, trimmed, markers=markers)
             kind: Any = type(source.model)
             model = kind.from_pretrained(trimmed, dtype=torch.float32).eval()
             align_weights(model)
-            run = dataclasses.replace(source.run, tokenizer=load_tokenizer(trimmed))
+            run = dataclasses.replace(source.run, tokenizer=load_tokenizer(trimmed, markers=markers))
         note = f"{result.entries} of {result.entries_before} entries of the vocabulary"
         return dataclasses.replace(source, run=run, model=model, changes=(*source.changes, note))
 

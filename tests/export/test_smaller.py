@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedModel
 
 import claf2
 from claf2.cli.bench import SCORE_DROPPED
 from claf2.cli.main import main
+from claf2.corpus.sources import TextSource
+from claf2.data.splits import SplitData
 from claf2.errors import RunError
-from claf2.export.build import export_run
+from claf2.export.build import ExportSource, export_run
 from claf2.export.quantize import check_processor
 from claf2.runs.locate import locate_splits
-from claf2.runs.resolve import open_run
+from claf2.runs.resolve import open_run, resolve
 from claf2.task import shipped_dir
+from claf2.vocabulary.trim_export import trim_export
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
@@ -69,6 +74,28 @@ def test_a_vocabulary_that_covers_the_rows_changes_no_byte(run: Path) -> None:
     assert sizes[0] - sizes[1] == pytest.approx(removed, rel=0.01)
     (note,) = json.loads((folder / "answering.json").read_text())["changes"]
     assert note == f"{after} of {before} entries of the vocabulary"
+
+
+def test_texts_with_entity_markers_keep_their_tokens(tmp_path: Path) -> None:
+    run, data = resolve(claf2.load("scratch/klue_re", sample=True, log_dir=tmp_path / "run"))
+    split = data["klue_re"]["valid"]
+    assert isinstance(split, SplitData)
+    texts = [re.sub(r"(</\w+>)\W*", r"\1다 ", text) for example in split.examples() for text in example.texts()]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts * 6), encoding="utf-8")
+    module = run.model().head("klue_re")
+    assert isinstance(module, PreTrainedModel)
+    change = trim_export([TextSource(path=str(tmp_path / "texts.txt"))])
+    trimmed = change(ExportSource(run, module.eval()))
+    before, after = (
+        [side.tokens_of(encoding.ids) for (encoding,) in side.encode(texts, max_length=64)]
+        for side in (run.tokenizer, trimmed.run.tokenizer)
+    )
+    assert before == after
+    attached = [
+        piece for tokens in after for marker, piece in pairwise(tokens)
+        if marker in ("</subj>", "</obj>") and piece.startswith("##")
+    ]  # fmt: skip
+    assert attached
 
 
 @pytest.mark.slow

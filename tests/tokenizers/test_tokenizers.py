@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +19,10 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from claf2.errors import ModelError
+from claf2.errors import ConfigError, ModelError
 from claf2.tokenizers import Tokenizer, subword_tokenizers, word_tokenizers
 from claf2.tokenizers.aligned import align
-from claf2.tokenizers.build import compose_tokenizer, load_tokenizer
+from claf2.tokenizers.build import compose_cached, compose_tokenizer, load_tokenizer
 from claf2.tokenizers.coverage import check_coverage, measure_coverage
 
 TEXTS = [
@@ -184,6 +186,24 @@ def test_several_threads_may_use_an_analyzer(name: str, package: str) -> None:
         assert list(pool.map(find_starts, TEXTS * 40)) == alone * 40
 
 
+@pytest.mark.parametrize(
+    ("word", "subword", "hint"),
+    [
+        ("bert_basic", "byte_bpe", "use byte_level with 'byte_bpe', or bpe or character or unigram or wordpiece with"),
+        ("byte_level", "wordpiece", "or byte_bpe with 'byte_level'"),
+        ("byte_level", "bpe", "or byte_bpe with 'byte_level'"),
+    ],
+)
+def test_words_in_other_characters_than_the_vocabulary_are_refused(
+    word: str, subword: str, hint: str, tmp_path: Path
+) -> None:
+    parts = word_tokenizers.get(word)(), subword_tokenizers.get(subword)(vocab_size=300)
+    with pytest.raises(ConfigError, match=f"^word: '{word}' writes other characters than .*{hint}"):
+        compose_tokenizer(*parts, corpus, 64)
+    with pytest.raises(ConfigError, match="writes other characters"):
+        compose_cached(*parts, corpus, 64, identity="x", cache=tmp_path)
+
+
 @pytest.mark.parametrize("subword", ["wordpiece", "bpe", "unigram", "character"])
 def test_a_vocabulary_is_learnt_alike_every_time(subword: str) -> None:
     digests = {
@@ -208,6 +228,32 @@ def test_any_text_keeps_its_offsets(text: str, kinds: dict[str, Path]) -> None:
     for kind in kinds:
         ((encoding,),) = load_tokenizer(kinds[kind]).encode([text], max_length=512)
         assert all(0 <= start <= end <= len(text) for start, end in encoding.offsets)
+
+
+@pytest.mark.parametrize(("form", "normalizer"), [("NFD", normalizers.NFC), ("NFKD", normalizers.NFKC)])
+def test_spans_end_with_whole_characters_where_a_normalizer_composes_them(
+    form: Literal["NFD", "NFKD"], normalizer: type[normalizers.Normalizer], tmp_path: Path
+) -> None:
+    backend = unigram().backend_tokenizer
+    backend.normalizer = normalizer()
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
+    ).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    for text in ("영화 서울은 대한민국의 수도이다", "École naïve がぎ", "서울"):
+        taken_apart = unicodedata.normalize(form, text)
+        ((whole,),), ((parts,),) = (tokenizer.encode([each], max_length=99) for each in (text, taken_apart))
+        assert whole.ids == parts.ids
+        expected = [text[start:end] for start, end in whole.offsets]
+        assert [unicodedata.normalize("NFC", taken_apart[start:end]) for start, end in parts.offsets] == expected
+        flat = tokenizer.encode_flat([text, taken_apart])
+        spans = [tuple(span) for span in flat.offsets.tolist()]
+        assert spans == [*whole.offsets[1:-1], *parts.offsets[1:-1]]
+
+
+def test_a_mark_that_has_tokens_of_its_own_stays_with_them(kinds: dict[str, Path]) -> None:
+    ((encoding,),) = load_tokenizer(kinds["byte_level"]).encode(["e\u0301a"], max_length=99)
+    assert encoding.offsets[1:-1] == [(0, 1), (1, 2), (1, 2), (2, 3)]
 
 
 def test_alignment_equals_true_offsets(kinds: dict[str, Path]) -> None:

@@ -74,6 +74,21 @@ def test_the_folder_can_be_loaded_and_used(kind: str, corpus: Path, tmp_path: Pa
         assert built.lock["vocabulary"]["entries"] == len(loaded) == 200
 
 
+def test_no_character_is_unknown_to_a_vocabulary_of_bytes(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "claf2")
+    bytes_only = spec(kind="byte_bpe", word={"name": "byte_level"}, size=300)
+    built = build_vocabulary(bytes_only, tmp_path / "v", data_dir=corpus)
+    assert built.lock["vocabulary"]["characters"] == 256
+    assert built.lock["vocabulary"]["character_coverage"] == 1.0
+    assert "characters only" not in caplog.text
+    text = "서울 😀 x"
+    ids = built.tokenizer.encode_flat([text]).ids.tolist()
+    assert built.tokenizer.decode(ids) == text
+    assert built.tokenizer.unknown_id not in ids
+
+
 @pytest.mark.slow
 def test_the_same_bytes_for_any_number_of_threads_and_hash_seed(corpus: Path, tmp_path: Path) -> None:
     code = (
@@ -407,6 +422,7 @@ def test_decoding_gives_the_text_back(tokenizers: Mapping[str, Any], words: list
         (["--from", "x", "--size", "300"], "--from: cannot be used with --size"),
         (["a.jsonl", "--rule", "length:5"], "'5' is not FIELD=VALUE"),
         (["a.jsonl", "--word", "bert_basik"], "did you mean 'bert_basic'"),
+        (["a.jsonl", "--kind", "byte_bpe"], "word: 'bert_basic' writes other characters than the subword tokenizer"),
         (["a.jsonl", "--morphemes", "whitespace"], "'whitespace' does not find morphemes; valid: "),
         (["a.jsonl", "--sample_size", "64 megabytes"], "is not a size such as 64MB"),
         (["a.jsonl", "--sample_size", "500"], "--sample_size: Input should be greater than or equal to 1000"),

@@ -292,6 +292,48 @@ def test_words_that_are_divided_in_python_stay(tmp_path: Path) -> None:
     assert len(pieces) > len(texts[0].split())
 
 
+def test_pieces_after_a_marker_stay(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    entries = (
+        "[PAD] [UNK] [CLS] [SEP] [MASK] 서울 부산 에서 ##에서 에 ##에 서 ##서 으로 ##으로 간다 x ##x y ##y".split()
+    )
+    (tmp_path / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
+    BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False).save_pretrained(tmp_path / "model")
+    markers = (("<subj>", "</subj>"), ("<obj>", "</obj>"))
+    before = load_tokenizer(tmp_path / "model", markers=markers)
+    config = BertConfig(vocab_size=before.vocab_size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(config).save_pretrained(tmp_path / "model")
+    before.save(tmp_path / "model")
+    texts = [f"<subj>서울</subj>에서 <obj>부산</obj>에서 간다 {'x ' * (i % 5)}{'y ' * (i // 5)}" for i in range(100)]
+    write_documents(tmp_path / "marked.jsonl", texts)
+    source = TextSource(path="marked.jsonl")
+    result = trim_model(
+        str(tmp_path / "model"), [source], tmp_path / "small", data_dir=tmp_path, markers=markers
+    )  # fmt: skip
+    assert result.equal_texts == result.compared_texts
+    after = load_tokenizer(tmp_path / "small", markers=markers)
+    ((old,),), ((new,),) = (side.encode(texts[:1], max_length=99) for side in (before, after))
+    assert after.tokens_of(new.ids) == before.tokens_of(old.ids)
+    assert "##에서" in after.tokens_of(new.ids)
+    assert "으로" not in after.entries
+
+
+def test_characters_after_normalization_stay(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u1102", "##\u1102", "\u1161", "##\u1161", "\u1112",
+               "##\u1112", *(f"##{number}" for number in range(10)), *map(str, range(10))]  # fmt: skip
+    (tmp_path / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
+    BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=True).save_pretrained(tmp_path / "model")
+    config = BertConfig(vocab_size=len(entries), hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(config).save_pretrained(tmp_path / "model")
+    write_documents(tmp_path / "ko.jsonl", [f"하나 {number}" for number in range(100)])
+    trim_model(str(tmp_path / "model"), [TextSource(path="ko.jsonl")], tmp_path / "small", data_dir=tmp_path)
+    # No text begins with this consonant, which normalization takes out of a syllable.
+    assert load_tokenizer(tmp_path / "small").tokenize("나") == ["\u1102", "##\u1161"]
+
+
 def test_other_tokens_for_some_texts_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = make_model("wordpiece", tmp_path / "model")
     texts = plain_sentences(300)
