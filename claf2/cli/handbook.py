@@ -72,7 +72,7 @@ def _format_task(task: Task, configs: Sequence[str]) -> str:
         + (f"; hub `{task.hub}`" if task.hub else ""),
         *(f"- metric {_format_metric(metric)}" for metric in task.metrics),
         f"- BaseConfigs: {', '.join(f'`{name}`' for name in configs) or 'none'}",
-        f"- source: {task.source}; licence: {task.licence or 'not stated'}" if task.source else "- source: your own text",
+        f"- source: {task.source}; licence: {task.licence or 'not stated'}" if task.source else "- source: your own",
     ]
     facts += [f"- {note}" for note in task.notes]
     return f"## `{task.name}`\n\n" + "\n".join(facts) + f"\n\n```text\n{_sample_rows(task)}\n```"
