@@ -77,6 +77,8 @@ def make_configuration(
     """
     if source != SCRATCH:
         hint = "correct its config.json, or download it again"
+        if not isinstance(source, Path):  # a model of the hub
+            hint = "check its name and the network, or download it elsewhere and give its folder"
         with reading_model(source, "not a usable model", "config.json", hint=hint):
             return _stored_configuration(source, spec.revision)
     architecture = dict(spec.architecture or ARCHITECTURE)

@@ -57,7 +57,7 @@ def reading_model(source: Path | str, problem: str, *patterns: str, hint: str) -
         source: the folder or hub id of the model.
         problem: what cannot be done.
         patterns: the files that are read, as globs.
-        hint: what to do about damaged files.
+        hint: what to do about it.
 
     Raises:
         ModelError: in place of any other error.
@@ -72,6 +72,4 @@ def reading_model(source: Path | str, problem: str, *patterns: str, hint: str) -
             reason = damage(path)
             if reason is not None:
                 raise ModelError(f"{source}: {problem}: {path.name} {reason}") from error
-        if folder is None:
-            hint = "check its name and the network, or download it elsewhere and give its folder"
         raise ModelError(f"{source}: {problem}: {first_line(error).rstrip('.')}; {hint}") from error

@@ -46,7 +46,7 @@ def test_only_decoders_of_tokens_are_tied_again(monkeypatch: pytest.MonkeyPatch)
     tie_weights = BertPreTrainedModel.tie_weights
 
     def recorded(self: Any, *args: Any, **options: Any) -> None:
-        if sys._getframe(1).f_code.co_name == "_head_module":
+        if sys._getframe(1).f_code.co_name == "_next_module":
             tied.append(type(self).__name__)
         tie_weights(self, *args, **options)
 
