@@ -264,10 +264,9 @@ def open_corpus(
         except ValueError:
             block[name] = text
     section = make_component(CorpusSection, values)
-    for name, kind in (("instances", section.instances), ("masks", section.masks)):
-        for other in sorted(kind.model_fields_set - {"name", kind.name}):
-            problem = f"has no effect while {name}.name is {kind.name!r}"
-            raise ConfigError(f"--set {name}.{other}", problem, hint=f"add --set {name}.name={other}, or leave it out")
+    for path, problem in section.ignored_blocks().items():
+        kind, _, block = path.partition(".")
+        raise ConfigError(f"--set {path}", problem, hint=f"add --set {kind}.name={block}, or leave it out")
     folder = Path(tokenizer_path)
     tokenizer = load_tokenizer(folder if folder.exists() else tokenizer_path)
     return Corpus(section, tokenizer, cache_dir=cache_dir or default_cache_dir(), data_dir=data_dir, workers=workers)

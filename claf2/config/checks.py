@@ -39,7 +39,11 @@ def schema_error(error: ValidationError, filled: FilledConfig, kind: type[BaseMo
 
 
 def check_vocab_paths(filled: FilledConfig) -> None:
-    """Refuse CLaF's second vocabulary path where it differs from the first."""
+    """Refuse CLaF's second vocabulary path where it differs from the first.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     if not (token := filled.values.get("token")):
         return
     chosen = token["tokenizer"]["subword"][filled.selected["token.tokenizer.subword.name"]]["vocab_path"]
@@ -51,7 +55,11 @@ def check_vocab_paths(filled: FilledConfig) -> None:
 
 
 def check_head(name: str, task: Task, filled: FilledConfig) -> None:
-    """Refuse a model whose head does not answer the task."""
+    """Refuse a model whose head does not answer the task.
+
+    Raises:
+        ConfigError: naming the field.
+    """
 
     def fits(head: str | None) -> bool:
         return head in (None, task.head) or heads.get(str(head)).replaces(task.head)
@@ -74,7 +82,13 @@ def check_tasks(
     active_objectives: Mapping[str, Objective],
     filled: FilledConfig,
 ) -> None:
-    """Refuse components that name unknown tasks, and weights that leave nothing to train or to average."""
+    """Refuse components that name unknown tasks, and weights that leave nothing to train or to average.
+
+    A section of a task that has no effect in this run is only logged, as a warning.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     follow_ups = trainer.follow_ups(task_configs)
     if follow_ups and not filled.tasks:
         raise ConfigError("trainer.name", "needs several tasks", hint="name them with --tasks")
@@ -93,7 +107,11 @@ def check_tasks(
 
 
 def check_score_name(key: str | None, task_configs: Mapping[str, TaskConfig], filled: FilledConfig) -> None:
-    """Refuse the name of a score that no evaluation has, where the metrics of the tasks name their scores."""
+    """Refuse the name of a score that no evaluation has, where the metrics of the tasks name their scores.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     several = len(task_configs) > 1
     known = {"average"} if several else set()
     for task, config in task_configs.items():

@@ -129,10 +129,9 @@ def _check_effects(section: TrainerSection, origins: Mapping[str, str]) -> None:
 
 def _check_blocks(path: str, corpus: CorpusSection, origins: Mapping[str, str]) -> None:
     """Refuse settings of masks and instances that were given, but whose kind is not selected."""
-    for name, section in (("instances", corpus.instances), ("masks", corpus.masks)):
-        for other in sorted(section.model_fields_set - {"name", section.name}):
-            block = f"{path}.{name}.{other}"
-            for field, origin in origins.items():
-                if f"{field}.".startswith(f"{block}.") and is_override(origin):
-                    problem = f"has no effect while {name}.name is {section.name!r}"
-                    raise ConfigError(block, problem, origin=origin, hint=f"add --{name}.name {other}, or leave it out")
+    for block, problem in corpus.ignored_blocks().items():
+        kind, _, name = block.partition(".")
+        for field, origin in origins.items():
+            if f"{field}.".startswith(f"{path}.{block}.") and is_override(origin):
+                hint = f"add --{kind}.name {name}, or leave it out"
+                raise ConfigError(f"{path}.{block}", problem, origin=origin, hint=hint)

@@ -76,6 +76,14 @@ class CorpusSection(Component):
     shard_bytes: int = Field(default=4 * 2**20, ge=256, le=2**30)
     """The bytes of text that become one shard."""
 
+    def ignored_blocks(self) -> dict[str, str]:
+        """Return the blocks that were given but are not selected: dotted path → what is wrong with it."""
+        return {
+            f"{name}.{block}": f"has no effect while {name}.name is {section.name!r}"
+            for name, section in (("instances", self.instances), ("masks", self.masks))
+            for block in sorted(section.model_fields_set - {"name", section.name})
+        }
+
 
 class Phase(Component):
     """A part of a pre-training with rows and batches of one size."""

@@ -147,7 +147,7 @@ def fit(context: TrainingContext) -> None:
     losses = LossModule(model, context.heads, context.objectives, context.companions)
     network = distributed.wrap_ddp(losses)
     # Losses are summed on the device, so that a GPU need not finish a step before the next one is queued.
-    unread_loss = torch.zeros((), dtype=torch.float64, device=device)
+    unread_loss = torch.zeros((), device=device)
     model.train()
     while not state.finished:
         # A resumed run continues inside the epoch: the order depends on (seed, epoch) alone, so skipping is exact.
