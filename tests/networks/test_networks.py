@@ -140,6 +140,29 @@ def test_a_generator_at_work_does_not_look_at_gold_values() -> None:
     torch.testing.assert_close(output.values, other.values)
 
 
+@pytest.mark.parametrize("forced", [0.0, 1.0])
+def test_training_generates_up_to_the_end_of_each_value(forced: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, network, batch = make("dialogue")
+    network.config.slot_teacher_forcing = forced
+    network.dropout.p = 0.0
+    products = []
+    narrow = network.narrow.forward
+    monkeypatch.setattr(network.narrow, "forward", lambda states: products.append(len(states)) or narrow(states))
+
+    def gradients(values: torch.Tensor) -> list[torch.Tensor]:
+        network.zero_grad()
+        network.encoder.eval()
+        network.training = True
+        head.loss(network(**{**batch, "values": values}), batch).sum().backward()
+        return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+    values = batch["values"]
+    ended = gradients(values)
+    assert products == [4, 4, 1]
+    torch.testing.assert_close(ended, gradients(values.clamp_min(0)))
+    assert products == [4, 4, 1, 4, 4, 4]
+
+
 def test_copying_reaches_tokens_of_the_dialogue_only() -> None:
     _, network, batch = make("dialogue")
     with torch.no_grad():

@@ -16,7 +16,8 @@ __all__ = ["SlotGenerator", "SlotOutput"]
 @dataclass
 class SlotOutput:
     """The output for S slots: ``gates`` (B, S, G), logits; ``values`` (B, S, T), the most probable tokens;
-    ``gold_log_probs`` (B, S, T), the log-probabilities of the gold tokens, where there are any."""
+    ``gold_log_probs`` (B, S, T), the log-probabilities of the gold tokens, where there are any. In training, both are 0
+    where there is no gold token."""
 
     gates: torch.Tensor
     values: torch.Tensor
@@ -71,6 +72,7 @@ class SlotGenerator(EncoderNetwork):
         forced = values is not None and self.training and bool(torch.rand(()) < self.config.slot_teacher_forcing)
         length = self.config.slot_value_maxlen if values is None or not self.training else values.shape[2]
         absent = (attention_mask == 0)[:, None, :]
+        copied = input_ids.repeat_interleave(count, 0)
         generated, gold_log_probs, gate = [], [], states.new_zeros(0)
         for position in range(length):
             step = self.dropout(step)
@@ -82,14 +84,23 @@ class SlotGenerator(EncoderNetwork):
             if position == 0:
                 gate = self.gate(context)
             share = torch.sigmoid(self.mix(torch.cat([step.view(batch, count, -1), here, context], -1)))
-            chances = share * (self.narrow(here) @ table.T).float().softmax(-1)
-            copied = input_ids[:, None, :].expand(-1, count, -1)
-            chances = chances.scatter_add(2, copied, ((1 - share) * attention).to(chances.dtype))
-            best = chances.argmax(-1)
-            generated.append(best)
+            gold = None
             if values is not None and position < values.shape[2]:
-                gold = values[:, :, position].clamp_min(0)
-                gold_log_probs.append(chances.gather(2, gold[:, :, None]).squeeze(2).clamp_min(1e-30).log())
+                gold = values[:, :, position].flatten()
+            # Most values are "none", so most of them end before the longest one. What training would generate after
+            # their end is not read, and the product with all word embeddings is the most expensive part.
+            rows = gold.ge(0).nonzero().squeeze(1) if gold is not None and self.training else slice(None)
+            share, attention = share.flatten(0, 1)[rows], attention.flatten(0, 1)[rows]
+            chances = share * (self.narrow(state[rows]) @ table.T).float().softmax(-1)
+            chances = chances.scatter_add(1, copied[rows], ((1 - share) * attention).to(chances.dtype))
+            best = input_ids.new_zeros(batch * count)
+            best[rows] = chances.argmax(-1)
+            generated.append(best.view(batch, count))
+            if gold is not None:
+                gold = gold.clamp_min(0)
+                log_probs = chances.new_zeros(batch * count)
+                log_probs[rows] = chances.gather(1, gold[rows, None]).squeeze(1).clamp_min(1e-30).log()
+                gold_log_probs.append(log_probs.view(batch, count))
                 best = gold if forced else best
-            step = table[best].flatten(0, 1)
+            step = table[best]
         return SlotOutput(gate, torch.stack(generated, 2), torch.stack(gold_log_probs, 2) if gold_log_probs else None)
