@@ -178,7 +178,8 @@ def explain(
         JSON values: memory in MiB, times in seconds, lengths in tokens.
 
     Raises:
-        Claf2Error: in the cases in which ``train`` raises it.
+        Claf2Error: where ``train`` would.
+        ConfigError: when there is no training to describe, or an argument does not fit it.
 
     Examples:
         >>> claf2.explain("scratch/nsmc", sample=True)["steps"]["all"]

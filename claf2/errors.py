@@ -99,7 +99,7 @@ def nearest(name: str, valid: Iterable[str], *, limit: int = 3) -> str:
 def field_problem(details: Mapping[str, Any]) -> str:
     """Return what is wrong with a field, of one of the ``errors()`` of a pydantic ``ValidationError``."""
     message: str = details["msg"]
-    return message.removeprefix("Value error, ")  # stands before the message of a validator that raises ValueError
+    return message.removeprefix("Value error, ")  # pydantic prefixes the message of a ValueError with it
 
 
 def first_line(error: BaseException) -> str:

@@ -230,6 +230,42 @@ def test_mistakes_on_the_command_line_are_one_line(words: list[str], message: st
     assert "\n" not in str(caught.value)
 
 
+CONTRADICTIONS: list[tuple[str, list[str], str]] = [
+    (
+        "glue/sst_bert", ["--padding", "pack", "--compile", "true"],
+        r"^runtime.padding: a packed encoder cannot be compiled \(from command line --padding\); use split$",
+    ),
+    (
+        "glue/sst_bert", ["--engine", "fsdp", "--compile", "true"],
+        r"^runtime.engine: a compiled model cannot be sharded \(from command line --engine\); use --compile false$",
+    ),
+    (
+        "glue/sst_bert", ["--engine", "fsdp", "--model.peft.name", "lora", "--lora.quantize", "int8"],
+        r"^runtime.engine: quantized weights cannot be sharded \(from command line --engine\); use --engine ddp$",
+    ),
+    (
+        "scratch/tsdae", ["--engine", "fsdp"],
+        r"^runtime.engine: this head cannot be sharded \(from command line --engine\); use --engine ddp$",
+    ),
+    (
+        "glue/sst_bert", ["--cpu_offload", "true"],
+        r"^runtime.cpu_offload: ddp has no shards to offload \(from command line --cpu_offload\); use --engine fsdp$",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words", "message"), CONTRADICTIONS)
+def test_settings_of_the_runtime_that_contradict_others_are_refused(name: str, words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load(name, words)
+
+
+def test_contradictions_are_those_of_the_whole_run() -> None:
+    words = ["--tasks", "glue/rte_bert,glue/sst_bert", "--engine", "fsdp", "--compile", "true"]
+    with pytest.raises(ConfigError, match=r"^runtime.engine: .* \(from command line --engine\)"):
+        config.load("multi_task/mtdnn", words)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -457,7 +493,7 @@ def changed(value: Any, annotation: Any) -> str:
 FIXED = {
     "name", "dataset", "op_type", "lr_scheduler_type", "names", "types", "pretrained_token", "do_tokenize", "source",
     "device", "plugins", "pretrained_path", "lang_code", "precision", "padding", "engine", "metric_key",
-    "embedding_rows", "layout", "quantize", "targets", "use_dora",
+    "embedding_rows", "layout", "quantize", "targets", "use_dora", "cpu_offload",
 }  # fmt: skip
 """Selectors, and fields with few legal values: tested by name above, and those of adapters in `tests/adapters`."""
 

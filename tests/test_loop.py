@@ -375,10 +375,11 @@ def test_evaluation_touches_no_generator_and_no_mode(features: FeatureSet, model
 
     model.train()
     before = torch.get_rng_state()
-    first = evaluate_model(model, {"t": data(8)}, split="valid")
+    precision = Precision("fp32", torch.device("cpu"))
+    first = evaluate_model(model, {"t": data(8)}, split="valid", precision=precision)
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
-    second = evaluate_model(model, {"t": data(43)}, split="valid")
+    second = evaluate_model(model, {"t": data(43)}, split="valid", precision=precision)
     assert [prediction.id for prediction in first.tasks["t"].predictions] == [str(number) for number in range(43)]
     assert first.tasks["t"].scores == second.tasks["t"].scores
     assert first.tasks["t"].loss == pytest.approx(second.tasks["t"].loss, abs=1e-6)

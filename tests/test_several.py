@@ -91,7 +91,9 @@ def test_an_epoch_is_a_function_of_seed_epoch_and_rest(name: str) -> None:
     sources = {"a": source_of(50), "b": source_of(13)}
 
     def stream(seed: int = 5) -> BatchStream:
-        return BatchStream(sources, batch_sizes={"a": 8, "b": 4}, seed=seed, sampler=samplers.get(name)(), epochs=3)
+        stream = BatchStream(sources, batch_sizes={"a": 8, "b": 4}, seed=seed, sampler=samplers.get(name)())
+        stream.epochs = 3
+        return stream
 
     epoch_rows = rows_of(stream(), 1)
     assert len(epoch_rows) == stream().steps_per_epoch == 7 + 4

@@ -14,7 +14,7 @@ from claf2.models import FIRST_TOKEN_CLASSES
 from claf2.registry import Component, Registry
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
     from claf2.heads import Head
 
 __all__ = ["NO_ADAPTER", "Adapter", "FullFineTuning", "adapters", "register_adapter"]
@@ -55,8 +55,13 @@ class Adapter(Component, ABC):
         """How many tokens the encoder reads in addition to those of the texts."""
         return 0
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether frozen weights are kept in fewer bits."""
+        return False
+
     @abstractmethod
-    def apply(self, encoder: Any) -> Adapted:
+    def apply(self, encoder: Any) -> EncoderChanges:
         """Change a frozen encoder in place, and unfreeze or add the weights that are trained.
 
         Args:
@@ -77,8 +82,8 @@ register_adapter = adapters.register
 class FullFineTuning(Adapter):
     """All weights are trained."""
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
 
         encoder.requires_grad_(True)
-        return Adapted()
+        return EncoderChanges()

@@ -10,7 +10,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.registry import LARGEST
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["BottleneckAdapters"]
 
@@ -25,9 +25,9 @@ class BottleneckAdapters(Adapter):
     size: int = Field(64, ge=1, le=LARGEST)
     """The width of the hidden layer."""
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
         from claf2.adapters.layers.bottlenecks import add_bottlenecks
 
         add_bottlenecks(encoder, self.size)
-        return Adapted()
+        return EncoderChanges()

@@ -8,7 +8,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.errors import ModelError
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["IA3"]
 
@@ -18,7 +18,7 @@ class IA3(Adapter):
     """Factors of the keys, the values, and the neurons of the feed-forward networks (Liu et al., 2022,
     https://arxiv.org/abs/2205.05638)."""
 
-    def apply(self, encoder: Any) -> Adapted:
+    def apply(self, encoder: Any) -> EncoderChanges:
         from claf2.adapters.layers.injected import inject
         from claf2.adapters.layers.parts import check_architecture, find_linear
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.registry import LARGEST
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["LoRA"]
 
@@ -41,18 +42,22 @@ class LoRA(Adapter):
             raise ValueError("use_dora needs the norms of unquantized rows: leave out one of use_dora and quantize")
         return self
 
-    def apply(self, encoder: Any) -> Adapted:
+    @property
+    def is_quantized(self) -> bool:
+        return self.quantize is not None
+
+    def apply(self, encoder: Any) -> EncoderChanges:
         from claf2.adapters.layers.injected import inject
         from claf2.adapters.layers.parts import find_linear
         from claf2.adapters.layers.quantized import quantize_linear
 
         targets = find_linear(encoder, self.targets)
         quantized = quantize_linear(encoder, self.quantize) if self.quantize else []
-        adapted = inject(
+        changes = inject(
             encoder, "LoraConfig", targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout,
             use_rslora=self.use_rslora, use_dora=self.use_dora,
         )  # fmt: skip
         # An adapted layer is merged from the quantized one inside it.
-        places = {(id(entry.parent), entry.name) for entry in adapted.replaced}
-        adapted.add([entry for entry in quantized if (id(entry.parent), entry.name) not in places])
-        return adapted
+        places = {(id(entry.parent), entry.name) for entry in changes.replaced}
+        others = [entry for entry in quantized if (id(entry.parent), entry.name) not in places]
+        return replace(changes, replaced=[*changes.replaced, *others])

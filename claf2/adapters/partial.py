@@ -8,7 +8,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.errors import ModelError
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["BitFit", "HeadOnly"]
 
@@ -17,8 +17,8 @@ __all__ = ["BitFit", "HeadOnly"]
 class BitFit(Adapter):
     """All biases of the encoder are trained (Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199)."""
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
         from claf2.adapters.layers.parts import other_adapter
 
         biases = [parameter for name, parameter in encoder.named_parameters() if name.split(".")[-1] == "bias"]
@@ -27,14 +27,14 @@ class BitFit(Adapter):
             raise ModelError(f"BitFit cannot serve this {kind}: it has no biases; {other_adapter(encoder)}")
         for bias in biases:
             bias.requires_grad_(True)
-        return Adapted()
+        return EncoderChanges()
 
 
 @register_adapter("head_only")
 class HeadOnly(Adapter):
     """The encoder is frozen, and only the head is trained."""
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
 
-        return Adapted()
+        return EncoderChanges()

@@ -10,7 +10,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.registry import LARGEST
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["Prefix"]
 
@@ -27,9 +27,9 @@ class Prefix(Adapter):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout of the keys and values."""
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
         from claf2.adapters.layers.virtual import add_prefixes
 
         add_prefixes(encoder, self.num_tokens, self.dropout)
-        return Adapted()
+        return EncoderChanges()

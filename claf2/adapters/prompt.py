@@ -10,7 +10,7 @@ from claf2.adapters import Adapter, register_adapter
 from claf2.registry import LARGEST
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import EncoderChanges
 
 __all__ = ["PTuning", "PromptTuning"]
 
@@ -30,12 +30,12 @@ class PromptTuning(Adapter):
     def extra_tokens(self) -> int:
         return self.num_tokens
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
         from claf2.adapters.layers.virtual import add_prompt
 
         add_prompt(encoder, self.num_tokens)
-        return Adapted()
+        return EncoderChanges()
 
 
 @register_adapter("ptuning")
@@ -55,9 +55,9 @@ class PTuning(Adapter):
     def extra_tokens(self) -> int:
         return self.num_tokens
 
-    def apply(self, encoder: Any) -> Adapted:
-        from claf2.adapters.layers.adapted import Adapted
+    def apply(self, encoder: Any) -> EncoderChanges:
+        from claf2.adapters.layers.adapted import EncoderChanges
         from claf2.adapters.layers.virtual import add_prompt
 
         add_prompt(encoder, self.num_tokens, self.hidden_size)
-        return Adapted()
+        return EncoderChanges()

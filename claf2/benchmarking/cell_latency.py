@@ -23,15 +23,13 @@ SECONDS_PER_MODEL = 30.0
 logger = logging.getLogger("claf2")
 
 
-def time_cells(results: Sequence[CellResult], *, tokens: int = TIMED_TOKENS, passes: int = 100) -> None:
+def time_cells(results: Sequence[CellResult]) -> None:
     """Measure how long the variants of each model take for one row, and record it.
 
     One cell of each variant is measured, since seeds and tasks change little: that of the first task and seed.
 
     Args:
         results: the cells of a bench.
-        tokens: the tokens of the row.
-        passes: how many passes are timed of each.
 
     Raises:
         RunError: if a model was not kept, or cannot be measured.
@@ -45,10 +43,10 @@ def time_cells(results: Sequence[CellResult], *, tokens: int = TIMED_TOKENS, pas
     for cells in chosen.values():
         by_name = {str(result.folder): result for result in cells.values()}
         subjects = [LatencySubject(name, _open(result).make_pass) for name, result in by_name.items()]
-        for entry in measure_latency(subjects, [(1, tokens)], passes=passes, max_seconds=SECONDS_PER_MODEL):
+        for entry in measure_latency(subjects, [(1, TIMED_TOKENS)], max_seconds=SECONDS_PER_MODEL):
             path = by_name[entry.name].folder / "run.json"
             percentiles = {f"p{percentile}": value for percentile, value in entry.percentiles.items()}
-            latency = {"rows": 1, "tokens": tokens, "threads": torch.get_num_threads(), "mean": entry.mean}
+            latency = {"rows": 1, "tokens": TIMED_TOKENS, "threads": torch.get_num_threads(), "mean": entry.mean}
             write_json(path, {**read_json(path), "latency": {**latency, **percentiles}})
 
 

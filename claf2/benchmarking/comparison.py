@@ -170,7 +170,7 @@ def _variant_names(first: Mapping[str, TaskRuns], second: Mapping[str, TaskRuns]
         }
 
     described = describe(first), describe(second)
-    if any(len(each) != 1 for each in described):
+    if any(len(pairs) != 1 for pairs in described):
         return None
     ((first_name, first_weights),), ((second_name, second_weights),) = described
     if first_weights != second_weights or first_name == second_name:

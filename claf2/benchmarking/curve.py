@@ -44,6 +44,9 @@ __all__ = [
 CURVE_RESAMPLES = 1000
 """Bootstrap resamples per comparison, as in the table of a bench."""
 
+ERROR_RATE = 0.05
+"""The error rate of each kind of statement, for the whole curve."""
+
 Runs: TypeAlias = Mapping[str, ScoredRuns]
 """Task → its runs at one checkpoint."""
 
@@ -151,7 +154,7 @@ class CheckpointCurve:
     """The step since which the average gains less than ``tolerance`` points."""
     dropped_since: int | None = None
     """The step of the best checkpoint, if the last one is really worse."""
-    error_rate: float = 0.05
+    error_rate: float = ERROR_RATE
     expected: int = 10
     tolerance: float = 1.0
 
@@ -175,14 +178,12 @@ class CurveAnalysis:
     Args:
         averaged: the tasks of the average.
         tasks: all tasks.
-        error_rate: of each kind of statement, for the whole curve.
         expected: how many checkpoints are expected, to share the error rate among them.
         tolerance: how many points the average may still gain on a plateau.
     """
 
     tasks: Sequence[str]
     averaged: Sequence[str] = ()
-    error_rate: float = 0.05
     expected: int = 10
     tolerance: float = 1.0
     resamples: int = CURVE_RESAMPLES
@@ -228,7 +229,7 @@ class CurveAnalysis:
         dropped = last is not None and last.average is not None and last.average.verdict == "worse"
         return CheckpointCurve(
             suite, model, list(self.tasks), points, self._correct(self._previous), best, self.plateau_since,
-            last.reference if last and dropped else None, self.error_rate, self.expected, self.tolerance,
+            last.reference if last and dropped else None, ERROR_RATE, self.expected, self.tolerance,
         )  # fmt: skip
 
     def scores(self, step: int, runs: Runs, *, complete: bool = False) -> CheckpointScores:
@@ -283,7 +284,7 @@ class CurveAnalysis:
         p = min(1.0, 2 * tail_probability(terms, abs(value)))
         if len(parts) == 1 and parts[0].exact_p is not None:
             p = parts[0].exact_p
-        half = half_width(terms, self.error_rate / 2)
+        half = half_width(terms, ERROR_RATE / 2)
         return Change(value, value - half, value + half, min(1.0, p * candidates), "", about)
 
     def _oriented(self, parts: Mapping[str, _Parts]) -> list[_Parts]:
@@ -317,7 +318,7 @@ class CurveAnalysis:
     def _find_plateau(self, last: int) -> int | None:
         """Return the step at which the plateau begins that lasts to ``last``: two checkpoints before it or earlier."""
         steps = self.steps
-        level, since = self.error_rate * alpha_share(len(steps) - 1, self.expected), None
+        level, since = ERROR_RATE * alpha_share(len(steps) - 1, self.expected), None
         for number, step in enumerate(reversed(steps[:-1]), start=1):
             if self._mean(step) is None or self._mean(last) is None:
                 break
@@ -349,7 +350,7 @@ class CurveAnalysis:
 
     def _decide(self, change: Change, p: float, *, lower: bool = False) -> Change:
         verdict = "no evidence"
-        if p < self.error_rate and change.value:
+        if p < ERROR_RATE and change.value:
             verdict = "better" if (change.value > 0) != lower else "worse"
         return Change(change.value, change.low, change.high, p, verdict, change.about)
 

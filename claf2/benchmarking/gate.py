@@ -27,7 +27,7 @@ from claf2.runs import train as training
 from claf2.runtime.files import read_json, write_json
 
 __all__ = [
-    "GateResult", "TaskGateResult", "Unmeasured", "record_baseline", "run_gate", "train_next_seed",
+    "GateResult", "TaskGateResult", "UnmeasuredTask", "record_baseline", "run_gate", "train_next_seed",
 ]  # fmt: skip
 
 logger = logging.getLogger("claf2")
@@ -81,7 +81,7 @@ class TaskGateResult:
 
 
 @dataclass(frozen=True)
-class Unmeasured:
+class UnmeasuredTask:
     """A task that has no score, or not one of each seed that was begun."""
 
     task: str
@@ -101,7 +101,7 @@ class GateResult:
     tolerance: float
     alpha: float
     """An upper bound on the probability of a false alarm in any task and analysis."""
-    unmeasured: Sequence[Unmeasured] = ()
+    unmeasured: Sequence[UnmeasuredTask] = ()
     """The tasks of the baseline that were not measured, or not with every seed."""
     added: Sequence[str] = ()
     """The tasks that the baseline does not have."""
@@ -153,7 +153,7 @@ def record_baseline(folder: Path, baseline: Path, reason: str, *, waive: Collect
 
 def _list_unmeasured(
     folder: Path, expected: Iterable[str], measured: Collection[str], waive: Collection[str], *, every: bool = False
-) -> list[Unmeasured]:
+) -> list[UnmeasuredTask]:
     """Return the tasks that lack runs.
 
     Args:
@@ -178,7 +178,7 @@ def _list_unmeasured(
         if reasons:
             # The reason of a failure can be any text, and goes into a table and into XML.
             text = "".join(character if character.isprintable() else " " for character in "; ".join(reasons))
-            unmeasured.append(Unmeasured(task, " ".join(text.split()), task in waive))
+            unmeasured.append(UnmeasuredTask(task, " ".join(text.split()), task in waive))
     return unmeasured
 
 

@@ -82,7 +82,7 @@ class NonInferiority:
 
 def measure_noninferiority(
     task: Task, origin: Sequence[Sequence[Prediction]], candidate: Sequence[Sequence[Prediction]], *,
-    margin: float = 1.0, alpha: float = 0.05, resamples: int = RESAMPLES, seed: int = 0,
+    margin: float = 1.0, alpha: float = 0.05, resamples: int = RESAMPLES,
 ) -> NonInferiority:  # fmt: skip
     """Test whether a changed model is worse than its origin by less than a margin, in the deciding score of the task.
 
@@ -93,7 +93,6 @@ def measure_noninferiority(
         margin: by how many points the candidate may be worse.
         alpha: the probability with which a candidate that is worse by the margin is called non-inferior.
         resamples: how many bootstrap resamples of the examples are drawn.
-        seed: of the bootstrap.
 
     Raises:
         Claf2Error: if the two differ in runs or examples, a score is undefined, or an argument is out of range.
@@ -112,7 +111,7 @@ def measure_noninferiority(
             means.append(float(runs.scores.mean()))
         except Claf2Error as error:
             raise Claf2Error(f"{task.name}, {name}: {error}; train the run again") from error
-    difference = estimate_paired_difference(first, second, alpha=alpha, resamples=resamples, seed=seed)
+    difference = estimate_paired_difference(first, second, alpha=alpha, resamples=resamples)
     flips = list_flips(metric, origin, candidate)
     return NonInferiority(
         task=task.name, score=metric.selects, origin=means[0], candidate=means[1], difference=difference,
@@ -145,7 +144,7 @@ def _largest_drop(difference: ScoreEstimate, lower_is_better: bool) -> float:
 
 
 def estimate_paired_difference(
-    first: ScoredRuns, second: ScoredRuns, *, alpha: float = 0.05, resamples: int = RESAMPLES, seed: int = 0
+    first: ScoredRuns, second: ScoredRuns, *, alpha: float = 0.05, resamples: int = RESAMPLES
 ) -> ScoreEstimate:
     """Return by how many points the second model scores higher than the first, of which it was made run by run.
 
@@ -154,7 +153,6 @@ def estimate_paired_difference(
         second: the runs of the candidate, in the same order.
         alpha: the interval's coverage is ``1 - 2 · alpha``.
         resamples: how many bootstrap resamples of the examples are drawn.
-        seed: of the bootstrap.
 
     Raises:
         Claf2Error: if the examples differ.
@@ -172,7 +170,7 @@ def estimate_paired_difference(
         second.examples, (Resampler(mean_difference, len(second.examples)),), bounds=(low - high, high - low),
         scale=first.scale,
     )  # fmt: skip
-    estimate = estimate_score(paired, level=1 - 2 * alpha, resamples=resamples, seed=seed)
+    estimate = estimate_score(paired, level=1 - 2 * alpha, resamples=resamples)
     added = changed_answers_variance(alpha, estimate.examples, first.scale)
     half = half_width([(estimate.se**2 + added, estimate.df)], alpha)
     return replace(

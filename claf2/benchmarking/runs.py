@@ -288,7 +288,10 @@ def collapse_reason(metric: Metric, predictions: Sequence[Prediction], labels: S
     if all(isinstance(prediction.gold, str) for prediction in predictions):
         majority = Counter(str(prediction.gold) for prediction in predictions).most_common(1)[0][0]
         # Not `replace`, which takes several times as long.
-        constant = [Prediction(each.id, each.gold, majority, each.score, each.details) for each in predictions]
+        constant = [
+            Prediction(prediction.id, prediction.gold, majority, prediction.score, prediction.details)
+            for prediction in predictions
+        ]
         floor = metric.resampler(constant, labels).value()
         lower = metric.selects in metric.lower_is_better
         if floor is not None and (value >= floor if lower else value <= floor):

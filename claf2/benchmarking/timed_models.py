@@ -23,12 +23,12 @@ from claf2.errors import RunError
 from claf2.export.folder import ANSWERING, GRAPH, is_export
 from claf2.export.opening import open_model_folder
 from claf2.runs.locate import locate_splits
-from claf2.runs.model_folder import LoadedModel, ModelFolder
+from claf2.runs.model_folder import LoadedModel
 from claf2.runtime.device import peak_memory_mib
 from claf2.runtime.files import read_json
 from claf2.runtime.precision import Precision
 from claf2.runtime.seed import generator
-from claf2.training.checkpoint import best_dir
+from claf2.training.checkpoint import task_best_dir
 
 __all__ = ["TimedModel", "TimedPrecision", "measure_memory", "time_models"]
 
@@ -59,7 +59,7 @@ class TimedModel:
         self, folder: Path, *, task: str | None = None, precision: TimedPrecision = "fp32", threads: int | None = None
     ) -> None:
         opened = open_model_folder(folder, threads=threads)
-        self.task = _task_name(opened, task)
+        self.task = opened.experiment.task_name(task)
         self._precision = precision
         head = opened.experiment.tasks[self.task].head
         if head.predicts_tokens:
@@ -75,8 +75,8 @@ class TimedModel:
             self.bytes = _count_bytes(folder.glob(f"{GRAPH}*"))
         else:
             self.name = f"{folder.name}, torch {precision}"
-            several = len(opened.experiment.tasks) > 1
-            self.bytes = _count_bytes(best_dir(folder, self.task if several else None).glob("*.safetensors"))
+            best = task_best_dir(folder, self.task, opened.experiment.tasks)
+            self.bytes = _count_bytes(best.glob("*.safetensors"))
 
     def make_pass(self, rows: int, tokens: int) -> Callable[[], object]:
         """Return a function that computes a batch of random tokens once, in the way in which the engine answers: an
@@ -118,12 +118,6 @@ class TimedModel:
         features = featurize_in_memory(examples, featurizer, run.tokenizer, run.labels[self.task])
         batch = run.dataset(self.task, features).batch(np.arange(1))
         return batch.arrays["input_ids"].shape[1:-1]
-
-
-def _task_name(folder: ModelFolder, task: str | None) -> str:
-    experiment = folder.experiment if task is None else folder.experiment.select_task(task)
-    only_task = experiment.only_task
-    return next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
 
 
 def _count_bytes(files: Iterable[Path]) -> int:

@@ -65,7 +65,7 @@ def expand_variants(entries: Mapping[str, Any], is_value: IsValue) -> list[Varia
         is_value: says which lists are values.
 
     Raises:
-        RunError: if a name cannot be that of a folder, an entry is no object, or ``full`` changes something.
+        RunError: if a name cannot be that of a folder, an entry is not an object, or ``full`` changes something.
     """
     variants = [Variant()]
     for name, fields in entries.items():

@@ -27,7 +27,7 @@ from claf2.board.tokens import TokenCache, TokenOwner
 from claf2.errors import Claf2Error, RegistryError, field_problem
 from claf2.metrics import metrics
 from claf2.runtime.process import freeze_heap
-from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
+from claf2.runtime.web import SecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.task import suites, tasks
 
 __all__ = ["MAX_BODY", "create_app"]
@@ -69,7 +69,7 @@ def create_app(database_url: str, *, reads_need_token: bool = False, max_body: i
     app.state.owners = TokenCache(records.engine)
     app.state.reads_need_token = reads_need_token
     app.state.max_body = max_body
-    app.add_middleware(AddSecurityHeaders)
+    app.add_middleware(SecurityHeaders)
     app.add_exception_handler(Claf2Error, _answer_error)
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_cell_routes(app, records)
@@ -192,8 +192,8 @@ def _add_cell_routes(app: FastAPI, records: Records) -> None:
         stored = records.cells(since=since, suite=suite, model=model, task=task, seed=seed, step=step)
         fields = ("cell", "scores", "failure")
         return json_response([
-            {"digest": each.digest, "change": each.change, **{name: each.record[name] for name in fields}}
-            for each in stored
+            {"digest": cell.digest, "change": cell.change, **{name: cell.record[name] for name in fields}}
+            for cell in stored
         ])  # fmt: skip
 
     @app.get("/api/contents")
@@ -238,7 +238,7 @@ def _add_suite_routes(app: FastAPI, records: Records, summaries: Summaries) -> N
         table = summaries.table(suite)
         return json_response([
             {"id": row_id(cells[0]), "model": row.model, "step": row.step, "variant": row.variant(),
-             "cells": [{"digest": each.digest, "task": each.cell.task, "seed": each.cell.seed} for each in cells]}
+             "cells": [{"digest": cell.digest, "task": cell.cell.task, "seed": cell.cell.seed} for cell in cells]}
             for row, cells in zip(table.summary.rows, table.rows, strict=True)
         ])  # fmt: skip
 

@@ -71,7 +71,7 @@ class Summaries:
     def _make_table(self, suite: Suite, change: int, earlier: SuiteTable | None) -> SuiteTable:
         stored = self.records.cells(suite=suite.name)
         if earlier is not None and {cell.key for row in earlier.rows for cell in row} == {cell.key for cell in stored}:
-            return replace(earlier, change=change)  # the change was of another suite
+            return replace(earlier, change=change)  # another suite changed
         memo = self._memos.setdefault(suite.name, Memo())
         with memo.one_pass():
             summary = summarize_cells(suite, stored, memo)
@@ -123,14 +123,14 @@ class Summaries:
         else:
             stored = self.records.cells(suite=None if suite is None else suites.get(suite).name)
             by_suite: dict[str, list[StoredCell]] = {}
-            for each in stored:
-                by_suite.setdefault(each.cell.suite, []).append(each)
+            for stored_cell in stored:
+                by_suite.setdefault(stored_cell.cell.suite, []).append(stored_cell)
             rows = [row for cells in by_suite.values() for row in group_by_row(cells)]
             found = [row for row in rows if name in (row_id(row[0]), row[0].cell.model)]
         if len(found) > 1:
             ids = ", ".join(row_id(row[0]) for row in found[:10])
             raise RunError(f"{name[:80]} has {len(found)} rows: name one by its id: {ids}")
-        finished = [each for each in found[0] if each.scores] if found else []
+        finished = [stored_cell for stored_cell in found[0] if stored_cell.scores] if found else []
         if not finished:
             raise NotFoundError(f"{name[:80]}: no such cell, row or model with scores; /api/cells lists them")
         return finished

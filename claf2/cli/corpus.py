@@ -265,8 +265,8 @@ def open_corpus(
             block[name] = text
     section = make_component(CorpusSection, values)
     for path, problem in section.ignored_blocks().items():
-        kind, _, block = path.partition(".")
-        raise ConfigError(f"--set {path}", problem, hint=f"add --set {kind}.name={block}, or leave it out")
+        kind, _, selected = path.partition(".")
+        raise ConfigError(f"--set {path}", problem, hint=f"add --set {kind}.name={selected}, or leave it out")
     folder = Path(tokenizer_path)
     tokenizer = load_tokenizer(folder if folder.exists() else tokenizer_path)
     return Corpus(section, tokenizer, cache_dir=cache_dir or default_cache_dir(), data_dir=data_dir, workers=workers)

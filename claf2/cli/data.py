@@ -96,7 +96,7 @@ def check_command(
 def _check_formats(given: list[str]) -> None:
     """Check that not two of the options say how files are read, except that --text and --label go together."""
     for option in ("--base_config", "--task"):
-        other = next((each for each in given if each != option), None)
+        other = next((name for name in given if name != option), None)
         if option in given and other is not None:
             raise ConfigError(
                 other, f"cannot be used with {option}, which says how files are read", hint="leave it out"

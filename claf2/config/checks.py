@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 
 from claf2.config import source
-from claf2.config.experiment import TaskConfig
+from claf2.config.experiment import Experiment, TaskConfig
 from claf2.config.fill import FilledConfig, error_prefix
 from claf2.config.schema import iter_fields
 from claf2.data.samplers import Sampler
@@ -19,7 +19,7 @@ from claf2.task import Task
 from claf2.training.objectives import Objective
 from claf2.training.trainers import Trainer
 
-__all__ = ["check_head", "check_score_name", "check_tasks", "check_vocab_paths", "schema_error"]
+__all__ = ["check_head", "check_runtime", "check_score_name", "check_tasks", "check_vocab_paths", "schema_error"]
 
 logger = logging.getLogger("claf2")
 
@@ -124,3 +124,26 @@ def check_score_name(key: str | None, task_configs: Mapping[str, TaskConfig], fi
         problem = f"{key!r} is not a score of this {'run' if several else 'task'}"
         origin = filled.origins.get("trainer.metric_key")
         raise ConfigError("trainer.metric_key", problem, origin=origin, hint=nearest(str(key), known))
+
+
+def check_runtime(experiment: Experiment) -> None:
+    """Refuse settings of `runtime` that contradict each other, the adapter or a head.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    runtime, adapter = experiment.runtime, experiment.adapter
+    fsdp = runtime.engine == "fsdp"
+    is_quantized = adapter is not None and adapter.is_quantized
+    is_shardable = all(config.head.is_shardable for config in experiment.tasks.values())
+    refusals = (
+        (runtime.padding == "pack" and runtime.compile, "padding", "a packed encoder cannot be compiled", "use split"),
+        (fsdp and runtime.compile, "engine", "a compiled model cannot be sharded", "use --compile false"),
+        (fsdp and is_quantized, "engine", "quantized weights cannot be sharded", "use --engine ddp"),
+        (fsdp and not is_shardable, "engine", "this head cannot be sharded", "use --engine ddp"),
+        (not fsdp and runtime.cpu_offload, "cpu_offload", "ddp has no shards to offload", "use --engine fsdp"),
+    )
+    for is_refused, field_name, problem, hint in refusals:
+        if is_refused:
+            path = f"runtime.{field_name}"
+            raise ConfigError(path, problem, origin=experiment.origins.get(path), hint=hint)

@@ -96,9 +96,22 @@ class Experiment:
         Raises:
             RunError: when there are several.
         """
-        if len(self.tasks) > 1:
+        return self.tasks[self.task_name()]
+
+    def task_name(self, task: str | None = None) -> str:
+        """Return the name of one of the experiment's tasks.
+
+        Args:
+            task: its name; ``None``: the experiment's single task.
+
+        Raises:
+            RunError: when there is no task of that name, or none is named and there are several.
+        """
+        if task is None and len(self.tasks) > 1:
             raise RunError(f"this run has several tasks: name one of {', '.join(self.tasks)} with --task")
-        return next(iter(self.tasks.values()))
+        if task is not None and task not in self.tasks:
+            raise RunError(f"this run has no task {task!r}: {nearest(task, self.tasks)}")
+        return next(iter(self.tasks)) if task is None else task
 
     def select_task(self, task: str) -> Experiment:
         """Return the experiment with one of its tasks only.
@@ -106,9 +119,7 @@ class Experiment:
         Raises:
             RunError: when it has no task of that name.
         """
-        if task not in self.tasks:
-            raise RunError(f"this run has no task {task!r}: {nearest(task, self.tasks)}")
-        return replace(self, tasks={task: self.tasks[task]})
+        return replace(self, tasks={task: self.tasks[self.task_name(task)]})
 
     def digest(self) -> str:
         """Return the digest of everything in the config that the run's numbers depend on: all but its folder, the name

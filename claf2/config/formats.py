@@ -21,7 +21,7 @@ def read_tagged(path: Path) -> Any:
     """Return the values of a file, each tagged with the file that sets it.
 
     Raises:
-        ConfigError: when the file is not valid JSON, YAML or Jsonnet, or its values are no JSON values.
+        ConfigError: when the file is not valid JSON, YAML or Jsonnet, or its values are not JSON values.
     """
     readers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml}
     try:

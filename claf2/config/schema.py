@@ -102,7 +102,8 @@ class TrainerSection(Component):
     """Section `trainer`: how long to train, how often to evaluate, and which score selects the best checkpoint."""
 
     name: str = "finetune"
-    """The training procedure: `finetune`, `mtdnn` in two stages, or `pretrain` on a corpus."""
+    """The training procedure: `finetune`, `mtdnn` in two stages, `pretrain` on a corpus, or `zero_shot` and
+    `in_context`, which take no step."""
     log_dir: Annotated[str, UserPath] = not_in_recipe("logs/run")
     """The folder of the run."""
     num_epochs: float = Field(3.0, gt=0, le=LARGEST)

@@ -57,6 +57,13 @@ def validate(filled: FilledConfig) -> Experiment:
     Raises:
         ConfigError: naming the first field that is wrong.
     """
+    experiment = _validate_sections(filled)
+    checks.check_runtime(experiment)
+    return experiment
+
+
+def _validate_sections(filled: FilledConfig) -> Experiment:
+    """Check everything but section `runtime` against the other ones, which several tasks share."""
     kind = experiment_type(filled.selected)
     own_values = {key: value for key, value in filled.values.items() if key != "tasks"}
     try:
@@ -162,7 +169,7 @@ def _single_task(sections: Any, filled: FilledConfig) -> dict[str, TaskConfig]:
 def _validate_task(name: str, filled: FilledConfig) -> TaskConfig:
     """Return one task of several, which is an experiment of its own as well."""
     with error_prefix(f"tasks.{name}"):
-        single_task = validate(filled)
+        single_task = _validate_sections(filled)
     return replace(single_task.only_task, single_task=single_task)
 
 

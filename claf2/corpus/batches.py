@@ -67,7 +67,7 @@ class InputLayout:
         ModelError: if the tokenizer has no mask token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, kind: Instances, *, hides: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, kind: Instances, *, hides: bool) -> None:
         import numpy as np
 
         template = tokenizer.template

@@ -159,6 +159,9 @@ class Corpus:
         Args:
             number: the shard.
             room: the most tokens of a row, special tokens excluded.
+
+        Raises:
+            DataError: if its text cannot be read, or has changed since it was read before.
         """
         import numpy as np
 

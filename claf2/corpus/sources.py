@@ -102,7 +102,7 @@ def source_files(source: TextSource, data_dir: Path | None = None) -> list[Path]
     path = Path(pattern)
     if path.is_dir():
         raise DataError(pattern, "is a folder", hint=f"name its files: '{pattern.rstrip('/')}/*.txt'")
-    # A file whose name contains brackets is a file, and the name of the data folder is no pattern either.
+    # A file whose name contains brackets is a file, and the name of the data folder is not a pattern either.
     search = source.path if data_dir is None else str(Path(glob.escape(str(data_dir)), source.path))
     files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(search, recursive=True))
     files = [file for file in files if file.is_file()]

@@ -158,14 +158,13 @@ class BatchStream:
 
     Args:
         datasets: the data of each task.
-        batch_sizes: the rows of a micro-batch, for each task.
+        batch_sizes: the most rows of a micro-batch, over all processes, for each task.
         accumulation_steps: micro-batches per optimizer step: a step has ``batch_size * accumulation_steps`` rows.
         seed: the run's seed.
         workers: threads that prepare batches ahead; with 0 a batch is prepared when it is needed.
         costs: how the rows of a step are divided into micro-batches by length; ``None``: into ``accumulation_steps``
             parts in the order of the rows.
         sampler: how tasks are mixed.
-        epochs: how many epochs are planned, for samplers that change from the first epoch to the last.
         rank: which of several processes this is; each gets its share of every batch.
         world_size: the number of processes.
     """
@@ -180,7 +179,6 @@ class BatchStream:
         workers: int = 1,
         costs: CostModel | None = None,
         sampler: Sampler | None = None,
-        epochs: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -193,7 +191,8 @@ class BatchStream:
         self._workers = workers
         self._costs = costs
         self._sampler = sampler or MtDnnSampler()
-        self.epochs = epochs
+        self.epochs = 1
+        """How many epochs are planned, for samplers that change from the first epoch to the last."""
         self._sizes = {
             task: -(-len(dataset.features) // (batch_sizes[task] * accumulation_steps))
             for task, dataset in self._datasets.items()

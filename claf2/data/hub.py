@@ -61,6 +61,9 @@ def convert_split(task: Task, split: str, folder: Path, configuration: str, cach
         folder: the data set's folder; its files are ``[configuration/]…split-*.parquet``.
         configuration: the part of the data set; empty where it has only one.
         cache: where the file is kept.
+
+    Raises:
+        DataError: when the split has no file, or a file has changed since it was downloaded or cannot be converted.
     """
     name = task.hub_splits.get(split, SPLITS.get(split, split))
     files = [

@@ -1,10 +1,9 @@
-"""Evaluation of a model on examples: the only forward loop that does not train."""
+"""Evaluation of a model on examples: the forward loop of evaluations."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,18 +77,16 @@ def forward_batches(engine: Engine, task: str, dataset: TaskDataset, batch_size:
                 yield ForwardResult(rows, batch, tensors, outputs)
 
 
-def evaluate_model(
-    engine: Engine, data: Mapping[str, EvaluationData], *, split: str, precision: Precision | None = None
-) -> Report:
+def evaluate_model(engine: Engine, data: Mapping[str, EvaluationData], *, split: str, precision: Precision) -> Report:
     """Evaluate a model on the examples of each task.
 
     Args:
         engine: what computes the model, as it is.
         data: the examples of each task.
         split: what the scores are called: ``valid``, ``test`` …
-        precision: the number format of the passes; ``None``: that of the weights.
+        precision: the number format of the passes.
     """
-    with nullcontext() if precision is None else precision.forward():
+    with precision.forward():
         tasks = {task: _evaluate_task(engine, task, task_data) for task, task_data in data.items()}
     return Report(split=split, tasks=tasks)
 

@@ -22,7 +22,7 @@ from claf2.errors import RunError
 from claf2.evaluation.engine import Batching
 from claf2.evaluation.predictions import predictions_path, read_predictions
 from claf2.evaluation.report import Report, TaskReport, compute_scores
-from claf2.export.folder import ANSWERING, EXPERIMENT, GRAPH, PARITY, Answering, ExportFolder, is_export
+from claf2.export.folder import ANSWERING, EXPERIMENT, GRAPH, PARITY, ExportFolder, ExportRecord, is_export
 from claf2.export.onnx import TOKEN_INPUTS, GraphPorts, write_graph
 from claf2.export.onnx_engine import EXTRA, OnnxEngine
 from claf2.export.parity import compared_shapes, largest_differences, observed_batching, random_batches
@@ -40,6 +40,7 @@ from claf2.runs.provenance import code_digest
 from claf2.runs.resolve import Run
 from claf2.runtime.files import read_json, replace_dir_atomic, write_json
 from claf2.training.callbacks import check_installed
+from claf2.training.checkpoint import task_best_dir
 
 __all__ = ["Export", "ExportSource", "ModelChange", "export_run"]
 
@@ -140,8 +141,8 @@ def export_run(
     differences: dict[str, float] = {}
 
     def fill(folder: Path) -> None:
-        answering = _fill(source, rows, int8, _record_origin(run_dir, name), folder)
-        differences.update(_compare(folder / GRAPH, answering, source, rows))
+        record = _fill(source, rows, int8, _record_origin(run_dir, name), folder)
+        differences.update(_compare(folder / GRAPH, record, source, rows))
 
     replace_dir_atomic(out, fill)
     seconds = time.monotonic() - started
@@ -163,7 +164,7 @@ def export_run(
 
 def _fill(
     source: ExportSource, rows: ModelRows, int8: Quantization | None, origin: dict[str, Any], folder: Path
-) -> Answering:
+) -> ExportRecord:
     """Write all that an answer depends on into the folder of an export, and return the content of `answering.json`."""
     logger.info("tracing %s", type(source.model).__name__)
     example = rows.example(EXAMPLE_ROWS)
@@ -183,9 +184,9 @@ def _fill(
     batching: Batching = "single"
     if int8 != "dynamic":
         batching = observed_batching(OnnxEngine(folder / GRAPH, "exact"), rows)
-    answering = _answering(source, rows.task, ports, origin, QUANTIZED_WEIGHTS[int8] if int8 else "fp32", batching)
-    write_json(folder / ANSWERING, answering.model_dump(mode="json"))
-    return answering
+    record = _make_record(source, rows.task, ports, origin, QUANTIZED_WEIGHTS[int8] if int8 else "fp32", batching)
+    write_json(folder / ANSWERING, record.model_dump(mode="json"))
+    return record
 
 
 def _calibration(source: ExportSource) -> Iterator[dict[str, np.ndarray]]:
@@ -226,15 +227,14 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 def _open_source(run_dir: Path, task: str | None) -> ExportSource:
     folder = TrainedFolder(run_dir)
-    experiment = folder.experiment if task is None else folder.experiment.select_task(task)
-    only_task = experiment.only_task
-    name = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
-    if only_task.head.binds:
+    name = folder.experiment.task_name(task)
+    task_config = folder.experiment.tasks[name]
+    if task_config.head.binds:
         problem = "a language model cannot be exported, because its head has no graph of its own"
         raise RunError(f"{run_dir}: {problem}; use best/, which transformers and servers of language models load")
-    if only_task.head.predicts_tokens or only_task.task.is_corpus:
+    if task_config.head.predicts_tokens or task_config.task.is_corpus:
         raise RunError(f"{run_dir}: a pre-training answers no requests; fine-tune it, and export that run")
-    if only_task.head.whole_batch:
+    if task_config.head.whole_batch:
         problem = f"task {name!r} ranks any number of texts, and the graph of an export has a fixed number"
         raise RunError(f"{run_dir}: {problem}; serve the run itself, or export one with a head such as embed")
     model = folder.load_model(name)
@@ -280,18 +280,17 @@ def _scores(run: Run, task: str, predictions: Mapping[str, Sequence[Prediction]]
 def _record_origin(run_dir: Path, task: str) -> dict[str, Any]:
     """Return what the run depends on, and the digest of the weights that are exported."""
     provenance = read_json(run_dir / "run.json")
-    several = "tasks" in provenance["config"]
-    best = run_dir / "best" / task if several else run_dir / "best"
+    best = task_best_dir(run_dir, task, provenance["config"].get("tasks", (task,)))
     return {**{key: provenance.get(key) for key in RECORDED}, "best": weights_digest(best)}
 
 
-def _answering(
+def _make_record(
     source: ExportSource, task: str, ports: GraphPorts, origin: dict[str, Any], weights: str, batching: Batching
-) -> Answering:
+) -> ExportRecord:
     task_config = source.run.experiment.only_task
     featurizer = task_config.featurizer
     packages = ("claf2", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
-    return Answering(
+    return ExportRecord(
         task=task,
         head=task_config.task.head,
         featurizer={**featurizer.model_dump(mode="json"), "version": type(featurizer).version},
@@ -308,9 +307,9 @@ def _answering(
     )
 
 
-def _compare(graph: Path, answering: Answering, source: ExportSource, rows: ModelRows) -> dict[str, float]:
+def _compare(graph: Path, record: ExportRecord, source: ExportSource, rows: ModelRows) -> dict[str, float]:
     """Return the largest differences of outputs to PyTorch at shapes that were not traced."""
-    engine = OnnxEngine(graph, answering.batching)
+    engine = OnnxEngine(graph, record.batching)
     example = rows.arguments(np.arange(1))
     shapes = compared_shapes(source.run.experiment.only_task.featurizer.max_seq_length)
     if set(example) <= set(TOKEN_INPUTS):
@@ -318,4 +317,4 @@ def _compare(graph: Path, answering: Answering, source: ExportSource, rows: Mode
         batches = list(random_batches(example, shapes, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id))
     else:  # random places of words would mean nothing
         batches = [rows.arguments(np.resize(np.arange(len(rows)), count)) for count, _ in shapes]
-    return largest_differences(source.model, engine, rows.task, batches, answering.outputs)
+    return largest_differences(source.model, engine, rows.task, batches, record.outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from claf2.runtime.files import check_digests, read_json
 from claf2.tokenizers.build import load_tokenizer
 from claf2.training.callbacks import check_installed
 
-__all__ = ["ANSWERING", "EXPERIMENT", "GRAPH", "PARITY", "Answering", "ExportFolder", "is_export"]
+__all__ = ["ANSWERING", "EXPERIMENT", "GRAPH", "PARITY", "ExportFolder", "ExportRecord", "is_export"]
 
 logger = logging.getLogger("claf2")
 
 ANSWERING = "answering.json"
-"""What an answer depends on: ``Answering``."""
+"""What an answer depends on: ``ExportRecord``."""
 EXPERIMENT = "experiment.json"
 """The run's filled config. `config.json` is that of `transformers`, which the tokenizer is loaded with."""
 GRAPH = "model.onnx"
@@ -40,7 +40,7 @@ PARITY = "parity.json"
 EXPORT_AGAIN = "export the run again with `claf2 export RUN -o {folder} --overwrite`"
 
 
-class Answering(Component):
+class ExportRecord(Component):
     """What ``answering.json`` holds: how an export answers, and what its answers depend on."""
 
     task: str
@@ -96,34 +96,39 @@ class ExportFolder(ModelFolder):
         remedy = EXPORT_AGAIN.format(folder=path)
         try:
             check_digests(path)
-            self.answering = Answering(**read_json(path / ANSWERING))
+            self.record = ExportRecord(**read_json(path / ANSWERING))
         except RunError as error:
             raise RunError(f"{error}; {remedy}") from error
         except ValidationError as error:
             raise RunError(f"{path / ANSWERING}: was written by another version of claf2; {remedy}") from error
-        self.experiment = config.load(str(path / EXPERIMENT)).select_task(self.answering.task)
+        self.experiment = config.load(str(path / EXPERIMENT)).select_task(self.record.task)
         self._check_unchanged(remedy)
+
+    @property
+    def split_digests(self) -> Mapping[str, str]:
+        digests: Mapping[str, str] | None = self.record.origin.get("data")
+        return digests or {}
 
     def load_model(self, task: str) -> LoadedModel:
         """Load the model of the task."""
         experiment = self.experiment.select_task(task)
         configure_backends(deterministic=experiment.runtime.deterministic)
         run = make_run(experiment, self.path, load_tokenizer(self.path))
-        engine = OnnxEngine(self.path / GRAPH, self.answering.batching, threads=self._threads, on_rows=self._on_rows)
+        engine = OnnxEngine(self.path / GRAPH, self.record.batching, threads=self._threads, on_rows=self._on_rows)
         return LoadedModel(run, engine)
 
     def _check_unchanged(self, remedy: str) -> None:
         task_config = self.experiment.only_task
         featurizer = {**task_config.featurizer.model_dump(mode="json"), "version": type(task_config.featurizer).version}
-        if (tuple(task_config.task.labels), featurizer) != (self.answering.labels, self.answering.featurizer):
+        if (tuple(task_config.task.labels), featurizer) != (self.record.labels, self.record.featurizer):
             raise RunError(f"{self.path}: this claf2 has other labels or features for the task; {remedy}")
-        if self.answering.weights != "fp32":
+        if self.record.weights != "fp32":
             check_processor()
         others = []
-        if self.answering.processor != processor_flags():
+        if self.record.processor != processor_flags():
             others.append("another kind of processor")
-        if self.answering.versions["onnxruntime"] != importlib.metadata.version("onnxruntime"):
-            others.append(f"ONNX Runtime {self.answering.versions['onnxruntime']}")
+        if self.record.versions["onnxruntime"] != importlib.metadata.version("onnxruntime"):
+            others.append(f"ONNX Runtime {self.record.versions['onnxruntime']}")
         if others:
             logger.warning(
                 "%s was evaluated with %s, so its answers may differ in their last digits; `claf2 evaluate %s` says "

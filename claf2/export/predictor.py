@@ -40,9 +40,7 @@ class Predictor:
 
     def __init__(self, folder: str | Path, task: str | None = None) -> None:
         opened = open_model_folder(Path(folder))
-        experiment = opened.experiment if task is None else opened.experiment.select_task(task)
-        only_task = experiment.only_task
-        self._task = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
+        self._task = opened.experiment.task_name(task)
         self._answerer = Answerer(opened, [self._task])
 
     @property

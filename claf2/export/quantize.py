@@ -32,16 +32,13 @@ INTEGER_ACTIVATIONS = 4
 """ONNX Runtime's accuracy level at which blocks of activations are 8-bit integers as well."""
 
 
-def check_processor(flags: tuple[str, ...] | None = None) -> None:
+def check_processor() -> None:
     """Check that this processor computes 8-bit integers without overflow.
-
-    Args:
-        flags: what it can do; ``None``: what this machine says.
 
     Raises:
         RunError: when it does not.
     """
-    if not has_integer_products(processor_flags() if flags is None else flags):
+    if not has_integer_products(processor_flags()):
         raise RunError(
             "this processor adds up products of 8-bit integers in 16 bits, which overflows: it has neither AVX-VNNI "
             "nor AVX-512 VNNI; export without --int8, or use a machine whose processor has it (lscpu lists vnni)"
@@ -85,7 +82,7 @@ def _static(graph: Path, target: Path, calibration: Callable[[], CalibrationRows
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
         """Gives the rows one after another."""
 
         def __init__(self) -> None:
@@ -97,7 +94,7 @@ def _static(graph: Path, target: Path, calibration: Callable[[], CalibrationRows
     quantize_static(
         graph,
         target,
-        Reader(),
+        CalibrationReader(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
         per_channel=True,

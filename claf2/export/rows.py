@@ -17,6 +17,7 @@ from claf2.data.features import featurize_in_memory
 from claf2.data.splits import SplitData
 from claf2.errors import Claf2Error
 from claf2.export.onnx import TOKEN_INPUTS
+from claf2.models.configuration import takes_segments
 from claf2.models.encoder import EncoderWithHeads
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import Run
@@ -61,9 +62,8 @@ class ModelRows:
                 featurizer = task_config.featurizer.model_copy(update={"max_seq_length": int(length)})
                 with suppress(Claf2Error):  # there is no such row: nothing of the example fits
                     shortened.append(run.dataset(task, featurize([example], featurizer)))
-        takes_segments = getattr(module.config, "type_vocab_size", 0) > 1
         inputs = {task: tuple(task_config.head.inputs)}
-        model = EncoderWithHeads({task: module}, takes_segments=takes_segments, extra_inputs=inputs)
+        model = EncoderWithHeads({task: module}, takes_segments=takes_segments(module.config), extra_inputs=inputs)
         return cls(task, run.dataset(task, features), model, shortened)
 
     def __len__(self) -> int:

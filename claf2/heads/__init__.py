@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeAl
 from pydantic import Field
 
 from claf2.errors import Claf2Error, DataError, nearest
-from claf2.heads.request import TEXT_FIELDS, Request, text_request
+from claf2.heads.request import TEXT_FIELDS, Request, choice_request, text_request
 from claf2.heads.soft import SoftAnswer
 from claf2.metrics import Prediction
 from claf2.readers import Example, TextExample
@@ -42,6 +42,7 @@ __all__ = [
     "SingleLabelHead",
     "SoftAnswer",
     "TextFeaturizer",
+    "choice_request",
     "heads",
     "hub_text_example",
     "register_head",

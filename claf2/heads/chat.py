@@ -11,6 +11,9 @@ from claf2.tokenizers import Tokenizer
 
 __all__ = ["CHAT_LAYOUTS", "ChatLayout", "Segment", "answer_end", "prompt_text", "segments", "turn_text"]
 
+TURN_SEPARATOR = "\n\n"
+"""The text between a system turn or an answer and the next instruction."""
+
 
 @dataclass(frozen=True)
 class ChatLayout:
@@ -24,8 +27,6 @@ class ChatLayout:
     """The text before the first instruction, unless there is a system turn."""
     introduction_with_context: str = ""
     """The same, if that instruction has an input."""
-    between: str = "\n\n"
-    """The text between a system turn or an answer and the next instruction."""
 
 
 CHAT_LAYOUTS = {
@@ -76,9 +77,9 @@ def _prompts(layout: ChatLayout, turns: Sequence[Turn]) -> Iterator[tuple[str, s
     for index, turn in enumerate(turns):
         if turn.role == "assistant":
             yield before, turn.text
-            before = layout.between
+            before = TURN_SEPARATOR
         elif turn.role == "system":
-            before += turn.text + layout.between
+            before += turn.text + TURN_SEPARATOR
         else:
             if index == 0:
                 before = layout.introduction_with_context if turn.context else layout.introduction

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from claf2.errors import Claf2Error
-from claf2.heads import Feature, Featurizer, Request, SingleLabelHead, register_head
+from claf2.heads import Feature, Featurizer, Request, SingleLabelHead, choice_request, register_head
 from claf2.readers import ChoiceExample, Example
 from claf2.tokenizers import Tokenizer
 
@@ -46,8 +46,4 @@ class ChoiceHead(SingleLabelHead[ChoiceExample]):
     request_fields: ClassVar[tuple[str, ...]] = ("question", "choices")
 
     def request(self, request: Request) -> Example:
-        request.check_fields(("question", "choices"), "question and choices (a list)")
-        choices = request.texts("choices", lambda text: text.split("|"))
-        if len(choices) != len(request.task.labels):
-            raise Claf2Error(f"task {request.task.name!r} has {len(request.task.labels)} choices, not {len(choices)}")
-        return ChoiceExample(id=request.id, question=request.text("question"), choices=choices)
+        return choice_request(request)

@@ -6,10 +6,18 @@ from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from claf2.errors import Claf2Error
-from claf2.heads import Featurizer, HubRow, Request, SingleLabelHead, hub_text_example, register_head, text_request
+from claf2.heads import (
+    Featurizer,
+    HubRow,
+    Request,
+    SingleLabelHead,
+    choice_request,
+    hub_text_example,
+    register_head,
+    text_request,
+)
 from claf2.heads.prompts import NO_ANSWER, CausalPromptFeaturizer, MaskPromptFeaturizer, Seq2SeqPromptFeaturizer
-from claf2.readers import ChoiceExample, Example
+from claf2.readers import Example
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +42,7 @@ class RankingHead(SingleLabelHead[Any], ABC):
         return ("question", "choices") if task.head == "choice" else self.request_fields
 
     def request(self, request: Request) -> Example:
-        if request.task.head != "choice":
-            return text_request(request)
-        request.check_fields(("question", "choices"), "question and choices (a list)")
-        choices = request.texts("choices", lambda text: text.split("|"))
-        if len(choices) != len(request.task.labels):
-            raise Claf2Error(f"task {request.task.name!r} has {len(request.task.labels)} choices, not {len(choices)}")
-        return ChoiceExample(id=request.id, question=request.text("question"), choices=choices)
+        return choice_request(request) if request.task.head == "choice" else text_request(request)
 
     @classmethod
     def from_hub_row(cls, row: HubRow) -> Example:

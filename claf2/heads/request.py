@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from claf2.errors import Claf2Error
-from claf2.readers import TextExample, get_text
+from claf2.readers import ChoiceExample, TextExample, get_text
 from claf2.readers.text import LONE_SURROGATE, has_lone_surrogate
 from claf2.task import Task
 
-__all__ = ["TEXT_FIELDS", "Request", "read_request_text", "text_request"]
+__all__ = ["TEXT_FIELDS", "Request", "choice_request", "read_request_text", "text_request"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,20 @@ def text_request(request: Request) -> TextExample:
     if missing:
         raise Claf2Error(f"{first} has no {missing[0]}; task {task.name!r} needs the markers around its spans")
     return TextExample(id=request.id, text_a=text, text_b=request.text("text_b") if pair else None)
+
+
+def choice_request(request: Request) -> ChoiceExample:
+    """Make an unlabelled example from ``question`` and ``choices``, a list or a string with ``|`` between them.
+
+    Raises:
+        Claf2Error: if a field is missing or unknown, or the number of choices is not that of the task.
+        TypeError: if a text is not a string.
+    """
+    request.check_fields(("question", "choices"), "question and choices (a list)")
+    choices = request.texts("choices", lambda text: text.split("|"))
+    if len(choices) != len(request.task.labels):
+        raise Claf2Error(f"task {request.task.name!r} has {len(request.task.labels)} choices, not {len(choices)}")
+    return ChoiceExample(id=request.id, question=request.text("question"), choices=choices)
 
 
 def read_request_text(values: Mapping[str, Any], field: str) -> str:

@@ -19,6 +19,8 @@ MOST_ROWS = 50_000
 MOST_CLASSES = 50
 LEAST_OF_A_LABEL = 10
 FEATURES = 2**18
+SEED = 0
+"""The seed of the folds, and of the rows that are drawn."""
 LEAST_GAIN = 0.05
 """By how much the accuracy of the model must exceed that of the most frequent label; else nothing is checked."""
 
@@ -55,7 +57,7 @@ class LabelDoubts:
     """The suspicious rows, the most doubtful first."""
 
 
-def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
+def doubt_labels(rows: Sequence[DataRow]) -> LabelDoubts:
     """Find labels that contradict a model of the other rows: confident learning (Northcutt et al., 2021).
 
     The model is a logistic regression over character n-grams, trained on four fifths of the rows for the labels of the
@@ -64,7 +66,6 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
 
     Args:
         rows: the rows of a split.
-        seed: of the folds, and of the rows that are drawn.
     """
     places = [place for place, row in enumerate(rows) if row.label is not None and row.labels == (row.label,)]
     counts = Counter(rows[place].label for place in places)
@@ -75,7 +76,7 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
     if len(rows[places[0]].texts) > 1:
         return LabelDoubts("a row has several texts")
     if len(places) > MOST_ROWS:
-        places = sorted(np.random.default_rng(seed).choice(places, MOST_ROWS, replace=False).tolist())
+        places = sorted(np.random.default_rng(SEED).choice(places, MOST_ROWS, replace=False).tolist())
         # The draw may leave a rare label with fewer rows than folds.
         counts = Counter(rows[place].label for place in places)
         places = [place for place in places if counts[rows[place].label] >= FOLDS]
@@ -83,7 +84,7 @@ def doubt_labels(rows: Sequence[DataRow], seed: int = 0) -> LabelDoubts:
             return LabelDoubts(f"of {MOST_ROWS:,} rows that were drawn, all but a few have the same label")
     names = sorted({str(rows[place].label) for place in places})
     labels = np.array([names.index(str(rows[place].label)) for place in places])
-    probabilities = _predict_out_of_fold([rows[place].texts[0] for place in places], labels, seed)
+    probabilities = _predict_out_of_fold([rows[place].texts[0] for place in places], labels)
     predicted = probabilities.argmax(1)
     accuracy, most = float((predicted == labels).mean()), float(np.bincount(labels).max() / len(labels))
     if accuracy < most + LEAST_GAIN:
@@ -116,7 +117,7 @@ def find_doubts(
     return suggested, is_doubted
 
 
-def _predict_out_of_fold(texts: Sequence[str], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _predict_out_of_fold(texts: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the probability of each label for each text, (N, C), by a model that was trained without that text."""
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.linear_model import SGDClassifier
@@ -125,8 +126,8 @@ def _predict_out_of_fold(texts: Sequence[str], labels: NDArray[np.int64], seed: 
     vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 3), n_features=FEATURES, alternate_sign=False)
     features = TfidfTransformer(sublinear_tf=True).fit_transform(vectorizer.transform(texts))
     probabilities = np.zeros((len(texts), int(labels.max()) + 1))
-    for train, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, labels):
-        model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=seed)
+    for train, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(texts, labels):
+        model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=SEED)
         model.fit(features[train], labels[train])
         probabilities[held_out] = model.predict_proba(features[held_out])
     return probabilities

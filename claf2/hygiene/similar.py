@@ -29,9 +29,7 @@ LARGEST_BUCKET = 12
 """Up to this size, all pairs of a bucket are compared; in larger ones, each row with the first and with the next."""
 
 
-def find_similar(
-    rows: Sequence[Sequence[str]], threshold: float = THRESHOLD, on_rows: Callable[[int], None] | None = None
-) -> NDArray[np.int64]:
+def find_similar(rows: Sequence[Sequence[str]], on_rows: Callable[[int], None] | None = None) -> NDArray[np.int64]:
     """Return pairs of near duplicates, (P, 2), each with the smaller number first, in ascending order.
 
     Rows with several texts are near duplicates if each of their texts is. Equal rows are pairs as well. In groups of
@@ -39,7 +37,6 @@ def find_similar(
 
     Args:
         rows: the texts of each row, as many in each.
-        threshold: the least Jaccard index of each text.
         on_rows: is called with the number of rows that were hashed.
     """
     if not rows or not rows[0]:
@@ -58,7 +55,7 @@ def find_similar(
     pairs = _candidates(np.concatenate(buckets))
     matrices = [_to_matrix(parts) for parts in grams]
     kept = [
-        chunk[np.all([_jaccard(matrix, chunk) >= threshold for matrix in matrices], axis=0)]
+        chunk[np.all([_jaccard(matrix, chunk) >= THRESHOLD for matrix in matrices], axis=0)]
         for chunk in np.array_split(pairs, len(pairs) // PAIRS_AT_ONCE + 1)
     ]
     return np.concatenate(kept)

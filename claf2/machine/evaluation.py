@@ -20,6 +20,8 @@ from claf2.runs.progress import show_progress
 __all__ = ["MachineReport", "evaluate_machine"]
 
 QUESTIONS_AT_ONCE = 16
+SEED = 0
+"""The seed of the questions that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,13 @@ class MachineReport:
         return self.scores["f1"].value / gold if gold else None
 
 
-def evaluate_machine(
-    machine: QaMachine, questions: Sequence[SpanExample], limit: int | None = None, seed: int = 0
-) -> MachineReport:
+def evaluate_machine(machine: QaMachine, questions: Sequence[SpanExample], limit: int | None = None) -> MachineReport:
     """Ask a machine questions with known answers.
 
     Args:
         machine: the machine.
         questions: questions with their passages and answers.
         limit: how many of them are drawn at random; ``None``: all.
-        seed: of the draw.
 
     Raises:
         DataError: if there are fewer than two questions with answers.
@@ -60,7 +59,7 @@ def evaluate_machine(
     if len(asked) < 2:
         raise DataError("questions", f"{len(asked)} of them have answers", hint="give a file with labelled questions")
     if limit is not None and limit < len(asked):
-        chosen = np.random.default_rng(seed).choice(len(asked), limit, replace=False)
+        chosen = np.random.default_rng(SEED).choice(len(asked), limit, replace=False)
         asked = [asked[place] for place in sorted(chosen.tolist())]
     metric = SquadScore(language=machine.language)
     answers: list[str] = []

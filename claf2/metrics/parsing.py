@@ -29,7 +29,7 @@ class KlueDp(Metric):
     - ``las_macro_f1`` is the macro F1 of relations, of which those from the sixteenth on are one class. If the head is
       wrong, the predicted class is one that no gold word has. This class is part of the mean, with an F1 of 0.
 
-    As in KLUE-baseline, words that did not fit into the input are no part of the macro F1 scores. In ``uas`` and
+    As in KLUE-baseline, words that did not fit into the input are not counted in the macro F1 scores. In ``uas`` and
     ``las``, they count as wrong.
     """
 

@@ -13,7 +13,7 @@ from claf2.models import SCRATCH, ModelSpec
 from claf2.models.stored_heads import find_label_order, read_label_names
 from claf2.runtime.model_files import reading_model
 
-__all__ = ["make_configuration", "position_limit", "set_head_dropout", "stored_label_order"]
+__all__ = ["make_configuration", "position_limit", "set_head_dropout", "stored_label_order", "takes_segments"]
 
 ARCHITECTURE = {
     "model_type": "bert",
@@ -129,3 +129,8 @@ def set_head_dropout(config: PreTrainedConfig, dropout: float) -> None:
         )
     for name in names:
         setattr(config, name, dropout)
+
+
+def takes_segments(config: PreTrainedConfig) -> bool:
+    """Return whether an encoder distinguishes a first and a second text by ``token_type_ids``."""
+    return bool(getattr(config, "type_vocab_size", 0) > 1)

@@ -21,7 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from claf2.errors import ConfigError, ModelError
 from claf2.heads import Head
 from claf2.models import FIRST_TOKEN_CLASSES, SCRATCH, ModelSpec
-from claf2.models.configuration import make_configuration, set_head_dropout
+from claf2.models.configuration import make_configuration, set_head_dropout, takes_segments
 from claf2.models.encoder_passes import EncoderPasses
 from claf2.models.packing import Packing, is_packable
 from claf2.models.pruning import prune
@@ -32,7 +32,7 @@ from claf2.runtime.model_files import reading_model
 from claf2.runtime.seed import seeded
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import AppliedAdapter
     from claf2.models.target_tokens import TargetTokens
 
 __all__ = ["EncoderWithHeads", "TaskHead", "build_model"]
@@ -92,9 +92,10 @@ class EncoderWithHeads(nn.Module):
         self.names = list(heads)
         self.heads = nn.ModuleList(heads.values())
         self.takes_segments = takes_segments
+        self._encoder_inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_segments else []))
         self.fresh_weights = frozenset(fresh_weights)
-        self.adapted: Adapted | None = None
-        """What an adapter has made of the encoder, if there is one."""
+        self.adapted: AppliedAdapter | None = None
+        """The adapter of the encoder, if there is one."""
         self.packing: Packing | None = None
         self._passes: EncoderPasses | None = None
         self.device = torch.device("cpu")
@@ -159,7 +160,7 @@ class EncoderWithHeads(nn.Module):
 
     def arguments(self, task: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what the module of a task takes of the tensors of a batch."""
-        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
+        names = list(self._encoder_inputs)
         names += [name for name in self.extra_inputs[task] if name in inputs and name not in names]
         return {name: inputs[name] for name in names}
 
@@ -176,16 +177,17 @@ class EncoderWithHeads(nn.Module):
 
     def hidden_states(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the last layer's vectors of all tokens, (B, L, H), for the same inputs."""
-        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if self.takes_segments else [])
         with self._packed(inputs, first_tokens=False):
-            hidden: torch.Tensor = self.encoder(**{name: inputs[name] for name in names}).last_hidden_state
+            hidden: torch.Tensor = self.encoder(
+                **{name: inputs[name] for name in self._encoder_inputs}
+            ).last_hidden_state
         return hidden
 
     def _packed(self, inputs: Mapping[str, torch.Tensor], *, first_tokens: bool) -> AbstractContextManager[None]:
         """Return the context of a pass: that of a packed encoder, if it is one."""
         if self.packing is None:
             return nullcontext()
-        ids, extra = inputs["input_ids"], self.adapted.extra_tokens if self.adapted else 0
+        ids, extra = inputs["input_ids"], self.adapted.adapter.extra_tokens if self.adapted else 0
         lengths = inputs["lengths"] + extra if extra else inputs["lengths"]
         return self.packing.packed(lengths, ids.shape[-1] + extra, ids.device, first_tokens=first_tokens)
 
@@ -226,12 +228,12 @@ def build_model(
         has_token_section: whether the tokenizer is another one than the model's own.
 
     Raises:
+        ConfigError: when a language model has several tasks, or the architecture lacks what the model block names.
         ModelError: when the weights are missing or damaged, do not fit the tokenizer, or cannot be pruned.
     """
     if len(tasks) > 1 and any(task.head.binds for task in tasks.values()):
         # Their decoders belong to the language model, of which several heads would have copies.
-        problem = "a language model answers one task per run"
-        raise ConfigError("model.name", problem, hint="train a run for each task")
+        raise ConfigError("model.name", "a language model answers one task per run", hint="train a run for each task")
     config = make_configuration(spec, source, vocab_size, pad_id, special_ids)
     _check_vocabulary(spec, config, vocab_size - added_tokens, has_token_section=has_token_section)
     load_encoder = partial(_load, transformers.AutoModel, source, copy.deepcopy(config), spec)  # `config` changes
@@ -253,7 +255,7 @@ def build_model(
         encoder = encoder or _encoder_of(modules[task])
     return EncoderWithHeads(
         modules,
-        takes_segments=getattr(config, "type_vocab_size", 0) > 1,
+        takes_segments=takes_segments(config),
         extra_inputs={task: (*of.head.inputs, *of.head.teacher_forced) for task, of in tasks.items()},
         first_token_tasks=[task for task, of in tasks.items() if of.head.auto_class in FIRST_TOKEN_CLASSES],
         target_token_tasks=[task for task, of in tasks.items() if of.head.predicts_tokens],

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModel
 
 from claf2.errors import ModelError
+from claf2.models.configuration import takes_segments
 from claf2.models.encoder import EncoderWithHeads
 from claf2.models.packing import Packing, is_packable
 from claf2.models.pruning import PRUNABLE
@@ -100,7 +101,7 @@ class RelationTeacher:
         check_finite(encoder, source)
         self._encoder = encoder.eval().requires_grad_(False).to(student.device)
         self._packing = Packing(encoder) if is_packable(encoder) else None
-        self._takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
+        self._takes_segments = takes_segments(encoder.config)
         self._recorders = _Recorder(student.encoder, student.packing), _Recorder(encoder, self._packing)
         self._heads: int = heads or encoder.config.num_attention_heads
         sides: dict[str, Any] = {"student": student.encoder, "teacher": encoder}

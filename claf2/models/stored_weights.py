@@ -42,6 +42,9 @@ def check_encoder(model: PreTrainedModel, info: Mapping[str, Any], source: Path 
 
     Returns:
         The missing weights: those of the pooler, and those outside the encoder.
+
+    Raises:
+        ModelError: when other weights of the encoder are missing.
     """
     prefix = f"{model.base_model_prefix}."
     headless = type(model) is type(model.base_model)
@@ -68,6 +71,9 @@ def check_loaded(
 
     Returns:
         The weights of the encoder that stay random, by their names in it.
+
+    Raises:
+        ModelError: when the encoder, or a decoder that is not trained as one of masked tokens, lacks weights.
     """
     pooler, outside = check_encoder(model, info, source)
     if pooler:
@@ -87,7 +93,11 @@ def check_loaded(
 
 
 def check_finite(model: PreTrainedModel, source: Path | str) -> None:
-    """Refuse weights with which every output would be undefined."""
+    """Refuse weights with which every output would be undefined.
+
+    Raises:
+        ModelError: naming the weight.
+    """
     for name, tensor in model.named_parameters():
         if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
             raise ModelError(

@@ -110,10 +110,6 @@ class Notifier:
         for sender in self._senders:
             sender.start()
 
-    def wants(self, kind: str) -> bool:
-        """Say whether events of a kind are sent, so that others need not be made."""
-        return kind in self._kinds
-
     def send(self, event: Event) -> None:
         """Put an event into the outbox, which takes microseconds."""
         if event.kind in self._kinds:

@@ -368,7 +368,11 @@ class PassageIndex(Sequence[Passage]):
     def find_places(
         self, questions: Sequence[str], k: int, method: SearchMethod | None = None
     ) -> list[list[tuple[int, float]]]:
-        """Return the indices of the best passages for each question, and their scores; see ``search``."""
+        """Return the indices of the best passages for each question, and their scores; see ``search``.
+
+        Raises:
+            Claf2Error: in the cases in which ``search`` raises it.
+        """
         fault = next(filter(None, map(find_fault, questions)), None)
         if fault is not None:
             raise RunError(f"a question {fault}; write one in UTF-8")

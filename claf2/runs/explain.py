@@ -68,6 +68,7 @@ def explain(
 
     Raises:
         Claf2Error: where ``train`` would.
+        ConfigError: when there is no training to describe, or an argument does not fit it.
     """
     _check_arguments(experiment, steps, hardware)
     folder = Path(experiment.trainer_config.log_dir)

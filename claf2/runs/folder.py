@@ -127,9 +127,9 @@ class RunDir:
 
     path: Path
     resumes: bool
-    """Whether the run that is there goes on, be it finished or not."""
+    """Whether the existing run is resumed, finished or not."""
     stale: Sequence[Path]
-    """The files and folders of an earlier run that does not go on."""
+    """The files and folders of an earlier run that is not resumed."""
 
     def clear(self) -> None:
         """Delete what is stale. What no run has written stays."""

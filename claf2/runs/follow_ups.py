@@ -9,7 +9,7 @@ from claf2.config import Experiment, replace_values
 from claf2.errors import RunError
 from claf2.models import PRUNING_FIELDS
 from claf2.runs.resolve import Run
-from claf2.training.checkpoint import best_dir
+from claf2.training.checkpoint import task_best_dir
 from claf2.training.trainers import FollowUpRun
 
 __all__ = ["describe_follow_ups", "follow_up_experiment"]
@@ -38,7 +38,7 @@ def follow_up_experiment(run: Run, follow_up: FollowUpRun) -> Experiment:
     experiment = tasks[follow_up.task].single_task
     if experiment is None:
         raise RunError("a run of one task has no further stages: name several in section tasks")
-    refined = str(best_dir(run.folder, follow_up.task if len(tasks) > 1 else None))
+    refined = str(task_best_dir(run.folder, follow_up.task, tasks))
     kind = experiment.values["model"]["name"]
     block = f"model.{kind}"
     values: dict[str, Any] = {

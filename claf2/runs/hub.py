@@ -100,7 +100,8 @@ def model_dir(run_dir: Path, task: str | None) -> Path:
     """
     if not is_finished(run_dir):
         raise RunError(f"{run_dir} holds no finished run: finish it with --resume first")
-    several = list(read_provenance(run_dir)["config"].get("tasks", ()))
+    tasks = list(read_provenance(run_dir)["config"].get("tasks", ()))
+    several = tasks if len(tasks) > 1 else []
     if task is not None and task not in several:
         known = f"give one of {', '.join(several)}" if several else "leave --task out, since the run has one task"
         raise RunError(f"{run_dir} has no weights of task {task!r}: {known}")

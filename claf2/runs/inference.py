@@ -19,7 +19,7 @@ from claf2.runs.locate import locate_splits
 from claf2.runs.model_folder import ModelFolder, TrainedFolder
 from claf2.runs.resolve import merge_evaluations, open_run
 from claf2.runtime import distributed
-from claf2.runtime.files import read_json, write_json
+from claf2.runtime.files import write_json
 from claf2.task import Task, tasks
 
 __all__ = ["evaluate_folder", "evaluate_run", "predict_file"]
@@ -99,7 +99,7 @@ def _check_unchanged(folder: ModelFolder, task: str, data: Mapping[str, AnySplit
     Raises:
         RunError: naming the split.
     """
-    digests = _recorded_digests(folder.path)
+    digests = folder.split_digests
     for split, split_data in data.items():
         # The experiment of an export has one task, but the names are those of its run, which may have had several.
         recorded = digests.get(f"{task}/{split}", digests.get(split))
@@ -108,16 +108,6 @@ def _check_unchanged(folder: ModelFolder, task: str, data: Mapping[str, AnySplit
                 f"{folder.path}: the {split} data of {task} have changed since the training; restore them, or evaluate "
                 f"the new ones as another file: claf2 evaluate {folder.path} DATA_FILE"
             )
-
-
-def _recorded_digests(path: Path) -> Mapping[str, str]:
-    """Return the digests of the splits of a run, or of the run of an export, by their names in the run."""
-    if (path / "answering.json").is_file():
-        record = read_json(path / "answering.json")["origin"]
-    else:
-        record = read_json(path / "run.json") if (path / "run.json").is_file() else {}
-    digests: Mapping[str, str] = record.get("data") or {}
-    return digests
 
 
 def _matching_task(experiment: Experiment, task: str | None) -> str:
@@ -129,8 +119,7 @@ def _matching_task(experiment: Experiment, task: str | None) -> str:
         matching = [name for name, config in experiment.tasks.items() if _kind(config.task) == _kind(wanted)]
         if len(matching) == 1:
             return matching[0]
-    only_task = experiment.only_task
-    return next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
+    return experiment.task_name()
 
 
 def _kind(task: Task) -> tuple[str, frozenset[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from claf2.evaluation.engine import Engine
 from claf2.models.shared_encoder import join_heads
 from claf2.runs.folder import check_openable
 from claf2.runs.resolve import Run, open_run
+from claf2.runtime.files import read_json
 
 __all__ = ["LoadedModel", "ModelFolder", "TrainedFolder"]
 
@@ -38,6 +39,11 @@ class ModelFolder(ABC):
     experiment: Experiment
     """What was trained, all tasks of it."""
 
+    @property
+    @abstractmethod
+    def split_digests(self) -> Mapping[str, str]:
+        """The digests of the run's splits, as its training recorded them, by their names in the run."""
+
     @abstractmethod
     def load_model(self, task: str) -> LoadedModel:
         """Load the model of a task.
@@ -58,6 +64,12 @@ class TrainedFolder(ModelFolder):
         check_openable(path)
         self.path = path
         self.experiment = config.load(str(path / "config.json"))
+
+    @property
+    def split_digests(self) -> Mapping[str, str]:
+        record = self.path / "run.json"
+        digests: Mapping[str, str] | None = read_json(record).get("data") if record.is_file() else None
+        return digests or {}
 
     def load_model(self, task: str) -> LoadedModel:
         return self.load_models([task])[task]

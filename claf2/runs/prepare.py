@@ -32,7 +32,6 @@ from claf2.runtime import distributed
 from claf2.runtime.precision import Precision
 from claf2.training.callbacks import Callback
 from claf2.training.loop import Checkpointer, Plan, SelectionMetric, TrainingContext
-from claf2.training.objectives import Objective
 from claf2.training.state import State
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def trained_ids(run: Run, train: Mapping[str, FeatureSet]) -> np.ndarray | None:
     experiment, runtime = run.experiment, run.experiment.runtime
     heads = [task_config.head for task_config in experiment.tasks.values()]
     reads_other_ids = any(head.trains_all_rows for head in heads) or any(
-        type(objective).change_inputs is not Objective.change_inputs for objective in experiment.objectives.values()
+        objective.changes_inputs for objective in experiment.objectives.values()
     )
     is_sharded = runtime.engine == "fsdp" and distributed.world_size() > 1
     no_factor = experiment.optimizer.idle_factor(experiment.optimizer_config.learning_rate) is None

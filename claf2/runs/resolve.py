@@ -43,7 +43,7 @@ from claf2.tokenizers.build import compose_cached, compose_tokenizer, load_token
 from claf2.tokenizers.coverage import MAX_UNKNOWN, check_coverage
 from claf2.tokenizers.subword import WordPiece
 from claf2.tokenizers.word import BertBasic
-from claf2.training.checkpoint import best_dir
+from claf2.training.checkpoint import task_best_dir
 
 __all__ = [
     "EvaluationSets", "Run", "average_weight", "make_run", "merge_evaluations", "open_run", "resolve",
@@ -173,7 +173,7 @@ class Run:
 
         Raises:
             ModelError: when the weights cannot be used.
-            ConfigError: when the settings of ``runtime`` contradict each other or the architecture.
+            ConfigError: when the architecture does not allow the settings of ``runtime``.
         """
         experiment, runtime = self.experiment, self.experiment.runtime
         model = build_model(
@@ -239,16 +239,6 @@ class Run:
         """Pack the encoder where that is wanted and possible."""
         runtime = self.experiment.runtime
         padding = runtime.padding
-        if padding == "pack" and runtime.compile:
-            raise ConfigError("runtime.padding", "a packed encoder cannot be compiled", hint="use split")
-        if runtime.engine == "fsdp" and runtime.compile:
-            raise ConfigError("runtime.engine", "a compiled model cannot be sharded", hint="use --compile false")
-        if runtime.engine == "fsdp" and getattr(self.experiment.adapter, "quantize", None):
-            raise ConfigError("runtime.engine", "quantized weights cannot be sharded", hint="use --engine ddp")
-        if runtime.engine == "fsdp" and not all(task.head.is_shardable for task in self.experiment.tasks.values()):
-            raise ConfigError("runtime.engine", "this head cannot be sharded", hint="use --engine ddp")
-        if runtime.engine == "ddp" and runtime.cpu_offload:
-            raise ConfigError("runtime.cpu_offload", "ddp has no shards to offload", hint="use --engine fsdp")
         packed = padding in ("auto", "pack") and not runtime.compile and model.pack()
         if padding == "pack" and not packed:
             raise ConfigError("runtime.padding", "this architecture cannot be packed", hint="use split")
@@ -323,8 +313,9 @@ def resolve_weights(
             them is kept in the cache; ``None``: it is learned again each time.
 
     Raises:
-        ConfigError: when inputs are longer than the model allows, or fresh weights are to be pruned.
-        ModelError: when the weights or the tokenizer are missing.
+        ConfigError: when inputs are longer than the model allows, or fresh weights are to be pruned or frozen.
+        ModelError: when the weights or the tokenizer are missing, or the weights need the adapter that they were
+            trained with.
     """
     name = experiment.model.pretrained_model_name
     source: Path | str = SCRATCH if name == SCRATCH else resolve_model(name, cache=cache_dir(experiment))
@@ -381,11 +372,9 @@ def open_run(folder: Path, task: str | None = None) -> Run:
     """
     check_openable(folder)
     experiment = config.load(str(folder / "config.json"))
-    several = len(experiment.tasks) > 1
-    experiment = experiment if task is None else experiment.select_task(task)
-    only_task = experiment.only_task
-    name = next(name for name, task_config in experiment.tasks.items() if task_config is only_task)
-    best = best_dir(folder, name if several else None)
+    name = experiment.task_name(task)
+    best = task_best_dir(folder, name, experiment.tasks)
+    experiment = experiment.select_task(name)
     check_readable(folder, best)
     # The folder may have been moved since the config was written.
     moved = experiment.trainer_config.model_copy(update={"log_dir": str(folder)})

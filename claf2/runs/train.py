@@ -38,7 +38,7 @@ from claf2.runtime.seed import derive_seed
 from claf2.training.callbacks import Callback, CallbackList, RunInfo
 from claf2.training.callbacks.console import ConsoleLogger, ProgressBar, progress_display
 from claf2.training.callbacks.jsonl import JsonlLogger
-from claf2.training.checkpoint import CheckpointManager, best_dir, check_best, read_step
+from claf2.training.checkpoint import CheckpointManager, check_best, read_step, task_best_dir
 from claf2.training.loop import forget_best, metric_logs
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
@@ -239,7 +239,7 @@ def _write_model_cards(run: Run, provenance: Mapping[str, Any], logs: Mapping[st
     licence = card_licence(run.source) if isinstance(run.source, Path) else None
     write_text(run.folder / "README.md", model_card(tasks, provenance, logs, licence))
     for name, task in tasks.items():
-        folder = best_dir(run.folder, name if len(tasks) > 1 else None)
+        folder = task_best_dir(run.folder, name, tasks)
         write_text(folder / "README.md", model_card({name: task}, provenance, logs, licence))
 
 

@@ -25,7 +25,6 @@ __all__ = [
     "all_gather",
     "all_gather_numbers",
     "all_gather_rows",
-    "all_reduce_max",
     "all_reduce_sum",
     "assert_same",
     "barrier",
@@ -86,7 +85,11 @@ def local_rank() -> int:
 @contextmanager
 def process_group() -> Iterator[None]:
     """Connect to the other processes of the run, where the environment names any, and disconnect at the end. All but
-    the main process log warnings only."""
+    the main process log warnings only.
+
+    Raises:
+        RunError: when the environment names no valid number of processes, they cannot connect, or one has ended.
+    """
     # srun has names of its own; those of torchrun take precedence.
     under_slurm = "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ and SLURM["RANK"] in os.environ
     for variable, slurm_variable in SLURM.items() if under_slurm else ():
@@ -127,11 +130,6 @@ def all_reduce_sum(numbers: torch.Tensor) -> torch.Tensor:
         numbers = numbers.clone()
         distributed.all_reduce(numbers)
     return numbers
-
-
-def all_reduce_max(value: int) -> int:
-    """Return the largest of every process's values."""
-    return max(all_gather(value))
 
 
 def all_gather(value: T) -> list[T]:

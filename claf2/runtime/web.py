@@ -8,7 +8,7 @@ import errno
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
-    "AddSecurityHeaders", "ErrorBody", "describe_problems", "format_url", "is_loopback", "json_response", "listen",
+    "ErrorBody", "SecurityHeaders", "describe_problems", "format_url", "is_loopback", "json_response", "listen",
     "read_body", "read_token", "serve_app", "serve_in_thread",
 ]  # fmt: skip
 
@@ -49,7 +49,7 @@ SECURITY_HEADERS = {
 }
 
 
-class AddSecurityHeaders:
+class SecurityHeaders:
     """Adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -75,9 +75,9 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody} for status in statuses}
 
 
-def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(content: Any, status: int = 200) -> Response:
     """Return an answer in JSON. NaN and infinity become ``null``."""
-    return Response(format_json(content), status, headers, media_type="application/json")
+    return Response(format_json(content), status, media_type="application/json")
 
 
 def read_token(request: Request) -> str | None:

@@ -19,8 +19,8 @@ from claf2.serving.models import ModelSet, Outcome, ServedModel
 from claf2.serving.telemetry import Telemetry
 
 __all__ = [
-    "Asked", "PostedRequests", "Service", "answer_form", "answer_requests", "choose_prediction", "choose_question",
-    "choose_understanding", "choose_vector", "parse_body", "to_item", "to_problem",
+    "PostedRequests", "RequestTarget", "Service", "answer_form", "answer_requests", "choose_prediction",
+    "choose_question", "choose_understanding", "choose_vector", "parse_body", "to_item", "to_problem",
 ]  # fmt: skip
 
 logger = logging.getLogger("claf2")
@@ -137,8 +137,8 @@ def check_size(request: Mapping[str, Any], limits: RequestLimits) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a model is asked."""
+class RequestTarget:
+    """What requests ask of a model."""
 
     kind: RequestKind
     tasks: Sequence[str]
@@ -146,7 +146,7 @@ class Asked:
 
 
 async def answer_requests(
-    service: Service, posted: PostedRequests, model: str | None, choose: Callable[[ServedModel], Asked]
+    service: Service, posted: PostedRequests, model: str | None, choose: Callable[[ServedModel], RequestTarget]
 ) -> list[Outcome]:
     """Answer requests by the models that they are meant for, in order, and count them.
 
@@ -196,7 +196,7 @@ async def answer_requests(
     return outcomes
 
 
-def choose_prediction(model: ServedModel, task: str | None, tasks: str | None) -> Asked:
+def choose_prediction(model: ServedModel, task: str | None, tasks: str | None) -> RequestTarget:
     """Return what asks one task of a model, or several in one pass.
 
     Args:
@@ -212,16 +212,16 @@ def choose_prediction(model: ServedModel, task: str | None, tasks: str | None) -
         if task is not None:
             raise RunError("?task= and ?tasks= cannot be used together; leave out one of them")
         several = _split_names(model, tasks, names)
-        return Asked(tasks_kind(model.answerer, several), several)
+        return RequestTarget(tasks_kind(model.answerer, several), several)
     if task is None and len(names) == 1:
         (task,) = names
     if task is None or task not in names:
         problem = "name a task" if task is None else f"model {model.name} has no task {task[:80]!r}"
         raise RunError(f"{problem}: ?task= one of {', '.join(names)}")
-    return Asked(task_kind(model.answerer, task), [task])
+    return RequestTarget(task_kind(model.answerer, task), [task])
 
 
-def choose_understanding(model: ServedModel, tasks: str | None) -> Asked:
+def choose_understanding(model: ServedModel, tasks: str | None) -> RequestTarget:
     """Return what asks the tasks of a model about a text, by default all that ask about nothing else.
 
     Raises:
@@ -231,10 +231,10 @@ def choose_understanding(model: ServedModel, tasks: str | None) -> Asked:
         problem = "has no task that asks about a single text"
         raise RunError(f"model {model.name} {problem}; its tasks are {', '.join(model.answerer.tasks)}")
     names = model.nlu.tasks if tasks is None else _split_names(model, tasks, model.nlu.tasks)
-    return Asked(understanding_kind(model.nlu, names), names)
+    return RequestTarget(understanding_kind(model.nlu, names), names)
 
 
-def choose_question(model: ServedModel, limits: RequestLimits) -> Asked:
+def choose_question(model: ServedModel, limits: RequestLimits) -> RequestTarget:
     """Return what asks a model about its collection.
 
     Raises:
@@ -242,10 +242,10 @@ def choose_question(model: ServedModel, limits: RequestLimits) -> Asked:
     """
     if model.qa is None:
         raise RunError(f"model {model.name} has no passages to read; serve it with --index {model.name}=INDEX")
-    return Asked(question_kind(model.qa, limits.max_passages), [model.qa.task])
+    return RequestTarget(question_kind(model.qa, limits.max_passages), [model.qa.task])
 
 
-def choose_vector(model: ServedModel, pooling: Pooling | None) -> Asked:
+def choose_vector(model: ServedModel, pooling: Pooling | None) -> RequestTarget:
     """Return what asks a model for the vectors of texts.
 
     Args:
@@ -256,7 +256,7 @@ def choose_vector(model: ServedModel, pooling: Pooling | None) -> Asked:
         RunError: if it has none.
     """
     model.embedder.check()
-    return Asked(vector_kind(model.embedder, pooling or model.embedder.pooling), [model.embedder.task])
+    return RequestTarget(vector_kind(model.embedder, pooling or model.embedder.pooling), [model.embedder.task])
 
 
 def _split_names(model: ServedModel, text: str, names: Sequence[str]) -> list[str]:
@@ -276,7 +276,7 @@ async def answer_form(
     about the collection of the model."""
     posted = PostedRequests([{"id": "0", **request}], ["page"], is_list=False)
 
-    def choose(served: ServedModel) -> Asked:
+    def choose(served: ServedModel) -> RequestTarget:
         return choose_prediction(served, task, None) if task else choose_question(served, service.limits)
 
     try:

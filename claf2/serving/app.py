@@ -20,9 +20,9 @@ from claf2 import __version__
 from claf2.errors import field_problem
 from claf2.heads.pooling import Pooling
 from claf2.runtime.process import freeze_heap
-from claf2.runtime.web import AddSecurityHeaders, describe_problems, json_response, read_body, read_token
+from claf2.runtime.web import SecurityHeaders, describe_problems, json_response, read_body, read_token
 from claf2.serving.answering import (
-    Asked,
+    RequestTarget,
     Service,
     answer_form,
     answer_requests,
@@ -41,7 +41,7 @@ from claf2.serving.telemetry import METRICS_TYPE
 __all__ = ["create_service_app"]
 
 
-class Answered(BaseModel):
+class RequestAnswer(BaseModel):
     """The answer to a request. An item of a list without an answer has ``id``, ``status`` and ``detail`` instead."""
 
     id: str
@@ -146,7 +146,7 @@ def create_service_app(service: Service) -> FastAPI:
         lifespan=close_at_end,
     )  # fmt: skip
     app.state.service = service
-    app.add_middleware(AddSecurityHeaders)
+    app.add_middleware(SecurityHeaders)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.openapi = partial(_describe_interface, app)  # type: ignore[method-assign]
     _add_answer_routes(app, service)
@@ -190,7 +190,7 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
     """Add the routes that ask a model. Those that no model can answer are left out."""
     refusals = describe_problems(401, 408, 413, 422, 429, 503, 504)
 
-    async def respond(request: Request, model: str | None, choose: Callable[[ServedModel], Asked]) -> Response:
+    async def respond(request: Request, model: str | None, choose: Callable[[ServedModel], RequestTarget]) -> Response:
         try:
             body = await read_body(request, service.limits.max_body, seconds=service.seconds)
         except HTTPException as error:
@@ -212,7 +212,7 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
             dependencies=[Depends(check_token)],
         )  # fmt: skip
 
-    @route("/predict", Answered | SharedAnswer | list[Answered] | list[SharedAnswer], "Request")
+    @route("/predict", RequestAnswer | SharedAnswer | list[RequestAnswer] | list[SharedAnswer], "Request")
     async def post_predict(
         request: Request, model: ModelName = None, task: ModelName = None, tasks: ModelName = None
     ) -> Response:

@@ -17,6 +17,7 @@ from claf2.models.source import weights_digest
 from claf2.runs.model_folder import LoadedModel
 from claf2.runtime.files import read_json
 from claf2.serving.models import ServedModel
+from claf2.training.checkpoint import task_best_dir
 
 __all__ = ["describe_model", "stored_splits"]
 
@@ -64,9 +65,8 @@ def _describe_origin(folder: Path, tasks: list[str]) -> dict[str, Any]:
         answering = read_json(folder / ANSWERING)
         return {name: answering[name] for name in EXPORT_ENTRIES}
     record = read_json(folder / "run.json")
-    best = folder / "best"
-    several = "tasks" in record["config"]
-    digests = {name: weights_digest(best / name if several else best) for name in tasks}
+    run_tasks = record["config"].get("tasks", tasks)
+    digests = {name: weights_digest(task_best_dir(folder, name, run_tasks)) for name in tasks}
     return {**{name: record.get(name) for name in RUN_ENTRIES}, "best": digests}
 
 

@@ -123,7 +123,7 @@ def question_kind(machine: QaMachine, max_passages: int) -> RequestKind:
         return [_Question(str(request.get("id", "0")), found[place]) for place, request in enumerate(requests)]
 
     def answer(questions: Sequence[_Question]) -> Sequence[Any]:
-        return machine.answer_encoded([each.found for each in questions], as_one_batch=len(questions) == 1)
+        return machine.answer_encoded([question.found for question in questions], as_one_batch=len(questions) == 1)
 
     return RequestKind(("question",), encode, answer, lambda encoded, answer: {"id": encoded.id, **answer.to_json()})
 

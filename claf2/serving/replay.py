@@ -38,6 +38,9 @@ logger = logging.getLogger("claf2")
 REPLAY_TOLERANCE = 1e-6
 """How far scores may be from the stored ones where the last digits depend on the batch; relative, above 1."""
 
+ANSWER_SECONDS = 60
+"""How long an answer may take."""
+
 MOST_SHOWN = 5
 
 
@@ -91,7 +94,8 @@ def stored_rows(folder: Path, split: str = "valid") -> list[ReplayRow]:
         expected = read_predictions(predictions_path(folder, task, split))
         examples = list(data.examples())
         if [example.id for example in examples] != [prediction.id for prediction in expected]:
-            raise RunError(f"{folder}: the predictions for {split} are of other rows; run `claf2 evaluate {folder}`")
+            problem = f"the predictions for {split} belong to other rows"
+            raise RunError(f"{folder}: {problem}; run `claf2 evaluate {folder}`")
         fields = experiment.only_task.head.fields_for(experiment.only_task.task)
         if not is_request(fields, examples[0]):
             logger.warning("task %s is not compared: its stored predictions rank all rows, and a request cannot", task)
@@ -119,7 +123,7 @@ def to_request(fields: Sequence[str], example: Example) -> dict[str, Any]:
 
 def replay_predictions(
     url: str, rows: Sequence[ReplayRow], *, exact: bool, clients: int = 32, model: str | None = None,
-    token: str | None = None, seconds: float = 60.0, on_progress: Callable[[int], None] = lambda _: None,
+    token: str | None = None, on_progress: Callable[[int], None] = lambda _: None,
 ) -> Replay:  # fmt: skip
     """Send rows to a server, one per request, and compare its answers with the stored predictions.
 
@@ -130,7 +134,6 @@ def replay_predictions(
         clients: how many requests are sent at the same time.
         model: the model to ask, if the server has several.
         token: the token of the server.
-        seconds: how long an answer may take.
         on_progress: called with the number of answers so far.
 
     Raises:
@@ -142,7 +145,7 @@ def replay_predictions(
 
     def replay_share(first: int) -> None:
         nonlocal done
-        with _connect(url, token, seconds) as send:
+        with _connect(url, token) as send:
             for position in range(first, len(rows), clients):
                 started = time.perf_counter()
                 answer = _read_object(url, _ask(send, rows[position], model))
@@ -178,7 +181,7 @@ def check_server(
     Raises:
         Claf2Error: if the server cannot be reached or serves other models, or a folder has no such predictions.
     """
-    with _connect(url, token, seconds=60) as send:
+    with _connect(url, token) as send:
         response, content = send("GET", "/info", None)
     if response.status != http.client.OK:
         raise RunError(f"{url}: the server answers {response.status}: {content[:300].decode(errors='replace')}")
@@ -216,7 +219,7 @@ Send: TypeAlias = Callable[[str, str, bytes | None], tuple[http.client.HTTPRespo
 
 
 @contextmanager
-def _connect(url: str, token: str | None, seconds: float) -> Iterator[Send]:
+def _connect(url: str, token: str | None) -> Iterator[Send]:
     """Yield what sends requests over one connection to a server, to paths below that of its URL."""
     try:
         parts = urlsplit(url)
@@ -228,7 +231,7 @@ def _connect(url: str, token: str | None, seconds: float) -> Iterator[Send]:
     prefix = quote(parts.path.rstrip("/"), safe="/%")
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(host, port, timeout=seconds)
+    connection = kind(host, port, timeout=ANSWER_SECONDS)
 
     def send(method: str, path: str, body: bytes | None) -> tuple[http.client.HTTPResponse, bytes]:
         try:
@@ -277,8 +280,8 @@ def _ask(send: Send, row: ReplayRow, model: str | None) -> bytes:
         seconds = parse_retry_after(response.headers.get("Retry-After"))
         time.sleep(1.0 if seconds is None else seconds)
     if response.status != http.client.OK:
-        said = content[:300].decode(errors="replace")
-        raise RunError(f"row {row.expected.id}: the server answers {response.status}: {said}")
+        text = content[:300].decode(errors="replace")
+        raise RunError(f"row {row.expected.id}: the server answers {response.status}: {text}")
     return content
 
 

@@ -28,7 +28,10 @@ from claf2.training.state import State
 if TYPE_CHECKING:
     from claf2.models.sentence_modules import SentenceModules
 
-__all__ = ["CheckpointManager", "best_dir", "check_best", "last_dir", "read_state", "read_step", "save_task_model"]
+__all__ = [
+    "CheckpointManager", "best_dir", "check_best", "last_dir", "read_state", "read_step", "save_task_model",
+    "task_best_dir",
+]  # fmt: skip
 
 
 BASE = "base.json"
@@ -38,6 +41,11 @@ BASE = "base.json"
 def best_dir(run_dir: Path, task: str | None) -> Path:
     """Return the folder of a run's best checkpoint; ``task`` names one of several tasks."""
     return run_dir / "best" if task is None else run_dir / "best" / task
+
+
+def task_best_dir(run_dir: Path, task: str, tasks: Collection[str]) -> Path:
+    """Return the folder of a task's best checkpoint: `best/`, or `best/<task>/` where the run has several tasks."""
+    return best_dir(run_dir, task if len(tasks) > 1 else None)
 
 
 def last_dir(run_dir: Path) -> Path:
@@ -64,7 +72,7 @@ def check_best(run_dir: Path, tasks: Collection[str]) -> None:
         RunError: naming the file that is missing or has changed.
     """
     for task in tasks:
-        folder = best_dir(run_dir, task if len(tasks) > 1 else None)
+        folder = task_best_dir(run_dir, task, tasks)
         try:
             check_digests(folder)
         except RunError as error:
@@ -110,10 +118,9 @@ class CheckpointManager:
     def save_best(self, report: Report, tasks: Collection[str] | None = None) -> None:
         """Save each task's model as `transformers` does, in `best/`, or in `best/<task>/` where there are several, and
         its predictions."""
-        several = len(self._model.names) > 1
         for task in self._model.names if tasks is None else tasks:
             fill = partial(self._save_task, task)
-            folder = best_dir(self._run_dir, task if several else None)
+            folder = task_best_dir(self._run_dir, task, self._model.names)
             with _translated_errors(folder):
                 replace_dir_atomic(folder, fill)
         if distributed.is_main():
@@ -168,7 +175,7 @@ class CheckpointManager:
 
     def resume(self) -> State:
         """Restore weights, optimizer and generators from `last/`, and return the state of the loop. Kept steps that
-        come after it are deleted: they are taken again, perhaps otherwise.
+        come after it are deleted: the steps are repeated, perhaps with different results.
 
         Raises:
             RunError: when the checkpoint is damaged.
@@ -206,8 +213,8 @@ class CheckpointManager:
 
     def _best_files(self) -> dict[str, str]:
         """Return the digest of the files of each task's best checkpoint, where there is one."""
-        several = len(self._model.names) > 1
-        folders = {task: best_dir(self._run_dir, task if several else None) for task in self._model.names}
+        names = self._model.names
+        folders = {task: task_best_dir(self._run_dir, task, names) for task in names}
         return {task: sha256(folder / DIGESTS) for task, folder in folders.items() if (folder / DIGESTS).is_file()}
 
     def replaced_best(self, state: State) -> list[str]:
@@ -280,7 +287,7 @@ def save_task_model(
         weights = _gather(_effective_weights(head))
         if distributed.is_main():
             folder.mkdir(parents=True, exist_ok=True)
-            if model.adapted is None or model.adapted.can_merge:
+            if model.adapted is None or model.adapted.adapter.can_merge:
                 head.save_pretrained(folder, state_dict=weights)
             else:
                 save_adapted(head, weights, folder)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claf2.errors import RunError
-from claf2.runtime.files import read_json, sha256, write_json
+from claf2.runtime.files import sha256, write_json
 
-__all__ = ["MANIFEST", "KeptSteps", "check_manifest", "list_steps", "remove_step", "step_dir", "write_manifest"]
+__all__ = ["MANIFEST", "KeptSteps", "list_steps", "remove_step", "step_dir", "write_manifest"]
 
 MANIFEST = "manifest.json"
 """The file that says what is in a kept checkpoint; it is written last."""
@@ -88,19 +87,3 @@ def write_manifest(folder: Path, step: int, digests: Mapping[str, Any]) -> None:
         if path.name != MANIFEST
     }
     write_json(folder / MANIFEST, {"step": step, **digests, "files": files})
-
-
-def check_manifest(folder: Path) -> dict[str, Any]:
-    """Compare the files of a kept checkpoint with its manifest, and return the manifest.
-
-    Raises:
-        RunError: naming the file that is missing or has changed.
-    """
-    manifest = read_json(folder / MANIFEST)
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise RunError(f"{path}: missing; {folder.name}/ is damaged")
-        if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
-            raise RunError(f"{path}: changed since it was saved; {folder.name}/ is damaged")
-    return manifest

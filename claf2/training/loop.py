@@ -371,9 +371,9 @@ def _update_tasks(plan: Plan, state: State, report: Report) -> list[str]:
 
 def forget_best(plan: Plan, state: State, tasks: Collection[str]) -> None:
     """Forget the best evaluation of some tasks, whose weights a later one has replaced that is now repeated. It becomes
-    the best one again. Where steps do not repeat exactly, its score may differ from before, but it is that of the
-    weights in `best/`."""
-    logger.warning("best/ is of an evaluation after step %d, which is repeated: it is chosen anew", state.step)
+    the best one again. Its score may differ where steps do not repeat exactly, but it is that of `best/`."""
+    message = "best/ comes from an evaluation after step %d, which is repeated; the best checkpoint is selected again"
+    logger.warning(message, state.step)
     if plan.keep_best_per_task:
         for task in tasks:
             state.tasks[task] |= NO_BEST

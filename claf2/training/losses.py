@@ -95,7 +95,7 @@ class LossModule(nn.Module):
     def change_inputs(self, task: str, batch: Batch) -> Batch:
         """Return what the objectives make of a micro-batch. They are asked before its targets are counted and its first
         pass, so that denominators, and every pass, are those of the changed one."""
-        changing = [each for each in self.objectives if type(each).change_inputs is not Objective.change_inputs]
+        changing = [objective for objective in self.objectives if objective.changes_inputs]
         if not changing:
             return batch
         tensors: Mapping[str, torch.Tensor] = batch.tensors(self.model.device)

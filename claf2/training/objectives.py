@@ -90,6 +90,11 @@ class Objective(Component, ABC):
         """
         return None
 
+    @property
+    def changes_inputs(self) -> bool:
+        """Whether it changes the inputs or targets of micro-batches; see ``change_inputs``."""
+        return type(self).change_inputs is not Objective.change_inputs
+
     def change_inputs(
         self, model: EncoderWithHeads, task: str, tensors: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:

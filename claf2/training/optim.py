@@ -38,7 +38,7 @@ class Optimizer(Component, ABC):
 
     def idle_factor(self, learning_rate: float) -> float | None:
         """Return the factor by which a step multiplies a decayed weight whose gradient has been 0 since the beginning;
-        ``None`` where the step is no such factor, or depends on the other weights of its matrix."""
+        ``None`` where the step is not a multiplication, or depends on the other weights of its matrix."""
         return None
 
 

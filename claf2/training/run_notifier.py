@@ -41,7 +41,7 @@ class RunNotifier(Callback):
         self._previous: tuple[int, float] | None = None
         self._failed = False
         if notifier.follows_kill:
-            text = f"was killed, or its machine stopped, without a message; goes on after step {run.state.step:,}"
+            text = f"was killed, or its machine stopped, without a message; resumes after step {run.state.step:,}"
             notifier.send(Event("failed", text))
 
     def on_report(self, state: State, report: Report, logs: Mapping[str, float | None]) -> None:

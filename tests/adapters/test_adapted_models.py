@@ -125,7 +125,7 @@ def check_model(folder: Path, model_type: str, kind: str, method: str, stored: P
     assert frozen_digest(model) == frozen
 
     save_task_model(model, load_tokenizer(folder), "t", stored)
-    again = make(stored, kind, None if model.adapted and model.adapted.can_merge else method, seed=2)
+    again = make(stored, kind, None if model.adapted and model.adapted.adapter.can_merge else method, seed=2)
     assert_same(outputs_of(again, kind), merged, 0)  # over fresh heads
     if model_type in PACKABLE:
         assert again.pack()

@@ -268,9 +268,9 @@ def test_an_adapter_of_a_plug_in(tmp_path: Path, model_folder: Callable[..., Pat
         "class EmbeddingsOnly(Adapter):\n"
         "    '''The word embeddings are trained.'''\n\n"
         "    def apply(self, encoder):\n"
-        "        from claf2.adapters.layers.adapted import Adapted\n\n"
+        "        from claf2.adapters.layers.adapted import EncoderChanges\n\n"
         "        encoder.get_input_embeddings().weight.requires_grad_(True)\n"
-        "        return Adapted()\n"
+        "        return EncoderChanges()\n"
     )
     words = [
         "--pretrained_model_name",

@@ -148,7 +148,7 @@ def test_a_killed_run_is_told_when_it_goes_on(
     assert done.returncode == -signal.SIGKILL
     subprocess.run([*command, "--resume"], check=True)
     text = "\n".join(receiver.texts)
-    assert text.count("was killed, or its machine stopped, without a message; goes on after step 3") == 1
+    assert text.count("was killed, or its machine stopped, without a message; resumes after step 3") == 1
     assert text.count("step 3: valid/accuracy") == 1  # from the first process
     assert text.count("finished after step 6") == 1
     assert_no_secret(tmp_path / "run")

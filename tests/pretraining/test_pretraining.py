@@ -23,7 +23,9 @@ from claf2.errors import ChangedError, ConfigError, Interrupted, RunError
 from claf2.runs.prepare import PreparedRun, prepare
 from claf2.runs.resolve import resolve
 from claf2.runs.train import train
-from claf2.training.kept_steps import check_manifest, list_steps
+from claf2.runtime.files import read_json
+from claf2.storage.checkpoints import push_checkpoint
+from claf2.training.kept_steps import MANIFEST, list_steps
 from claf2.training.loop import fit
 from claf2.training.optim import build_optimizer
 from claf2.training.state import State
@@ -142,7 +144,7 @@ def test_kept_steps_load_everywhere(words: Words, tmp_path: Path) -> None:
     assert list_steps(run) == [6, 9, 12]
     for step in list_steps(run):
         folder = run / f"steps/step-{step:09d}"
-        manifest = check_manifest(folder)
+        manifest = read_json(folder / MANIFEST)
         assert manifest["step"] == step
         assert set(manifest) >= {"experiment", "recipe", "data", "tokenizer", "files"}
         (best, *_) = pipeline("fill-mask", model=str(folder), device="cpu")("영화 [MASK] 좋다.")
@@ -155,9 +157,11 @@ def test_kept_steps_load_everywhere(words: Words, tmp_path: Path) -> None:
 def test_a_changed_manifest_is_noticed(words: Words, tmp_path: Path) -> None:
     train(config.load(NAME, words(*KEPT)))
     folder = tmp_path / "run/steps/step-000000012"
-    (folder / "config.json").write_text("{}")
+    push_checkpoint(folder, str(tmp_path / "store"))
+    settings = (folder / "config.json").read_bytes()
+    (folder / "config.json").write_bytes(b" " * len(settings))
     with pytest.raises(RunError, match=r"config\.json: changed since it was saved"):
-        check_manifest(folder)
+        push_checkpoint(folder, str(tmp_path / "store"))
 
 
 REFUSED = [

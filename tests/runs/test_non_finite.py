@@ -48,7 +48,8 @@ def evaluate(folder: Path, name: str, words: tuple[str, ...], change: Callable[[
     model = run.model()
     with torch.no_grad():
         change(model, features)
-    return evaluate_model(model, {task: run.evaluation_data(task, features, examples)}, split="valid")
+    data_of_task = {task: run.evaluation_data(task, features, examples)}
+    return evaluate_model(model, data_of_task, split="valid", precision=run.precision())
 
 
 def test_every_head_is_covered() -> None:

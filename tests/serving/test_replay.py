@@ -121,7 +121,7 @@ def test_predictions_of_other_rows_are_refused(run: Path, tmp_path: Path) -> Non
     path = folder / "predictions/nsmc-valid.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(reversed(lines)) + "\n", encoding="utf-8")
-    with pytest.raises(RunError, match="are of other rows"):
+    with pytest.raises(RunError, match="belong to other rows"):
         stored_rows(folder)
     with pytest.raises(RunError, match="has no split 'test'"):
         stored_rows(run, "test")

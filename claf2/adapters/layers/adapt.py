@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from claf2.adapters import Adapter, adapters
+from claf2.adapters.layers.adapted import AppliedAdapter
 from claf2.adapters.layers.added_rows import AddedRows, train_added_rows
 from claf2.adapters.layers.parts import other_adapter
 from claf2.adapters.layers.stored import is_adapted, load_adapted
@@ -39,9 +40,7 @@ def adapt(
         model.head(name).requires_grad_(False)
     added_rows = [train_added_rows(encoder, added_ids)] if added_ids else []
     with seeded(seed, "init", "adapter"):
-        adapted = adapter.apply(encoder)
-    adapted.can_merge, adapted.extra_tokens = adapter.can_merge, adapter.extra_tokens
-    adapted.add(added_rows)
+        changes = adapter.apply(encoder)
     for module in encoder.modules():
         if isinstance(module, AddedRows):  # peft freezes what is not its own
             module.added.requires_grad_(True)
@@ -50,13 +49,14 @@ def adapt(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         method, kind = adapters.name_of(type(adapter)), encoder.config.model_type
         raise ModelError(f"{method!r} leaves nothing to train in this {kind}: {other_adapter(encoder)}")
-    adapted.description = {
-        # A hub id can be loaded anywhere; anything else is a folder of this machine.
-        "base_model_name_or_path": str(source.resolve()) if isinstance(source, Path) else source,
-        "revision": spec.revision,
-        "peft": {"name": adapters.name_of(type(adapter)), **adapter.model_dump(mode="json")},
-    }
-    model.adapted = adapted
+    # A hub id can be loaded anywhere; anything else is a folder of this machine.
+    place = str(source.resolve()) if isinstance(source, Path) else source
+    model.adapted = AppliedAdapter(
+        adapter,
+        base={"base_model_name_or_path": place, "revision": spec.revision},
+        replaced=[*changes.replaced, *added_rows],
+        peft_config=changes.peft_config,
+    )
     if is_adapted(source):
         assert isinstance(source, Path)
         for name in model.names:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from claf2.runtime import distributed
 
-__all__ = ["Adapted", "Replacement", "gathered", "plain_linear"]
+if TYPE_CHECKING:
+    from claf2.adapters import Adapter
+
+__all__ = ["AppliedAdapter", "EncoderChanges", "Replacement", "gathered", "plain_linear"]
 
 
 @dataclass(frozen=True)
@@ -26,20 +29,28 @@ class Replacement:
     change."""
 
 
-@dataclass
-class Adapted:
-    """The result of applying an adapter to an encoder."""
+@dataclass(frozen=True)
+class EncoderChanges:
+    """What an adapter has changed about an encoder, in addition to what is trained."""
 
     replaced: Sequence[Replacement] = ()
     """The modules that merging replaces by plain ones."""
-    can_merge: bool = True
-    """Whether merging makes the whole encoder a plain one; that of the adapter."""
-    extra_tokens: int = 0
-    """How many tokens the encoder reads in addition to those of its inputs; that of the adapter."""
     peft_config: Any = None
     """The configuration of `peft` that describes the adapter; ``None`` if `peft` has no such method."""
-    description: dict[str, Any] = field(default_factory=dict)
-    """The method's name and fields, and the name and revision of the base."""
+
+
+@dataclass
+class AppliedAdapter:
+    """An adapter and what it has made of an encoder."""
+
+    adapter: Adapter
+    """The method."""
+    base: Mapping[str, str | None]
+    """The name and the revision of the base, as in the files of `peft`."""
+    replaced: Sequence[Replacement]
+    """The modules that merging replaces by plain ones."""
+    peft_config: Any
+    """The configuration of `peft` that describes the adapter; ``None`` if `peft` has no such method."""
     _is_merged: bool = False
 
     @contextmanager
@@ -63,10 +74,6 @@ class Adapted:
     def _put(self, modules: Sequence[nn.Module]) -> None:
         for entry, module in zip(self.replaced, modules, strict=True):
             setattr(entry.parent, entry.name, module)
-
-    def add(self, replaced: Sequence[Replacement]) -> None:
-        """Add modules that were replaced in addition to those of the adapter."""
-        self.replaced = [*self.replaced, *replaced]
 
 
 def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:

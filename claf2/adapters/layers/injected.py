@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from claf2.adapters.layers.adapted import Adapted, Replacement, gathered, plain_linear
+from claf2.adapters.layers.adapted import EncoderChanges, Replacement, gathered, plain_linear
 from claf2.adapters.layers.parts import parent_of
 from claf2.adapters.layers.quantized import dense_weight
 from claf2.errors import ModelError
@@ -20,7 +20,7 @@ ADAPTER = "default"
 """The name that `peft` gives an adapter by default."""
 
 
-def inject(encoder: Any, kind: str, targets: Sequence[str], **settings: Any) -> Adapted:
+def inject(encoder: Any, kind: str, targets: Sequence[str], **settings: Any) -> EncoderChanges:
     """Put adapters of `peft` into an encoder.
 
     Args:
@@ -44,7 +44,7 @@ def inject(encoder: Any, kind: str, targets: Sequence[str], **settings: Any) -> 
     for name in targets:
         parent, last = parent_of(encoder, name)
         replaced.append(Replacement(parent, last, partial(merge, getattr(parent, last))))
-    return Adapted(replaced=replaced, peft_config=config)
+    return EncoderChanges(replaced=replaced, peft_config=config)
 
 
 def _merged_lora(layer: Any) -> nn.Module:

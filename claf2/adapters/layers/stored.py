@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from claf2.adapters import adapters
 from claf2.errors import ModelError
 from claf2.runtime import distributed
 from claf2.runtime.files import write_json
 
 if TYPE_CHECKING:
-    from claf2.adapters.layers.adapted import Adapted
+    from claf2.adapters.layers.adapted import AppliedAdapter
     from claf2.models.encoder import EncoderWithHeads
 
 __all__ = ["ADAPTED", "ADAPTER_DIR", "adapter_bytes", "frozen_digest", "is_adapted", "load_adapted",
@@ -66,13 +67,13 @@ def load_adapted(model: nn.Module, folder: Path) -> None:
 
 
 def write_adapter(
-    head: Any, adapted: Adapted, weights: dict[str, torch.Tensor], folder: Path, base_digest: str | None
+    head: Any, adapted: AppliedAdapter, weights: dict[str, torch.Tensor], folder: Path, base_digest: str | None
 ) -> None:
     """Write the trained weights: in the format of `peft`, if `peft` has the method.
 
     Args:
         head: the module of a task, encoder included.
-        adapted: what became of its encoder.
+        adapted: the adapter of its encoder.
         weights: the trained weights, by their names in ``head``.
         folder: is made.
         base_digest: the digest of the weights that the training began with.
@@ -80,23 +81,22 @@ def write_adapter(
     folder.mkdir()
     tensors = {f"base_model.model.{_peft_name(name)}": tensor.contiguous() for name, tensor in weights.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    base = {key: adapted.description.get(key) for key in ("base_model_name_or_path", "revision")}
     if adapted.peft_config is not None and not any(name.endswith(".added") for name in weights):
         values = adapted.peft_config.to_dict()
         prefix = f"{head.base_model_prefix}."
         trained_whole = {name.split(".")[0] for name in weights if not name.startswith(prefix)}
         trained_whole |= {name.split(".")[1] for name in weights if name.startswith(prefix) and _is_whole(name)}
         task = next((task for auto, task in PEFT_TASKS.items() if type(head).__name__.endswith(auto)), None)
-        values |= {**base, "inference_mode": True, "task_type": task, "modules_to_save": sorted(trained_whole)}
+        values |= {**adapted.base, "inference_mode": True, "task_type": task, "modules_to_save": sorted(trained_whole)}
         values["target_modules"] = sorted(values["target_modules"])
         if values.get("feedforward_modules"):
             values["feedforward_modules"] = sorted(values["feedforward_modules"])
         write_json(folder / "adapter_config.json", values)
     else:
-        write_json(
-            folder / "adapter_config.json", {**base, "peft_type": None, "claf2": adapted.description.get("peft")}
-        )
-    write_json(folder / "base.json", {**base, "sha256": base_digest})
+        adapter = adapted.adapter
+        description = {"name": adapters.name_of(type(adapter)), **adapter.model_dump(mode="json")}
+        write_json(folder / "adapter_config.json", {**adapted.base, "peft_type": None, "claf2": description})
+    write_json(folder / "base.json", {**adapted.base, "sha256": base_digest})
 
 
 def _peft_name(name: str) -> str:

@@ -141,16 +141,15 @@ def export_page(
     )  # fmt: skip
 
 
-def render_suite(summary: Summary, rows: Sequence[RowRuns], site: Site, remarks: Sequence[str] = ()) -> str:
+def render_suite(summary: Summary, rows: Sequence[RowRuns], site: Site) -> str:
     """Return the page of a suite, from a server.
 
     Args:
         summary: the summary of the suite.
         rows: the runs of each row of the summary, in their order.
         site: the server.
-        remarks: lines below the chart, such as the verdicts on checkpoints.
     """
-    page = make_suite_page(summary, rows, remarks)
+    page = make_suite_page(summary, rows)
     scripts = ["datatables.min.js", "chart.min.js", "board.js", "table.js", "steps.js", "live.js"]
     return _render_site(View("suite.html", page), page.title, site, scripts)
 

@@ -18,6 +18,9 @@ MOST_LABELS = 40
 MOST_KINDS = 20
 """The most kinds of errors that are listed."""
 
+MOST_ALTERNATIVES = 3
+"""The most answers that are shown with their probabilities for a mistake."""
+
 SHADES = 6
 """The number of shades of a confusion matrix, white excluded."""
 
@@ -135,12 +138,12 @@ def _severity(row: Prediction) -> float:
     return float("-inf") if row.score is None else row.score
 
 
-def _alternatives(row: Prediction, most: int = 3) -> list[tuple[str, float]]:
+def _alternatives(row: Prediction) -> list[tuple[str, float]]:
     probabilities = (row.details or {}).get("probabilities")
     if not isinstance(probabilities, Mapping):
         return []
     numbers = {str(label): share for label, share in probabilities.items() if isinstance(share, int | float)}
-    return sorted(numbers.items(), key=lambda pair: -pair[1])[:most]
+    return sorted(numbers.items(), key=lambda pair: -pair[1])[:MOST_ALTERNATIVES]
 
 
 def _format_answers(row: Prediction) -> tuple[str, str]:

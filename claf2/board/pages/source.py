@@ -66,7 +66,7 @@ class RecordSource:
         if stored is None or not stored.scores:
             return None
         rows = self.tables.table(stored.cell.suite).rows
-        row = next((row for row in rows if any(each.digest == digest for each in row)), None)
+        row = next((row for row in rows if any(cell.digest == digest for cell in row)), None)
         return _run_details(stored), None if row is None else _row_runs(row)
 
     def comparison(self, suite: str, first: str, second: str) -> Comparison:

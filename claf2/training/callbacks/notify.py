@@ -9,11 +9,11 @@ from pydantic import Field
 from claf2.errors import ConfigError
 from claf2.training.callbacks import Callback, CallbackSpec, RunInfo, register_callback
 
-__all__ = ["Notify"]
+__all__ = ["Notifications"]
 
 
 @register_callback("notify")
-class Notify(CallbackSpec):
+class Notifications(CallbackSpec):
     """Messages to chats, mail or webhooks, whose URLs are in `$CLAF2_NOTIFY_URLS`."""
 
     on: list[Literal["kept", "uploaded", "result", "verdict", "failed", "finished"]] = Field(

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from claf2.storage.uploader import Uploader
     from claf2.training.state import State
 
-__all__ = ["Store"]
+__all__ = ["Upload"]
 
 logger = logging.getLogger("claf2")
 
 
 @register_callback("store")
-class Store(CallbackSpec):
+class Upload(CallbackSpec):
     """Uploads each kept checkpoint in the background. Keys come from the environment or the usual files only."""
 
     url: str
@@ -58,7 +58,7 @@ class Store(CallbackSpec):
 class StoreUploader(Callback):
     """Uploads the kept checkpoints of one run."""
 
-    def __init__(self, run: RunInfo, spec: Store) -> None:
+    def __init__(self, run: RunInfo, spec: Upload) -> None:
         from claf2.notifications.events import Event
         from claf2.storage.retention import Retention
         from claf2.storage.uploader import Uploader, UploadOutbox
