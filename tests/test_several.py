@@ -26,8 +26,10 @@ from claf2.data.features import FeatureSet
 from claf2.data.samplers import CappedSampler, samplers
 from claf2.errors import ConfigError, Interrupted, ModelError, RunError
 from claf2.evaluation.report import Report, TaskReport
+from claf2.export.build import export_run
 from claf2.export.predictor import Predictor
 from claf2.metrics import Prediction
+from claf2.runs.hub import model_dir
 from claf2.runs.inference import evaluate_run
 from claf2.runs.locate import locate_splits
 from claf2.runs.resolve import Run, merge_evaluations, resolve_weights
@@ -198,6 +200,10 @@ def test_one_task_in_section_tasks_is_the_run_of_that_task(model_folder: Callabl
     names = ("last/training.pt", "best/model.safetensors")
     for name in names:
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "several" / name).read_bytes()
+    assert model_dir(tmp_path / "several", None) == tmp_path / "several" / "best"
+    export_run(tmp_path / "several", tmp_path / "export")
+    answer, exported = (Predictor(tmp_path / name)(text_a="a", text_b="b") for name in ("alone", "export"))
+    assert answer.prediction == exported.prediction
 
 
 def test_a_task_without_weight_changes_nothing_of_the_others(model_folder: Callable[..., Path], tmp_path: Path) -> None:
