@@ -156,7 +156,7 @@ def test_no_step_is_kept_after_a_loss_that_is_not_finite(words: Words, monkeypat
     monkeypatch.setattr(loop, "_accumulate_gradients", lambda *_: (torch.tensor(next(losses)), 1, False))
     monkeypatch.setattr(prepared.model, "device", SimpleNamespace(type="cuda"))
     zeros = torch.zeros
-    monkeypatch.setattr(loop.torch, "zeros", lambda *size, device: zeros(*size))
+    monkeypatch.setattr(loop.torch, "zeros", lambda *size, **_: zeros(*size))
     optimizer = torch.optim.SGD(prepared.model.parameters(), 0.1)
     checkpointer: Any = SimpleNamespace(save_step=lambda step, _: kept.append(step))
     context = prepared.training_context(
