@@ -39,8 +39,8 @@ def model_card(
     names = ", ".join(task.name for task in tasks.values())
     readers = _reader_sections(provenance["config"], tasks)
     on_samples = any(reader["source"] == "sample" for reader in readers.values())
-    # A generated sample is not the data set whose name the task has, so its scores must not be shown as such.
     several = len(provenance["config"].get("tasks", ())) > 1
+    # A generated sample is not the data set whose name the task has, so its scores must not be shown as such.
     scores = [] if on_samples else _scores_of(tasks, readers, logs["best"], several=several)
     caution = "Trained on a generated sample: these scores say nothing about the task.\n\n" if on_samples else ""
     rows = "\n".join(f"| {key} | {value} |" for key, value in logs["best"].items())
