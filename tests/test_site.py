@@ -112,16 +112,16 @@ def test_broken_links_fail(text: str, problem: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_mkdocs
 def test_links_to_files_of_the_repository_lead_to_copies(tmp_path: Path) -> None:
-    text = "# Start\n\n[workflow](../work/flow.yml), [policy](../SECURITY.md#here)\n\n```\n[x](../missing.py)\n```\n"
+    text = "# Start\n\n[workflow](../ci/flow.yml), [policy](../SECURITY.md#here)\n\n```\n[x](../missing.py)\n```\n"
     write_small_site(tmp_path, {"index.md": text})
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work/flow.yml").write_text("name: flow\n")
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci/flow.yml").write_text("name: flow\n")
     result = build(tmp_path, tmp_path / "site")
     assert result.returncode == 0, result.stdout + result.stderr
     page = (tmp_path / "site/index.html").read_text()
-    assert 'href="files/work/flow.yml.txt"' in page
+    assert 'href="files/ci/flow.yml.txt"' in page
     assert 'href="security/#here"' in page
-    assert (tmp_path / "site/files/work/flow.yml.txt").read_text() == "name: flow\n"
+    assert (tmp_path / "site/files/ci/flow.yml.txt").read_text() == "name: flow\n"
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def validate(filled: FilledConfig) -> Experiment:
 
 
 def _validate_sections(filled: FilledConfig) -> Experiment:
-    """Check everything but section `runtime` against the other ones, which several tasks share."""
+    """Validate an experiment, or one of its tasks, except for section `runtime`, which all tasks share."""
     kind = experiment_type(filled.selected)
     own_values = {key: value for key, value in filled.values.items() if key != "tasks"}
     try:

@@ -1,4 +1,4 @@
-"""Evaluation of a model on examples: the forward loop of evaluations."""
+"""Evaluation of a model on examples."""
 
 from __future__ import annotations
 
